@@ -1,0 +1,133 @@
+"""The bank: one set of shared, slimmable blocks for all sites and options of a backbone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from cimenv.compensation.blocks import AffineBlock, FullBlock, LowRankBlock
+from cimenv.compensation.options import BlockOption, Options, Placement
+from cimenv.crossbar.mapping import site_module
+
+Blocks = AffineBlock | FullBlock | LowRankBlock
+
+
+class CompensationBank(nn.Module):
+    """Blocks for every (site, option); the sizes of one kind at one site share their weights.
+
+    Args:
+        options: sites and what may be placed there.
+    """
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.options = options
+        self.sites = nn.ModuleList(nn.ModuleDict(_modules(options, s)) for s in range(len(options.sites)))
+
+    def block(self, site: int, option: BlockOption) -> Blocks:
+        """Return the module that serves `option` at site number `site`."""
+        blocks = self.sites[site]
+        assert isinstance(blocks, nn.ModuleDict)
+        module = blocks[option.kind]
+        assert isinstance(module, AffineBlock | FullBlock | LowRankBlock)
+        return module
+
+    def compensate(self, site: int, option: BlockOption | None, x: Tensor, y: Tensor) -> Tensor:
+        """Return the output of a site after its block.
+
+        Args:
+            site: number of the site.
+            option: the block, None or `digital` for no change (see `site_weight`).
+            x: the site's input, `[n, c_in, h, w]` or `[..., c_in]`.
+            y: the site's erroneous output, `[n, c_out, h', w']` or `[..., c_out]`.
+        """
+        if option is None or option.kind == "digital":
+            return y
+        block = self.block(site, option)
+        return block(x, y, option.width(self.options.sites[site]))  # type: ignore[no-any-return]
+
+    def used_parameters(self, placement: Placement) -> list[nn.Parameter]:
+        """Return the parameters that a placement uses."""
+        blocks = enumerate(self.options.blocks(placement))
+        used = [self.block(s, o) for s, o in blocks if o is not None and o.kind != "digital"]
+        return [parameter for block in used for parameter in block.parameters()]
+
+    @contextmanager
+    def inserted(self, network: nn.Module, placement: Placement) -> Iterator[nn.Module]:
+        """Run `network` with this placement's blocks behind its sites; leaves no trace.
+
+        `digital` options need the chip's weights: apply `site_weights` to them first.
+        """
+        hooks = []
+        try:
+            for s, option in enumerate(self.options.blocks(placement)):
+                if option is None or option.kind == "digital":
+                    continue
+
+                def hook(
+                    module: nn.Module, args: tuple[Tensor], y: Tensor, s: int = s, option: BlockOption = option
+                ) -> Tensor:
+                    return self.compensate(s, option, args[0], y)
+
+                layer = site_module(network, self.options.sites[s])
+                hooks.append(layer.register_forward_hook(hook))
+            yield network
+        finally:
+            for handle in hooks:
+                handle.remove()
+
+
+def site_weight(option: BlockOption | None, nominal: Tensor, programmed: Tensor) -> Tensor:
+    """Return the weight a site computes with: under `digital`, the protected output channels are exact.
+
+    A size under 1 protects the channels with the largest weight norm, whose deviations are largest under
+    multiplicative variation.
+    """
+    if option is None or option.kind != "digital":
+        return programmed
+    if option.size >= 1:
+        return nominal
+    keep = math.ceil(option.size * len(nominal) - 1e-9)
+    chosen = nominal.detach().flatten(1).norm(dim=1).topk(keep).indices
+    return programmed.index_copy(0, chosen, nominal[chosen])
+
+
+def site_weights(
+    options: Options, placement: Placement, nominal: Mapping[str, Tensor], programmed: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the weights of every site under a placement, by site name."""
+    blocks = options.blocks(placement)
+    names = [site.name for site in options.sites]
+    return {n: site_weight(o, nominal[n], programmed[n]) for n, o in zip(names, blocks, strict=True)}
+
+
+def _modules(options: Options, site: int) -> dict[str, nn.Module]:
+    here = options.sites[site]
+    widest: dict[str, int] = {}
+    for option in options.per_site[site]:
+        if option.kind != "digital":
+            widest[option.kind] = max(widest.get(option.kind, 0), option.width(here))
+    made: dict[str, nn.Module] = {}
+    for kind, width in widest.items():
+        if kind == "affine":
+            made[kind] = AffineBlock(here)
+        else:
+            made[kind] = FullBlock(here, width) if kind == "full" else LowRankBlock(here, width)
+    return made
+
+
+def bank_arrays(bank: CompensationBank) -> dict[str, Tensor]:
+    """Return the bank's weights by name, detached."""
+    return {name: value.detach() for name, value in bank.state_dict().items()}
+
+
+def bank_from(options: Options, arrays: Mapping[str, Tensor]) -> CompensationBank:
+    """Return a bank with the weights that `bank_arrays` gave."""
+    with torch.device("meta"):
+        bank = CompensationBank(options)
+    bank.load_state_dict(dict(arrays), assign=True)
+    return bank.eval().requires_grad_(False)

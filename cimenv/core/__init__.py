@@ -1,0 +1,1 @@
+"""Floor 0: errors, configuration, seeding, progress and the store."""

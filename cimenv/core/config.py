@@ -1,0 +1,123 @@
+"""Frozen, typed configuration: one base class, YAML files, dotted overrides, one-line errors."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cimenv.core.errors import ConfigError
+
+
+class Frozen(BaseModel):
+    """A frozen configuration; unknown keys, NaN and infinity are refused with one sentence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise ConfigError(one_sentence(error, type(self).__name__)) from None
+
+    def canonical(self) -> str:
+        """Return the configuration as canonical JSON: equal configurations give equal text."""
+        return canonical(self.model_dump(mode="json"))
+
+
+def one_sentence(error: ValidationError, where: str) -> str:
+    """Turn pydantic's first complaint into one sentence: field, what was given, what is allowed."""
+    first = error.errors()[0]
+    tags = {"function-wrap", "function-before", "function-after"}
+    path = ".".join([where, *(str(part) for part in first["loc"] if str(part) not in tags)])
+    given = first.get("input")
+    text = str(first["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if first["type"] == "extra_forbidden":
+        return f"{path}: unknown key; remove it or correct its spelling."
+    if first["type"] == "missing":
+        return f"{path}: missing; give it a value."
+    shown = repr(given) if len(repr(given)) <= 80 else repr(given)[:77] + "..."
+    return f"{path}: got {shown}; {text[0].lower()}{text[1:]}."
+
+
+def canonical(value: Any) -> str:
+    """Return canonical JSON: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(text: str | bytes) -> str:
+    """Return the first 32 hexadecimal digits of the text's SHA-256."""
+    data = text.encode() if isinstance(text, str) else text
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping safely.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or holds no mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}; give the path of a YAML file.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds a {type(content).__name__}; a mapping of fields is needed.")
+    return content
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes` laid over it, mapping by mapping.
+
+    A mapping that names another `kind` or `name` (a device, a recipe) replaces the old one as a whole.
+    """
+    out = dict(base)
+    for key, value in changes.items():
+        old = out.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            replaced = any(tag in value and value[tag] != old.get(tag) for tag in ("kind", "name"))
+            out[key] = dict(value) if replaced else merged(old, value)
+        else:
+            out[key] = value
+    return out
+
+
+def with_overrides(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Apply dotted overrides such as `crossbar.device.sigma=0.3`; values are read as YAML.
+
+    Raises:
+        ConfigError: an override has no `=`.
+    """
+    out = dict(base)
+    for item in overrides:
+        path, sign, text = item.partition("=")
+        if not sign or not path:
+            raise ConfigError(f"Override '{item}' has no '='; write key=value, for example seed=1.")
+        value: Any = yaml.safe_load(text)
+        for part in reversed(path.split(".")):
+            value = {part: value}
+        out = merged(out, value)
+    return out
+
+
+def load_object(path: str) -> Any:
+    """Import what `package.module:name` names.
+
+    Raises:
+        ConfigError: the text has no colon, or the module or the name does not exist.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"Cannot load '{path}': {error}; write package.module:name.") from None

@@ -1,0 +1,276 @@
+"""The store: every trained weight and every evaluation, once, on disk, safe against kills and races.
+
+An SQLite index (WAL) holds keys, checksums and small payloads; larger payloads are safetensors files beside
+it. A payload is written under a temporary name and renamed; its checksum is looked at on every read; a damaged
+entry is reported and computed again. No pickle is written or read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from cimenv.core.config import canonical, digest
+from cimenv.core.errors import StoreError
+
+CACHE_VARIABLE = "CIMENV_CACHE"
+INLINE_BYTES = 32_768  # a smaller payload lives in the index itself: one file less per evaluation
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a key stands for: JSON values and arrays."""
+
+    meta: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict)
+
+    def to_bytes(self, key: str) -> bytes:
+        """Serialise as one safetensors blob that also names its key."""
+        arrays = {name: np.ascontiguousarray(value) for name, value in self.arrays.items()}
+        return save_tensors(arrays, metadata={"meta": canonical(self.meta), "key": key})
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Record:
+        """Read what `to_bytes` wrote."""
+        return Record(json.loads(_header(data)["meta"]), load_tensors(data))
+
+
+def _header(data: bytes) -> dict[str, str]:
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    return dict(header["__metadata__"])
+
+
+def default_root() -> Path:
+    """Return the folder named by `CIMENV_CACHE`, else the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("cimenv"))
+
+
+class Store:
+    """Records by key in one folder, with read-only layers under it.
+
+    Args:
+        root: the folder; default `CIMENV_CACHE`, else the user's cache folder. Made on first write.
+        layers: read-only store folders looked into when `root` lacks a key.
+
+    Raises:
+        StoreError: (on use) the folder cannot be made, read or written.
+    """
+
+    def __init__(self, root: str | Path | None = None, layers: Sequence[str | Path] = ()) -> None:
+        self.root = Path(root) if root is not None else default_root()
+        self.layers = tuple(Path(layer) for layer in layers)
+        self._connections: dict[tuple[int, Path], sqlite3.Connection] = {}
+        self._mutex = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root, "layers": self.layers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["root"], state["layers"])  # type: ignore[misc]
+
+    def get(self, key: str) -> Record | None:
+        """Return the record of `key`, or None when it is absent or damaged (with a warning)."""
+        for folder in (self.root, *self.layers):
+            record = self._read(folder, key)
+            if record is not None:
+                return record
+        return None
+
+    def put(self, key: str, record: Record) -> None:
+        """Write a record; a reader sees all of it or nothing."""
+        self.put_many([(key, record)])
+
+    def put_many(self, items: Iterable[tuple[str, Record]]) -> None:
+        """Write many records in one transaction."""
+        with self._guarded("written"):
+            rows = [self._row(key, record) for key, record in items]
+            with self._mutex, self._index(self.root) as index:
+                index.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", rows)
+
+    def once(self, key: str, compute: Callable[[], Record], what: str = "a result") -> Record:
+        """Return the record of `key`, computing it if it is absent; two processes compute it once.
+
+        Args:
+            key: canonical text of everything the record depends on.
+            compute: makes the record.
+            what: names the work for the process that has to wait for another one.
+        """
+        found = self.get(key)
+        if found is not None:
+            return found
+        with self._lock(key, what):
+            found = self.get(key)
+            if found is None:
+                found = compute()
+                self.put(key, found)
+        return found
+
+    def info(self) -> dict[str, Any]:
+        """Return the folder, the number of entries and their bytes."""
+        with self._guarded("read"), self._mutex, self._index(self.root) as index:
+            count, size = index.execute("SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM entries").fetchone()
+        return {"folder": str(self.root), "entries": int(count), "bytes": int(size)}
+
+    def verify(self) -> list[str]:
+        """Read every entry; drop damaged ones and leftovers of killed writers; return the dropped keys."""
+        with self._guarded("read"), self._mutex, self._index(self.root) as index:
+            keys = [row[0] for row in index.execute("SELECT key FROM entries")]
+        for leftover in self.root.glob("objects/*.tmp"):
+            leftover.unlink(missing_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return [key for key in keys if self._read(self.root, key) is None]
+
+    def clear(self) -> None:
+        """Remove every entry of this store (never of its layers)."""
+        with self._guarded("written"):
+            with self._mutex, self._index(self.root) as index:
+                index.execute("DELETE FROM entries")
+            for path in self.root.glob("objects/*"):
+                path.unlink(missing_ok=True)
+
+    def _row(self, key: str, record: Record) -> tuple[str, str, int, str, bytes | None]:
+        data = record.to_bytes(key)
+        name, checksum = digest(key), digest(data)
+        if len(data) <= INLINE_BYTES:
+            return name, key, len(data), checksum, data
+        target = self.root / "objects" / f"{name}.safetensors"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return name, key, len(data), checksum, None
+
+    def _read(self, folder: Path, key: str) -> Record | None:
+        if not (folder / "index.sqlite").exists():
+            return None
+        name = digest(key)
+        with self._guarded("read"):
+            with self._mutex, self._index(folder) as index:
+                row = index.execute("SELECT checksum, payload FROM entries WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                return None
+            try:
+                data = row[1] if row[1] is not None else (folder / f"objects/{name}.safetensors").read_bytes()
+            except FileNotFoundError:
+                data = b""
+        try:
+            if digest(data) == row[0]:
+                return Record.from_bytes(data)
+        except (SafetensorError, ValueError, KeyError):
+            pass
+        warnings.warn(f"Store entry {name} in {folder} is damaged; it is computed again.", stacklevel=4)
+        if folder == self.root:
+            with self._mutex, self._index(folder) as index:
+                index.execute("DELETE FROM entries WHERE name = ? AND checksum = ?", (name, row[0]))
+        return None
+
+    @contextmanager
+    def _lock(self, key: str, what: str) -> Iterator[None]:
+        with self._guarded("written"):
+            folder = self.root / "locks"
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"{digest(key)}.lock")
+            try:
+                lock.acquire(timeout=1.0)
+            except Timeout:
+                warnings.warn(f"Waiting for another process that computes {what}.", stacklevel=4)
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _guarded(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(
+                f"The cache folder {self.root} cannot be {verb} ({error}); "
+                f"free some space or set {CACHE_VARIABLE} to a folder you can write."
+            ) from None
+
+    @contextmanager
+    def _index(self, folder: Path) -> Iterator[sqlite3.Connection]:
+        place = (os.getpid(), folder)  # a connection must not cross a fork
+        if place not in self._connections:
+            self._connections[place] = self._opened(folder)
+        with self._connections[place] as connection:
+            yield connection
+
+    def _opened(self, folder: Path) -> sqlite3.Connection:
+        if folder != self.root:
+            uri = f"{(folder / 'index.sqlite').resolve().as_uri()}?mode=ro&immutable=1"
+            return sqlite3.connect(uri, uri=True, check_same_thread=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "index.sqlite"
+        try:
+            return _connected(path)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+        with FileLock(folder / "rebuild.lock"):
+            try:
+                return _connected(path)
+            except sqlite3.DatabaseError:
+                return self._rebuilt(path)
+
+    def _rebuilt(self, path: Path) -> sqlite3.Connection:
+        warnings.warn(f"The index {path} is damaged; it is rebuilt from the files beside it.", stacklevel=6)
+        for part in path.parent.glob("index.sqlite*"):
+            os.replace(part, part.with_name(f"damaged-{uuid.uuid4().hex[:8]}-{part.name}"))
+        connection = _connected(path)
+        for file in path.parent.glob("objects/*.safetensors"):
+            data = file.read_bytes()
+            try:
+                key = _header(data)["key"]
+                load_tensors(data)
+            except (SafetensorError, ValueError, KeyError):
+                continue
+            with connection:
+                connection.execute(
+                    "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, NULL)",
+                    (digest(key), key, len(data), digest(data)),
+                )
+        return connection
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=60.0, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS entries "
+        "(name TEXT PRIMARY KEY, key TEXT, bytes INTEGER, checksum TEXT, payload BLOB)"
+    )
+    return connection

@@ -1,0 +1,103 @@
+"""Batch-norm statistics under variation: two different things, kept apart.
+
+`recalibrate_shared` is statistical: one set of statistics, averaged over many chips, no data from the chip in use.
+`calibrated_for_chip` is a calibration: every chip gets statistics of its own from images shown to that chip.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cimenv.crossbar.mapping import programmed
+
+
+def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
+    """Return the batch-norm layers with running statistics, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    }
+
+
+def recalibrate_shared(
+    model: nn.Module, chips: Iterable[Mapping[str, Tensor]], images: Tensor, block: int = 250
+) -> None:
+    """Replace the running statistics by their average over `chips`, in place.
+
+    Args:
+        model: the backbone, changed in place.
+        chips: noisy weights by site name, one mapping a chip.
+        images: training images `[n, c, h, w]`, split over the chips in turn.
+        block: images per forward pass.
+    """
+    norms = batch_norms(model)
+    if not norms:
+        return
+    _reset(norms.values())
+    blocks = [part for part in images.split(block) if len(part) > 1]
+    with torch.no_grad():
+        for k, weights in enumerate(chips):
+            with programmed(model, weights), _collecting(norms.values()):
+                model(blocks[k % len(blocks)])
+
+
+def calibrated_for_chip(
+    model: nn.Module, weights: Mapping[str, Tensor], images: Tensor, block: int = 250
+) -> dict[str, _BatchNorm]:
+    """Return copies of the batch-norm layers with statistics of ONE chip; the model is left as it was."""
+    if not batch_norms(model):
+        return {}
+    model = copy.deepcopy(model)
+    norms = batch_norms(model)
+    _reset(norms.values())
+    with torch.no_grad(), programmed(model, weights), _collecting(norms.values()):
+        for part in images.split(block):
+            if len(part) > 1:
+                model(part)
+    return norms
+
+
+@contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Normalise by the batch's own statistics and keep the running ones unchanged.
+
+    While blocks are fitted this stands for `per_chip` calibration, since every batch sees a chip of its own.
+    """
+    norms = list(batch_norms(model).values())
+    kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
+    for norm in norms:
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, state in zip(norms, kept, strict=True):
+            norm.load_state_dict(state)
+            norm.eval()
+
+
+def _reset(norms: Iterable[_BatchNorm]) -> None:
+    for norm in norms:
+        norm.reset_running_stats()
+
+
+@contextmanager
+def _collecting(norms: Iterable[_BatchNorm]) -> Iterator[None]:
+    """Train mode with momentum None: running statistics become the plain average over batches."""
+    layers = list(norms)
+    momenta = [norm.momentum for norm in layers]
+    for norm in layers:
+        norm.momentum = None
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(layers, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()

@@ -1,0 +1,83 @@
+"""Device models: one small class each. `program` makes one chip's weights from the nominal ones."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from cimenv.core.config import Frozen
+from cimenv.crossbar import variation
+
+
+class Ideal(Frozen):
+    """Exact devices: the digital network."""
+
+    kind: Literal["ideal"] = "ideal"
+
+    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
+        """Return `w` itself."""
+        del generator
+        return w
+
+    @property
+    def relative_strength(self) -> float:
+        """Return the standard deviation of dW relative to |W| or to full scale: here 0."""
+        return 0.0
+
+
+class LogNormal(Frozen):
+    """Multiplicative log-normal variation, fixed per chip (CorrectNet, DATE 2023)."""
+
+    kind: Literal["log_normal"] = "log_normal"
+    sigma: float = Field(0.5, ge=0, le=5, description="standard deviation of ln(w / w_nominal)")
+
+    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
+        """Return one chip's weights: `w * exp(theta)`."""
+        return variation.log_normal(w, self.sigma, generator)
+
+    @property
+    def relative_strength(self) -> float:
+        """Return sigma."""
+        return self.sigma
+
+
+class BitSlicedGaussian(Frozen):
+    """M-bit weights on M/K devices of K bits, each off by N(0, sigma) of its range (ICCAD 2022, TRICE)."""
+
+    kind: Literal["bit_sliced_gaussian"] = "bit_sliced_gaussian"
+    sigma: float = Field(0.1, ge=0, le=5, description="per device, in units of one device's full range")
+    weight_bits: int = Field(8, ge=2, le=16)
+    device_bits: int = Field(2, ge=1, le=16)
+    write_verify: float | None = Field(None, gt=0, le=1, description="th_g: largest |dg| left by write-verify")
+    mid_range_factor: float = Field(1.0, ge=1, description="s: how much noisier mid-range weights are")
+
+    @model_validator(mode="after")
+    def _check(self) -> BitSlicedGaussian:
+        if self.weight_bits % self.device_bits:
+            raise ValueError(f"device_bits {self.device_bits} must divide weight_bits {self.weight_bits}")
+        if self.write_verify is not None and self.mid_range_factor != 1.0:
+            raise ValueError("write_verify bounds every device, so mid_range_factor must stay 1")
+        return self
+
+    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
+        """Return one chip's weights: quantised, plus the summed deviations of its devices."""
+        return variation.bit_sliced_gaussian(
+            w,
+            self.sigma,
+            generator,
+            weight_bits=self.weight_bits,
+            device_bits=self.device_bits,
+            write_verify=self.write_verify,
+            mid_range_factor=self.mid_range_factor,
+        )
+
+    @property
+    def relative_strength(self) -> float:
+        """Return std(dW)/S before write-verify."""
+        return self.sigma * variation.bit_slicing_factor(self.weight_bits, self.device_bits)
+
+
+Device = Annotated[Ideal | LogNormal | BitSlicedGaussian, Field(discriminator="kind")]

@@ -1,0 +1,88 @@
+"""Variation of the weights as pure functions. Leading dimensions are free: `[..., out, in]` works as well."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def log_normal(w: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """Return `w * exp(theta)`, theta ~ N(0, sigma^2) per weight: sign kept, median nominal.
+
+    Source: CorrectNet (DATE 2023). Differentiable in `w`.
+    """
+    theta = torch.randn(w.shape, generator=generator, dtype=w.dtype)
+    return w * theta.mul_(sigma).exp_().to(w.device)
+
+
+def log_normal_moments(sigma: float) -> tuple[float, float]:
+    """Return mean and standard deviation of the factor: mu = e^{s^2/2}, sd = sqrt((e^{s^2}-1) e^{s^2})."""
+    s2 = sigma * sigma
+    return math.exp(s2 / 2), math.sqrt((math.exp(s2) - 1) * math.exp(s2))
+
+
+def quantize(w: Tensor, bits: int) -> Tensor:
+    """Round `w` to multiples of `S / (2^bits - 1)`, S = max|w|: symmetric, with a straight-through gradient."""
+    step = w.detach().abs().amax() / (2**bits - 1)
+    if step == 0:
+        return w
+    return w + (torch.round(w.detach() / step) * step - w.detach())
+
+
+def slice_significances(weight_bits: int, device_bits: int) -> Tensor:
+    """Return the share of the full scale that each device of one weight carries: 2^{iK} / sum_i 2^{iK}."""
+    powers = torch.tensor([2.0 ** (i * device_bits) for i in range(weight_bits // device_bits)])
+    return powers / powers.sum()
+
+
+def bit_slicing_factor(weight_bits: int, device_bits: int) -> float:
+    """Return std(dW) / (S sigma) = sqrt(sum_i 4^{iK}) / sum_i 2^{iK} for devices with N(0, sigma) each."""
+    return float(slice_significances(weight_bits, device_bits).square().sum().sqrt())
+
+
+def truncated_normal(
+    shape: tuple[int, ...], sigma: float, bound: float, generator: torch.Generator
+) -> Tensor:
+    """Draw N(0, sigma^2) conditioned on |x| <= bound: a device is programmed again until it verifies."""
+    limit = math.erf(bound / (sigma * math.sqrt(2.0)))
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64).mul_(2.0).sub_(1.0)
+    drawn = torch.erfinv(uniform * limit) * (sigma * math.sqrt(2.0))
+    return drawn.clamp_(-bound, bound).float()
+
+
+def bit_sliced_gaussian(
+    w: Tensor,
+    sigma: float,
+    generator: torch.Generator,
+    *,
+    weight_bits: int = 8,
+    device_bits: int = 2,
+    write_verify: float | None = None,
+    mid_range_factor: float = 1.0,
+) -> Tensor:
+    """Quantise `w` and add the deviations of the M/K devices that hold each weight.
+
+    Each device deviates by N(0, sigma) of its own full range; with `write_verify` = th_g every device satisfies
+    |dg| <= th_g, hence |dW| <= th_g * S. With `mid_range_factor` = s, weights with 0.25 < |W|/S < 0.75 get
+    sigma*s and the others sigma, where sigma is divided by sqrt(0.4 s^2 + 0.6).
+    Source: worst-case line (ICCAD 2022, TRICE), physics as in its public code. Straight-through gradient in `w`.
+    """
+    w = quantize(w, weight_bits)
+    full_scale = w.detach().abs().amax()
+    if sigma == 0:
+        return w
+    shares = slice_significances(weight_bits, device_bits)
+    shape = (len(shares), *w.shape)
+    if write_verify is None:
+        per_device = torch.randn(shape, generator=generator).mul_(sigma)
+    else:
+        per_device = truncated_normal(shape, sigma, write_verify, generator)
+    deviation = torch.tensordot(shares, per_device, dims=1).to(w.device, w.dtype)
+    if mid_range_factor != 1.0:
+        relative = w.detach().abs() / full_scale
+        middle = (relative > 0.25) & (relative < 0.75)
+        norm = math.sqrt(0.4 * mid_range_factor**2 + 0.6)
+        deviation = deviation * torch.where(middle, mid_range_factor, 1.0) / norm
+    return w + deviation * full_scale

@@ -1,0 +1,43 @@
+"""Data sets by name, or a user's own by `package.module:dataset`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from cimenv.core.config import load_object
+from cimenv.core.errors import DataError, UnknownNameError
+from cimenv.data.bundled import fashion_mini
+from cimenv.data.splits import DataSplits
+from cimenv.data.vision import VISION_SETS, load_vision
+
+DATA_SETS = ("fashion-mini", *VISION_SETS)
+
+
+def load_data(name: str, root: str | Path | None = None, download: bool = False) -> DataSplits:
+    """Load a data set.
+
+    Args:
+        name: one of `DATA_SETS`, or `package.module:dataset`, a function that returns a `DataSplits`.
+        root: folder of the real data sets; default the environment variable `CIMENV_DATA`.
+        download: fetch a missing data set (only torchvision's).
+
+    Raises:
+        UnknownNameError: no such data set.
+        DataError: it is missing or damaged.
+    """
+    if ":" in name:
+        loaded = load_object(name)()
+        if not isinstance(loaded, DataSplits):
+            raise DataError(f"data: '{name}' returned a {type(loaded).__name__}; return a cimenv.data.DataSplits.")
+        return loaded
+    if name == "fashion-mini":
+        return _bundled()
+    if name in VISION_SETS:
+        return load_vision(name, root, download)
+    raise UnknownNameError("data set", name, DATA_SETS)
+
+
+@lru_cache(maxsize=1)  # decompressing it takes longer than a search step
+def _bundled() -> DataSplits:
+    return fashion_mini()

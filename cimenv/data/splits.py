@@ -1,0 +1,80 @@
+"""Images with labels, split for training, selection and report."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cimenv.core.errors import DataError
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and labels of one split.
+
+    Attributes:
+        images: `[n, channels, height, width]`, uint8 (scaled to [0, 1], then normalised) or float (used as it is).
+        labels: `[n]`, int64.
+        mean: per-channel mean of the scaled images.
+        std: per-channel standard deviation of the scaled images.
+    """
+
+    images: Tensor
+    labels: Tensor
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels) or len(self.images) == 0:
+            raise DataError(
+                f"A split has {len(self.images)} images and {len(self.labels)} labels; "
+                "give as many labels as images, and at least one."
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def inputs(self, which: slice | Tensor = slice(None)) -> Tensor:
+        """Return normalised float32 inputs of the images that `which` selects."""
+        images = self.images[which]
+        if images.dtype != torch.uint8:
+            return images.float()
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(self.mean).view(shape)
+        std = torch.tensor(self.std).view(shape)
+        return images.float().div_(255.0).sub_(mean).div_(std)
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """The three splits of one data set."""
+
+    name: str
+    train: ImageSet
+    val: ImageSet
+    test: ImageSet
+    classes: int
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Return the shape of one image."""
+        return tuple(self.train.images.shape[1:])
+
+    def __getitem__(self, split: Split) -> ImageSet:
+        return {"train": self.train, "val": self.val, "test": self.test}[split]
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a hash of every image and label."""
+        state = hashlib.sha256()
+        for part in (self.train, self.val, self.test):
+            state.update(part.images.contiguous().numpy().tobytes())
+            state.update(part.labels.contiguous().numpy().tobytes())
+        return state.hexdigest()[:32]

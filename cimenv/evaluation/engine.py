@@ -1,0 +1,313 @@
+"""The Monte-Carlo engine: chips x images x placements, depth first, sharing prefixes.
+
+One code path serves a single placement and an enumeration: placements form a tree over site calls, and every edge of
+the tree is computed once per chip and block of images. Blocks of images are sized for the processor's cache and
+spread over threads of one torch thread each, so results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cimenv.compensation.bank import CompensationBank, site_weight
+from cimenv.compensation.options import BlockOption, Placement
+from cimenv.core.progress import Progress, silent
+from cimenv.crossbar.chips import Chips
+from cimenv.crossbar.mapping import site_module
+from cimenv.evaluation.prefix import PrefixCache, Sums, state_bytes
+from cimenv.evaluation.segments import SegmentedNetwork, State, layer_forward
+
+T = TypeVar("T")
+IMAGE_BLOCK = 125  # LeNet-5's activations of one block stay in a 1 MiB L2 cache
+CHIP_GROUP = 32  # chips whose weights are held at a time
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the engine counts.
+
+    Attributes:
+        correct: correctly classified images, `[placements, chips]`.
+        squares: `[placements, sites, chips, 2]`: ||Y' - Y||_F^2 and ||Y'||_F^2 over all images and calls.
+        clean_squares: `[sites]`: ||Y||_F^2 of the clean network.
+        images: images per chip.
+    """
+
+    correct: npt.NDArray[np.int64]
+    squares: npt.NDArray[np.float64]
+    clean_squares: npt.NDArray[np.float64]
+    images: int
+
+
+ChipModules = Callable[[dict[str, Tensor]], Mapping[str, nn.Module]]
+Counts = npt.NDArray[np.int64]
+Sums64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One block of images, with the clean output of every site call."""
+
+    number: int
+    images: Tensor
+    labels: Tensor
+    called: list[int]
+    clean: list[Tensor]
+
+
+@dataclass(frozen=True)
+class _Chip:
+    number: int
+    weights: dict[str, Tensor]
+    modules: Mapping[str, nn.Module]
+
+
+class Engine:
+    """Evaluates placements of one network on its chips.
+
+    Args:
+        network: the clean network, cut at its sites.
+        chips: noisy weights.
+        bank: the blocks.
+        images: inputs, `[n, c, h, w]`, normalised.
+        labels: `[n]`.
+        threads: worker threads; each runs torch with one thread.
+        device: where to compute.
+        cache: activations kept between two runs of a single placement; None keeps nothing.
+        chip_modules: from a chip's weights, modules that replace the network's own (calibrated batch norms).
+    """
+
+    def __init__(
+        self,
+        network: SegmentedNetwork,
+        chips: Chips,
+        bank: CompensationBank,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        cache: PrefixCache | None = None,
+        chip_modules: ChipModules | None = None,
+    ) -> None:
+        self.network, self.chips, self.bank = network, chips, bank
+        self.threads, self.device, self.cache = threads, torch.device(device), cache
+        self.blocks = list(
+            zip(images.to(self.device).split(IMAGE_BLOCK), labels.to(self.device).split(IMAGE_BLOCK), strict=True)
+        )
+        self.images = len(labels)
+        self.layers = [site_module(network.model, site) for site in network.sites]
+        self.chip_modules = chip_modules
+
+    def run(
+        self, placements: Sequence[Placement], chips: Sequence[int], *, progress: Progress = silent
+    ) -> Tally:
+        """Evaluate distinct placements, in any order, on the chips with these numbers."""
+        order = sorted(range(len(placements)), key=lambda p: placements[p])
+        tree = [placements[p] for p in order]
+        correct = np.zeros((len(tree), len(chips)), dtype=np.int64)
+        squares = np.zeros((len(tree), len(self.layers), len(chips), 2))
+        clean = np.zeros(len(self.layers))
+        cache = self.cache if len(tree) == 1 and not self.network.opaque else None
+        keeper = _Keeper(cache, tree[0], self.network.calls, len(self.blocks) * len(chips)) if cache else None
+        with progress("evaluating chips", len(self.blocks) * len(chips)) as advance, _workers(self.threads) as each:
+            for start in range(0, len(chips), CHIP_GROUP):
+                group = [self._chip(chip) for chip in chips[start : start + CHIP_GROUP]]
+                span = slice(start, start + len(group))
+                for counted, summed, clean_sums in each(partial(self._evaluate, tree, group, keeper), self.blocks):
+                    correct[:, span] += counted
+                    squares[:, :, span] += summed
+                    clean += clean_sums if start == 0 else 0.0
+                    advance(len(group))
+        inverse = np.argsort(order)
+        return Tally(correct[inverse], squares[inverse], clean, self.images)
+
+    def clean_correct(self) -> int:
+        """Return how many images the clean network classifies correctly."""
+
+        def count(number: int, images: Tensor, labels: Tensor) -> int:
+            with torch.inference_mode():
+                return _correct(self.network.forward(images, self._clean_site), labels)
+
+        with _workers(self.threads) as each:
+            return sum(each(count, self.blocks))
+
+    def _chip(self, number: int) -> _Chip:
+        weights = {name: w.to(self.device) for name, w in self.chips.all_weights(number).items()}
+        return _Chip(number, weights, self.chip_modules(weights) if self.chip_modules else {})
+
+    def _clean_site(self, call: int, site: int, x: Tensor) -> Tensor:
+        del call
+        return layer_forward(self.layers[site], x, self.layers[site].weight)
+
+    def _evaluate(
+        self,
+        tree: list[Placement],
+        chips: list[_Chip],
+        keeper: _Keeper | None,
+        number: int,
+        images: Tensor,
+        labels: Tensor,
+    ) -> tuple[Counts, Sums64, Sums64]:
+        with torch.inference_mode():
+            block = self._clean_block(number, images, labels)
+            clean = np.zeros(len(self.layers))
+            for site, output in zip(block.called, block.clean, strict=True):
+                clean[site] += _square(output)
+            correct = np.zeros((len(tree), len(chips)), dtype=np.int64)
+            squares = np.zeros((len(tree), len(clean), len(chips), 2))
+            for k, chip in enumerate(chips):
+                _Walk(self, block, chip, tree, keeper, correct[:, k], squares[:, :, k]).run()
+            return correct, squares, clean
+
+    def _clean_block(self, number: int, images: Tensor, labels: Tensor) -> _Block:
+        block = _Block(number, images, labels, [], [])
+
+        def site(call: int, site: int, x: Tensor) -> Tensor:
+            block.called.append(site)
+            block.clean.append(self._clean_site(call, site, x))
+            return block.clean[-1]
+
+        self.network.forward(images, site)
+        return block
+
+
+class _Keeper:
+    """Finds and keeps the states of one placement; late sites are small, early ones may not be worth their memory."""
+
+    def __init__(self, cache: PrefixCache, placement: Placement, calls: tuple[int, ...], units: int) -> None:
+        self.cache, self.units = cache, units
+        decided = [sorted(set(calls[:call])) for call in range(len(calls))]
+        self.prefixes = [tuple((s, placement[s]) for s in sites) for sites in decided]
+
+    def latest(self, chip: int, block: int) -> tuple[int, State, Sums] | None:
+        """Return the state in front of the latest possible call."""
+        for call in range(len(self.prefixes) - 1, 0, -1):
+            found = self.cache.get((chip, block, call, self.prefixes[call]))
+            if found is not None:
+                return call, *found
+        return None
+
+    def keep(self, chip: int, block: int, call: int, state: State, sums: Sums) -> None:
+        """Keep a state, if those of all chips and blocks take at most a quarter of the memory."""
+        if call < len(self.prefixes) and state_bytes(state) * self.units <= self.cache.limit_bytes / 4:
+            self.cache.put((chip, block, call, self.prefixes[call]), state, sums)
+
+
+class _Walk:
+    """The depth-first walk over a tree of placements, for one chip and one block of images.
+
+    Fills `correct` `[placements]` and `squares` `[placements, sites, 2]`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        block: _Block,
+        chip: _Chip,
+        tree: list[Placement],
+        keeper: _Keeper | None,
+        correct: Counts,
+        squares: Sums64,
+    ) -> None:
+        self.engine, self.block, self.chip, self.tree, self.keeper = engine, block, chip, tree, keeper
+        self.network, self.options = engine.network, engine.bank.options
+        self.correct, self.squares = correct, squares
+
+    def run(self) -> None:
+        """Walk the whole tree."""
+        if self.network.opaque:
+            for p in range(len(self.tree)):
+                self._opaque(p)
+            return
+        found = self.keeper.latest(self.chip.number, self.block.number) if self.keeper else None
+        call, state, sums = found or (0, self.network.start(self.block.images), [])
+        self._descend(call, state, sums, 0, len(self.tree))
+
+    def _descend(self, call: int, state: State, sums: Sums, low: int, high: int) -> None:
+        """Walk the placements `low..high`, which agree on every site called before `call`."""
+        if call == len(self.network.calls):
+            self._leaf(self.network.logits(state), sums, low)
+            return
+        site = self.network.calls[call]
+        x = self.network.site_input(call, state)
+        raw: dict[BlockOption | None, Tensor] = {}
+        while low < high:
+            option = self.tree[low][site]
+            end = low + 1
+            while end < high and self.tree[end][site] == option:
+                end += 1
+            y = self._output(site, x, self.options.block(site, option), raw)
+            after = self.network.advance(call, state, y, self.chip.modules)
+            errors = [*sums, self._errors(call, y)]
+            if self.keeper:
+                self.keeper.keep(self.chip.number, self.block.number, call + 1, after, errors)
+            self._descend(call + 1, after, errors, low, end)
+            low = end
+
+    def _output(
+        self, site: int, x: Tensor, option: BlockOption | None, raw: dict[BlockOption | None, Tensor]
+    ) -> Tensor:
+        """Return a site's output after its block; `raw` keeps the layer's own output for its other options."""
+        variant = option if option is not None and option.kind == "digital" else None
+        if variant not in raw:
+            layer = self.engine.layers[site]
+            programmed = self.chip.weights[self.network.sites[site].name]
+            raw[variant] = layer_forward(layer, x, site_weight(variant, layer.weight, programmed))
+        return self.engine.bank.compensate(site, option, x, raw[variant])
+
+    def _errors(self, call: int, y: Tensor) -> tuple[float, float]:
+        return _square(y - self.block.clean[call]), _square(y)
+
+    def _leaf(self, logits: Tensor, sums: Sums, placement: int) -> None:
+        self.correct[placement] = _correct(logits, self.block.labels)
+        for site, values in zip(self.block.called, sums, strict=True):
+            self.squares[placement, site] += values
+
+    def _opaque(self, placement: int) -> None:
+        blocks = self.options.blocks(self.tree[placement])
+        sums: Sums = []
+
+        def site(call: int, number: int, x: Tensor) -> Tensor:
+            y = self._output(number, x, blocks[number], {})
+            sums.append(self._errors(call, y))
+            return y
+
+        self._leaf(self.network.forward(self.block.images, site, self.chip.modules), sums, placement)
+
+
+def _square(values: Tensor) -> float:
+    flat = values.reshape(-1)
+    return float(torch.dot(flat, flat))
+
+
+def _correct(logits: Tensor, labels: Tensor) -> int:
+    return int((logits.argmax(-1) == labels).sum())
+
+
+Blocks = Sequence[tuple[Tensor, Tensor]]
+
+
+@contextmanager
+def _workers(threads: int) -> Iterator[Callable[[Callable[[int, Tensor, Tensor], T], Blocks], Iterable[T]]]:
+    """Give a map over numbered blocks; torch runs with one thread meanwhile, results come in order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if threads == 1:
+            yield lambda call, blocks: (call(k, *block) for k, block in enumerate(blocks))
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                yield lambda call, blocks: pool.map(call, range(len(blocks)), *zip(*blocks, strict=True))
+    finally:
+        torch.set_num_threads(before)

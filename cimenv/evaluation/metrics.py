@@ -1,0 +1,67 @@
+"""Statistics over chips, with intervals."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Metric = Literal["mean", "std", "mean_minus_std", "percentile"]
+METRICS: tuple[Metric, ...] = ("mean", "std", "mean_minus_std", "percentile")
+CONFIDENCE = 0.95
+
+Floats = npt.NDArray[np.float64]
+
+
+def value(accuracy: Floats, metric: Metric, quantile: float = 0.05) -> float:
+    """Return a metric of per-chip accuracies `[chips]`; the percentile is the order statistic ceil(q n)."""
+    if metric == "mean":
+        return float(accuracy.mean())
+    spread = float(accuracy.std(ddof=1)) if len(accuracy) > 1 else 0.0
+    if metric == "std":
+        return spread
+    if metric == "mean_minus_std":
+        return float(accuracy.mean()) - spread
+    return float(np.sort(accuracy)[max(0, math.ceil(quantile * len(accuracy)) - 1)])
+
+
+def mean_interval(accuracy: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return Student's t interval of the mean over chips."""
+    n = len(accuracy)
+    if n < 2:
+        return -math.inf, math.inf
+    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * float(accuracy.std(ddof=1)) / math.sqrt(n)
+    return float(accuracy.mean()) - half, float(accuracy.mean()) + half
+
+
+def percentile_interval(
+    accuracy: Floats, quantile: float, confidence: float = CONFIDENCE
+) -> tuple[tuple[float, float] | None, str]:
+    """Return a distribution-free interval of a quantile from order statistics, or None and the reason.
+
+    The k-th smallest of n chips lies below the q-quantile with probability P(B >= k), B ~ Binomial(n, q). The interval
+    takes the largest lower and the smallest upper order statistic that leave at most (1 - confidence)/2 outside on
+    each side. The smallest n for q = 5 % is 72 at 95 % (two-sided); 59 chips give a one-sided lower bound.
+    """
+    n, tail = len(accuracy), (1 - confidence) / 2
+    ordered = np.sort(accuracy)
+    low = int(stats.binom.ppf(tail, n, quantile))  # X_(low) is above the quantile with probability <= tail
+    high = int(stats.binom.ppf(1 - tail, n, quantile)) + 1
+    if low < 1 or high > n:
+        need = math.ceil(math.log(tail) / math.log(1 - min(quantile, 1 - quantile)))
+        return None, f"{n} chips are too few for the {quantile:g}-quantile at {confidence:g}; take at least {need}."
+    return (float(ordered[low - 1]), float(ordered[high - 1])), ""
+
+
+def paired_interval(a: Floats, b: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the t interval of the mean of `a - b` over the same chips."""
+    return mean_interval(a - b, confidence)
+
+
+def normalised_accuracy(accuracy: float, reference: float, classes: int) -> float:
+    """Return A* = 1 - (e - e_fp) / (e_chance - e_fp) (Rasch et al., 2023); 1 is the digital network, 0 is chance."""
+    chance = 1.0 / classes
+    return (accuracy - chance) / (reference - chance)

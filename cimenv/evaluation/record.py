@@ -1,0 +1,104 @@
+"""The record of one placement: correct images of every chip, statistics, per-site errors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cimenv.compensation.options import Placement
+from cimenv.core.store import Record
+from cimenv.evaluation import metrics
+from cimenv.evaluation.engine import Tally
+
+ERROR_COLUMNS = ("error_mean", "error_std", "error_max", "snr_db", "cosine")
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of one placement on one split at one fidelity.
+
+    Attributes:
+        key: text of everything the numbers depend on.
+        placement: one option index per site.
+        split: `val` or `test`.
+        fidelity: `bank` (shared blocks) or `tuned` (this placement's blocks fitted longer).
+        correct: correctly classified images, `[times, chips]`.
+        images: images per chip.
+        site_errors: `[sites, 5]`, columns `ERROR_COLUMNS`: relative feature error e = ||Y' - Y||_F / ||Y||_F (mean,
+            standard deviation and maximum over chips), -20 log10 of the mean error, mean cosine to the clean feature.
+        first_chip: number of the first chip.
+    """
+
+    key: str
+    placement: Placement
+    split: str
+    fidelity: str
+    correct: npt.NDArray[np.int64]
+    images: int
+    site_errors: Floats
+    first_chip: int = 0
+
+    @property
+    def accuracy(self) -> Floats:
+        """Return the accuracy of every chip, `[chips]`, averaged over times."""
+        return self.correct.mean(axis=0) / self.images
+
+    def value(self, metric: metrics.Metric = "mean", quantile: float = 0.05) -> float:
+        """Return a metric over chips."""
+        return metrics.value(self.accuracy, metric, quantile)
+
+    def interval(self, metric: metrics.Metric = "mean", quantile: float = 0.05) -> tuple[float, float] | None:
+        """Return the 95 % interval of the mean (Student) or of the percentile (order statistics).
+
+        Returns None for a percentile with too few chips (`metrics.percentile_interval` gives the reason) and for
+        metrics without an interval.
+        """
+        if metric == "mean":
+            return metrics.mean_interval(self.accuracy)
+        if metric == "percentile":
+            return metrics.percentile_interval(self.accuracy, quantile)[0]
+        return None
+
+    def to_record(self) -> Record:
+        """Return the evaluation as JSON and arrays."""
+        meta: dict[str, Any] = {
+            "placement": list(self.placement),
+            "split": self.split,
+            "fidelity": self.fidelity,
+            "images": self.images,
+            "first_chip": self.first_chip,
+        }
+        return Record(meta, {"correct": self.correct, "site_errors": self.site_errors})
+
+    @staticmethod
+    def from_record(key: str, record: Record) -> Evaluation:
+        """Return the evaluation that `to_record` described."""
+        meta = record.meta
+        return Evaluation(
+            key=key,
+            placement=tuple(meta["placement"]),
+            split=meta["split"],
+            fidelity=meta["fidelity"],
+            correct=record.arrays["correct"],
+            images=meta["images"],
+            site_errors=record.arrays["site_errors"],
+            first_chip=meta["first_chip"],
+        )
+
+
+def site_errors(tally: Tally, placement: int) -> Floats:
+    """Return the feature-error statistics `[sites, 5]` of one placement of a tally."""
+    clean = tally.clean_squares[:, None]
+    distance, norm = tally.squares[placement, :, :, 0], tally.squares[placement, :, :, 1]
+    error = np.sqrt(distance / clean)
+    inner = (norm + clean - distance) / 2  # <Y', Y> from ||Y' - Y||^2
+    cosine = inner / np.maximum(np.sqrt(norm * clean), 1e-30)
+    mean = error.mean(axis=1)
+    snr = -20 * np.log10(np.maximum(mean, math.exp(-5.0)))
+    return np.stack([mean, error.std(axis=1), error.max(axis=1), snr, cosine.mean(axis=1)], axis=1)

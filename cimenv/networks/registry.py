@@ -1,0 +1,40 @@
+"""Backbones by name, or a user's own by `package.module:factory`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from cimenv.core.config import load_object
+from cimenv.core.errors import ConfigError, UnknownNameError
+from cimenv.networks.lenet import lenet5, toy_cnn
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {"lenet5": lenet5, "toy_cnn": toy_cnn}
+
+
+def build_backbone(name: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build a backbone with freshly initialised weights (by torch's current generator).
+
+    Args:
+        name: a name in `BACKBONES`, or `package.module:factory`.
+        arguments: keyword arguments of the factory.
+
+    Raises:
+        UnknownNameError: no such backbone.
+        ConfigError: the factory refuses the arguments or returns no module.
+    """
+    if ":" in name:
+        factory = load_object(name)
+    elif name in BACKBONES:
+        factory = BACKBONES[name]
+    else:
+        raise UnknownNameError("backbone", name, BACKBONES)
+    try:
+        model = factory(**(arguments or {}))
+    except TypeError as error:
+        raise ConfigError(f"backbone_args: '{name}' refuses them ({error}); correct its arguments.") from None
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"backbone: '{name}' returned a {type(model).__name__}; return a torch.nn.Module.")
+    return model

@@ -1,0 +1,266 @@
+"""Evaluators: from a placement to its evaluation, with memory and store."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import lru_cache
+from typing import Any, Protocol
+
+import torch
+
+from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError
+from cimenv.core.progress import Progress, silent
+from cimenv.core.store import Store
+from cimenv.data.splits import Split
+from cimenv.evaluation.engine import Engine
+from cimenv.evaluation.record import Evaluation
+from cimenv.tasks.jobs import Fidelity, evaluation_key, run_job
+from cimenv.tasks.problem import Problem, UserObjects, default_store
+from cimenv.tasks.space import PlacementSpace
+from cimenv.tasks.task import Task
+
+REMEMBERED = 20_000  # evaluations held in memory: a few hundred bytes each
+JOBS_PER_WORKER = 4
+
+
+class Evaluator(Protocol):
+    """What environments and searches ask."""
+
+    @property
+    def task(self) -> Task:
+        """Return the task."""
+
+    @property
+    def space(self) -> PlacementSpace:
+        """Return the placements, costs and masks."""
+
+    def evaluate(
+        self,
+        placement: Placement,
+        split: Split = "val",
+        fidelity: Fidelity = "bank",
+        chips: int | None = None,
+    ) -> Evaluation:
+        """Return the evaluation of one placement."""
+
+    def evaluate_many(
+        self,
+        placements: Sequence[Placement],
+        split: Split = "val",
+        fidelity: Fidelity = "bank",
+        chips: int | None = None,
+    ) -> list[Evaluation]:
+        """Return the evaluations of many placements, in their order."""
+
+    def reference_accuracy(self, split: Split = "val") -> float:
+        """Return acc_ref: clean accuracy of the `standard` recipe."""
+
+    def clean_accuracy(self, split: Split = "val") -> float:
+        """Return the clean accuracy of the backbone."""
+
+
+class MonteCarloEvaluator:
+    """Evaluates on simulated chips; everything is kept in memory and in the store.
+
+    Args:
+        task: what to evaluate.
+        store: default `default_store()`.
+        threads: worker threads; default torch's number, one in a daemonic worker.
+        device: where to compute, `cpu` or `cuda`.
+        executor: any `concurrent.futures.Executor` for `evaluate_many`.
+        progress: opens bars.
+        objects: a user's own network and data.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        store: Store | None = None,
+        *,
+        threads: int | None = None,
+        device: str = "cpu",
+        executor: Executor | None = None,
+        progress: Progress = silent,
+        objects: UserObjects | None = None,
+    ) -> None:
+        self.task = task
+        self.store = store or default_store()
+        self.device, self.executor, self.progress, self.objects = device, executor, progress, objects
+        self._threads = threads
+        self._problem: Problem | None = None
+        self._engines: dict[Split, Engine] = {}
+        self._known: OrderedDict[str, Evaluation] = OrderedDict()
+        self._clean: dict[tuple[str, Split], float] = {}
+        self._space: PlacementSpace | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "task": self.task,
+            "store": self.store,
+            "threads": self._threads,
+            "device": self.device,
+            "objects": self.objects,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state.pop("task"), state.pop("store"), **state)  # type: ignore[misc]
+
+    @property
+    def threads(self) -> int:
+        """Return the number of worker threads."""
+        if self._threads is not None:
+            return self._threads
+        return 1 if multiprocessing.current_process().daemon else torch.get_num_threads()
+
+    @property
+    def problem(self) -> Problem:
+        """Return the problem, building it on first use."""
+        if self._problem is None:
+            self._problem = Problem.build(self.task, self.store, self.progress, self.objects)
+        return self._problem
+
+    @property
+    def space(self) -> PlacementSpace:
+        """Return the placements, costs and masks."""
+        if self._space is None:
+            options = self.problem.options if self.objects is not None else None
+            self._space = PlacementSpace(self.task, options)
+        return self._space
+
+    def evaluate(
+        self,
+        placement: Placement,
+        split: Split = "val",
+        fidelity: Fidelity = "bank",
+        chips: int | None = None,
+    ) -> Evaluation:
+        """Return the evaluation of one placement.
+
+        Args:
+            placement: one option index per site.
+            split: `val` or `test`.
+            fidelity: `bank` or `tuned`.
+            chips: number of chips; default the task's `chips` on val, `report_chips` on test.
+
+        Raises:
+            PlacementError: wrong length or an option out of range.
+            ConfigError: unknown split or fidelity.
+        """
+        return self.evaluate_many([placement], split, fidelity, chips)[0]
+
+    def evaluate_many(
+        self,
+        placements: Sequence[Placement],
+        split: Split = "val",
+        fidelity: Fidelity = "bank",
+        chips: int | None = None,
+        executor: Executor | None = None,
+    ) -> list[Evaluation]:
+        """Return the evaluations of many placements, in their order; `executor` replaces the evaluator's own."""
+        numbers = self._chip_numbers(split, fidelity, chips)
+        checked = [self.space.options.checked(placement) for placement in placements]
+        keys = {p: evaluation_key(self.problem, p, split, fidelity, numbers) for p in checked}
+        missing = sorted(p for p, key in keys.items() if self._recall(key) is None)
+        if missing:
+            made = self._made(missing, split, fidelity, numbers, executor or self.executor)
+            self.store.put_many((evaluation.key, evaluation.to_record()) for evaluation in made)
+            for evaluation in made:
+                self._remember(evaluation)
+        return [self._known[keys[p]] for p in checked]
+
+    def reference_accuracy(self, split: Split = "val") -> float:
+        """Return acc_ref on the images of an evaluation."""
+        if ("reference", split) not in self._clean:
+            self._clean["reference", split] = self.problem.reference_accuracy(split)
+        return self._clean["reference", split]
+
+    def clean_accuracy(self, split: Split = "val") -> float:
+        """Return the backbone's clean accuracy on the images of an evaluation."""
+        if ("backbone", split) not in self._clean:
+            self._clean["backbone", split] = self.problem.clean_accuracy(split)
+        return self._clean["backbone", split]
+
+    def _chip_numbers(self, split: Split, fidelity: Fidelity, chips: int | None) -> range:
+        if split not in ("val", "test"):
+            raise ConfigError(f"split: got '{split}'; use 'val' for selection or 'test' for reports.")
+        if fidelity not in ("bank", "tuned"):
+            raise ConfigError(f"fidelity: got '{fidelity}'; use 'bank' or 'tuned'.")
+        count = chips if chips is not None else self.task.chips if split == "val" else self.task.report_chips
+        if count < 1:
+            raise ConfigError(f"chips: got {count}; take at least 1.")
+        return range(count)
+
+    def _made(
+        self,
+        placements: list[Placement],
+        split: Split,
+        fidelity: Fidelity,
+        numbers: range,
+        executor: Executor | None,
+    ) -> list[Evaluation]:
+        if executor is None or len(placements) == 1:
+            engine = None
+            if fidelity == "bank":
+                if split not in self._engines:
+                    self._engines[split] = self.problem.engine(split, threads=self.threads, device=self.device)
+                engine = self._engines[split]
+            return run_job(
+                self.problem,
+                placements,
+                split,
+                fidelity,
+                numbers,
+                engine=engine,
+                threads=self.threads,
+                device=self.device,
+                progress=self.progress,
+            )
+        size = -(-len(placements) // (JOBS_PER_WORKER * _workers(executor)))
+        parts = [placements[start : start + size] for start in range(0, len(placements), size)]
+        jobs = [executor.submit(_remote, self, part, split, fidelity, numbers) for part in parts]
+        with self.progress("evaluating placements", len(placements)) as advance:
+            made: list[Evaluation] = []
+            for job in jobs:
+                made.extend(job.result())
+                advance(len(made))
+        return made
+
+    def _recall(self, key: str) -> Evaluation | None:
+        if key in self._known:
+            self._known.move_to_end(key)
+            return self._known[key]
+        record = self.store.get(key)
+        if record is None:
+            return None
+        return self._remember(Evaluation.from_record(key, record))
+
+    def _remember(self, evaluation: Evaluation) -> Evaluation:
+        self._known[evaluation.key] = evaluation
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return evaluation
+
+
+def _workers(executor: Executor) -> int:
+    return int(getattr(executor, "_max_workers", 0) or 2)
+
+
+@lru_cache(maxsize=2)
+def _worker_problem(task: Task, root: str, layers: tuple[str, ...]) -> Problem:
+    """Build a problem once per worker process."""
+    return Problem.build(task, Store(root, layers))
+
+
+def _remote(
+    evaluator: MonteCarloEvaluator, placements: list[Placement], split: Split, fidelity: Fidelity, numbers: range
+) -> list[Evaluation]:
+    if evaluator.objects is not None or evaluator._problem is not None:
+        problem = evaluator.problem
+    else:
+        store = evaluator.store
+        problem = _worker_problem(evaluator.task, str(store.root), tuple(map(str, store.layers)))
+    return run_job(problem, placements, split, fidelity, numbers, threads=1, device=evaluator.device)

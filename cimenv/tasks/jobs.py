@@ -1,0 +1,92 @@
+"""run_job: the only thing that evaluates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cimenv.compensation.options import Placement
+from cimenv.core.config import canonical
+from cimenv.core.progress import Progress, silent
+from cimenv.data.splits import Split
+from cimenv.evaluation.engine import Engine
+from cimenv.evaluation.record import Evaluation, site_errors
+from cimenv.tasks.problem import STAGE_VERSIONS, Problem, training_environment
+
+Fidelity = str  # "bank" or "tuned"
+
+
+def evaluation_key(
+    problem: Problem, placement: Placement, split: Split, fidelity: Fidelity, chips: range
+) -> str:
+    """Return the text of everything an evaluation depends on."""
+    task = problem.task
+    key = {
+        "stage": "evaluation",
+        "version": STAGE_VERSIONS["evaluation"],
+        "weights": problem.weights_digest,
+        "device": task.crossbar.device.model_dump(mode="json"),
+        "batch_norm": task.crossbar.batch_norm,
+        "batch_norm_images": task.crossbar.batch_norm_images,
+        "data": problem.data.digest,
+        "split": split,
+        "images": problem.images(split),
+        "chip_seed": task.chip_seed,
+        "chips": [chips.start, chips.stop],
+        "placement": placement,
+        "blocks": [option and option.model_dump() for option in problem.options.blocks(placement)],
+        "fidelity": fidelity,
+    }
+    if fidelity == "tuned":
+        key["tuned"] = task.tuned.model_dump(mode="json")
+        key["environment"] = training_environment(task)
+    return canonical(key)
+
+
+def run_job(
+    problem: Problem,
+    placements: Sequence[Placement],
+    split: Split,
+    fidelity: Fidelity,
+    chips: range,
+    *,
+    engine: Engine | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> list[Evaluation]:
+    """Evaluate placements; a pure function of the problem and the arguments.
+
+    Args:
+        problem: what to evaluate.
+        placements: distinct placements; at `bank` fidelity they share prefixes depth first.
+        split: `val` or `test`.
+        fidelity: `bank` or `tuned`.
+        chips: numbers of the chips.
+        engine: one made earlier for this split at `bank` fidelity, with activations it has kept.
+        threads: worker threads.
+        device: where to compute.
+        progress: opens a bar.
+    """
+    if fidelity == "bank":
+        engine = engine or problem.engine(split, threads=threads, device=device)
+        tally = engine.run(placements, chips, progress=progress)
+        found = [(tally, p) for p in range(len(placements))]
+    else:
+        found = []
+        for placement in placements:
+            bank = problem.tuned_bank(placement, progress)
+            tuned = problem.engine(split, bank, threads, device)
+            found.append((tuned.run([placement], chips, progress=progress), 0))
+    return [
+        Evaluation(
+            key=evaluation_key(problem, placement, split, fidelity, chips),
+            placement=placement,
+            split=split,
+            fidelity=fidelity,
+            correct=tally.correct[p][None, :],
+            images=tally.images,
+            site_errors=site_errors(tally, p),
+            first_chip=chips.start,
+        )
+        for placement, (tally, p) in zip(placements, found, strict=True)
+    ]

@@ -1,0 +1,90 @@
+"""The ledger of a run: distinct requested placements, whatever the store already knew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cimenv.compensation.options import Placement
+from cimenv.core.errors import BudgetError, ConfigError
+from cimenv.data.splits import Split
+from cimenv.evaluation.record import Evaluation
+from cimenv.tasks.evaluators import Evaluator
+from cimenv.tasks.jobs import Fidelity
+from cimenv.tasks.space import PlacementSpace
+from cimenv.tasks.task import Task
+
+
+class Ledger:
+    """An evaluator that counts the distinct placements of one run.
+
+    Args:
+        evaluator: does the work.
+        budget: largest number of distinct placements; None for no limit.
+    """
+
+    def __init__(self, evaluator: Evaluator, budget: int | None = None) -> None:
+        if budget is not None and budget < 1:
+            raise ConfigError(f"budget: got {budget} evaluations; give at least 1.")
+        self.evaluator, self.budget = evaluator, budget
+        self.requested: dict[Placement, Evaluation] = {}
+
+    @property
+    def task(self) -> Task:
+        """Return the task."""
+        return self.evaluator.task
+
+    @property
+    def space(self) -> PlacementSpace:
+        """Return the placements, costs and masks."""
+        return self.evaluator.space
+
+    @property
+    def spent(self) -> int:
+        """Return how many distinct placements were requested."""
+        return len(self.requested)
+
+    @property
+    def exhausted(self) -> bool:
+        """Return whether nothing new may be requested."""
+        return self.budget is not None and self.spent >= self.budget
+
+    def evaluate(
+        self,
+        placement: Placement,
+        split: Split = "val",
+        fidelity: Fidelity = "bank",
+        chips: int | None = None,
+    ) -> Evaluation:
+        """Return the evaluation of one placement.
+
+        Raises:
+            BudgetError: it would be one distinct placement too many.
+        """
+        return self.evaluate_many([placement], split, fidelity, chips)[0]
+
+    def evaluate_many(
+        self,
+        placements: Sequence[Placement],
+        split: Split = "val",
+        fidelity: Fidelity = "bank",
+        chips: int | None = None,
+    ) -> list[Evaluation]:
+        """Return the evaluations of many placements; all or none are charged."""
+        new = {tuple(placement) for placement in placements} - self.requested.keys()
+        if self.budget is not None and self.spent + len(new) > self.budget:
+            raise BudgetError(
+                f"{self.spent} of {self.budget} evaluations are spent and {len(new)} more were requested; "
+                "raise the budget or stop the search."
+            )
+        evaluations = self.evaluator.evaluate_many(placements, split, fidelity, chips)
+        for evaluation in evaluations:
+            self.requested.setdefault(evaluation.placement, evaluation)
+        return evaluations
+
+    def reference_accuracy(self, split: Split = "val") -> float:
+        """Return acc_ref."""
+        return self.evaluator.reference_accuracy(split)
+
+    def clean_accuracy(self, split: Split = "val") -> float:
+        """Return the backbone's clean accuracy."""
+        return self.evaluator.clean_accuracy(split)

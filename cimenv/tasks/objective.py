@@ -1,0 +1,57 @@
+"""The objective J of a placement: score minus weighted cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cimenv.compensation.options import Placement
+from cimenv.data.splits import Split
+from cimenv.evaluation.record import Evaluation
+from cimenv.tasks.evaluators import Evaluator
+from cimenv.tasks.space import PlacementSpace
+from cimenv.tasks.task import Task
+
+SMALLEST_GAP = 0.05
+SCORE_RANGE = (-20.0, 20.0)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`J = score - cost_weight * cost`, `score = (acc - acc_none) / max(acc_ref - acc_none, 0.05)`.
+
+    Attributes:
+        task: metric, cost weight.
+        space: costs.
+        acc_none: the metric without blocks.
+        acc_ref: clean accuracy of the `standard` recipe on the same images.
+    """
+
+    task: Task
+    space: PlacementSpace
+    acc_none: float
+    acc_ref: float
+
+    @staticmethod
+    def of(evaluator: Evaluator, split: Split = "val") -> Objective:
+        """Return the objective of an evaluator's task; evaluates the empty placement."""
+        space = evaluator.space
+        none = evaluator.evaluate(space.empty(), split)
+        accuracy = none.value(evaluator.task.metric, evaluator.task.percentile)
+        return Objective(evaluator.task, space, accuracy, evaluator.reference_accuracy(split))
+
+    def accuracy(self, evaluation: Evaluation) -> float:
+        """Return the task's metric."""
+        return evaluation.value(self.task.metric, self.task.percentile)
+
+    def score(self, evaluation: Evaluation) -> float:
+        """Return the recovered share of what variation took: 0 without blocks, 1 at acc_ref."""
+        gap = max(self.acc_ref - self.acc_none, SMALLEST_GAP)
+        return (self.accuracy(evaluation) - self.acc_none) / gap
+
+    def cost(self, placement: Placement) -> float:
+        """Return the scalar cost."""
+        return self.space.scalar_cost(placement)
+
+    def value(self, evaluation: Evaluation) -> float:
+        """Return J."""
+        return self.score(evaluation) - self.task.cost_weight * self.cost(evaluation.placement)

@@ -1,0 +1,338 @@
+"""Problem.build: the only thing that trains."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cimenv.compensation.bank import CompensationBank, bank_arrays, bank_from
+from cimenv.compensation.options import Options, Placement, options_by_type
+from cimenv.core.config import canonical, digest
+from cimenv.core.errors import ConfigError, DataError
+from cimenv.core.progress import Progress, silent
+from cimenv.core.seeding import torch_generator
+from cimenv.core.store import Record, Store
+from cimenv.crossbar.batchnorm import batch_norms, calibrated_for_chip, recalibrate_shared
+from cimenv.crossbar.chips import Chips
+from cimenv.crossbar.mapping import MappedNetwork, map_network
+from cimenv.data import DataSplits, load_data
+from cimenv.data.splits import Split
+from cimenv.evaluation.engine import Engine
+from cimenv.evaluation.prefix import PrefixCache
+from cimenv.evaluation.segments import SegmentedNetwork
+from cimenv.networks import build_backbone
+from cimenv.tasks.task import Task
+from cimenv.training import AnyRecipe, fit_bank, fit_placement, recipe_named
+from cimenv.training.recipe import training_threads
+
+STAGE_VERSIONS = {"backbone": 1, "bank": 1, "tuned": 1, "evaluation": 1}
+SHIPPED = Path(str(files("cimenv.tasks"))) / "shipped"
+KEPT_ACTIVATIONS = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class UserObjects:
+    """A user's own trained network and data in the place of names."""
+
+    model: nn.Module
+    data: DataSplits
+
+
+def default_store(root: str | Path | None = None) -> Store:
+    """Return the store in `CIMENV_CACHE` (or `root`) over the read-only layer that ships with the package."""
+    return Store(root, layers=(SHIPPED,))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task with trained backbone and bank.
+
+    Attributes:
+        task: the description.
+        data: the three splits.
+        network: the mapped backbone, frozen.
+        bank: the fitted blocks.
+        reference: the clean network that acc_ref is measured on: the `standard` recipe's, or the user's own.
+        weights_digest: hash of backbone and bank weights; evaluations are keyed by it.
+        histories: course of training, by what was trained.
+    """
+
+    task: Task
+    data: DataSplits
+    network: MappedNetwork
+    bank: CompensationBank
+    reference: nn.Module
+    weights_digest: str
+    store: Store
+    histories: Mapping[str, list[dict[str, float]]] = field(default_factory=dict)
+
+    @staticmethod
+    def build(
+        task: Task,
+        store: Store | None = None,
+        progress: Progress = silent,
+        objects: UserObjects | None = None,
+    ) -> Problem:
+        """Train or load everything a task needs. Every training happens once per store.
+
+        Args:
+            task: the description.
+            store: where trained weights are kept; default `default_store()`.
+            progress: opens a bar for what takes long.
+            objects: the user's own network and data, instead of the task's names.
+
+        Raises:
+            DataError, MappingError, ConfigError, StoreError: the task's parts are missing or do not fit.
+        """
+        return _Builder(task, store or default_store(), progress, objects).build()
+
+    @property
+    def options(self) -> Options:
+        """Return the block options of every site."""
+        return self.bank.options
+
+    def chips(self, split: Split) -> Chips:
+        """Return the chips of a split."""
+        return Chips(self.network.weights(), self.task.crossbar.device, self.task.chip_seed, split)
+
+    @cached_property
+    def segments(self) -> SegmentedNetwork:
+        """Return the backbone, cut at its sites."""
+        return SegmentedNetwork(self.network.model, self.network.sites)
+
+    def images(self, split: Split) -> int:
+        """Return how many images an evaluation uses: the task's number on `val`, all of them on `test`."""
+        available = len(self.data[split])
+        return min(self.task.images, available) if split == "val" else available
+
+    def engine(
+        self, split: Split, bank: CompensationBank | None = None, threads: int = 1, device: str = "cpu"
+    ) -> Engine:
+        """Return an engine for the images of a split."""
+        part, count = self.data[split], self.images(split)
+        per_chip = self.task.crossbar.batch_norm == "per_chip" and batch_norms(self.network.model)
+        return Engine(
+            self.segments,
+            self.chips(split),
+            bank or self.bank,
+            part.inputs(slice(count)),
+            part.labels[:count],
+            threads=threads,
+            device=device,
+            cache=PrefixCache(KEPT_ACTIVATIONS) if bank is None else None,
+            chip_modules=self._calibrated if per_chip else None,
+        )
+
+    def reference_accuracy(self, split: Split) -> float:
+        """Return acc_ref: clean accuracy of the `standard` recipe on the images of an evaluation."""
+        segments = SegmentedNetwork(self.reference, self.network.sites)
+        return self._clean(segments, split)
+
+    def clean_accuracy(self, split: Split) -> float:
+        """Return the clean accuracy of the backbone itself on the images of an evaluation."""
+        return self._clean(self.segments, split)
+
+    def tuned_bank(self, placement: Placement, progress: Progress = silent) -> CompensationBank:
+        """Return blocks fitted for one placement, starting from the bank; kept in the store."""
+        blocks = [option and option.model_dump() for option in self.options.blocks(placement)]
+        key = {
+            "stage": "tuned",
+            "version": STAGE_VERSIONS["tuned"],
+            "weights": self.weights_digest,
+            "crossbar": _physics(self.task),
+            "recipe": self.task.tuned.model_dump(mode="json"),
+            "data": self.data.digest,
+            "blocks": blocks,
+            "seed": self.task.training_seed,
+        }
+
+        def compute() -> Record:
+            bank = bank_from(self.options, {n: v.clone() for n, v in bank_arrays(self.bank).items()})
+            generator = torch_generator(key)
+            with training_threads(self.task.training_threads):
+                fit_placement(
+                    self.network, bank, placement, self.data.train, self.task.tuned, generator, progress
+                )
+            return _record(bank_arrays(bank))
+
+        name = canonical({**key, **training_environment(self.task)})
+        return bank_from(self.options, _tensors(self.store.once(name, compute, "the blocks of a placement")))
+
+    def _clean(self, segments: SegmentedNetwork, split: Split) -> float:
+        part, count = self.data[split], self.images(split)
+        engine = Engine(
+            segments, self.chips(split), self.bank, part.inputs(slice(count)), part.labels[:count]
+        )
+        return engine.clean_correct() / count
+
+    def _calibrated(self, weights: dict[str, Tensor]) -> Mapping[str, nn.Module]:
+        images = self.data.train.inputs(slice(self.task.crossbar.batch_norm_images))
+        return calibrated_for_chip(self.network.model, weights, images)
+
+
+class _Builder:
+    def __init__(self, task: Task, store: Store, progress: Progress, objects: UserObjects | None) -> None:
+        self.task, self.store, self.progress, self.objects = task, store, progress, objects
+        self.data = objects.data if objects else load_data(task.data)
+        self.histories: dict[str, list[dict[str, float]]] = {}
+
+    def build(self) -> Problem:
+        task = self.task
+        own = self.objects is not None or task.weights is not None
+        model, key = self._own() if own else self._trained(task.recipe)
+        reference = model if own else self._trained(recipe_named("standard"))[0]
+        network = map_network(model.eval().requires_grad_(False), task.crossbar, self.data.image_shape)
+        self._check_classes(model)
+        if task.crossbar.batch_norm == "shared":
+            self._recalibrate(network)
+        options = options_by_type(network.sites, task.options)
+        bank = self._bank(network, options, key)
+        arrays = {**network.model.state_dict(), **{f"bank/{n}": v for n, v in bank_arrays(bank).items()}}
+        return Problem(
+            task,
+            self.data,
+            network,
+            bank,
+            reference.eval().requires_grad_(False),
+            weights_digest(arrays),
+            self.store,
+            self.histories,
+        )
+
+    def _own(self) -> tuple[nn.Module, dict[str, Any]]:
+        if self.objects is not None:
+            import copy
+
+            model = copy.deepcopy(self.objects.model)
+        else:
+            model = build_backbone(self.task.backbone, self.task.backbone_args)
+            assert self.task.weights is not None
+            load_weights(model, self.task.weights)
+        return model, {"stage": "own", "weights": weights_digest(model.state_dict()), "data": self.data.digest}
+
+    def _trained(self, recipe: AnyRecipe) -> tuple[nn.Module, dict[str, Any]]:
+        task = self.task
+        key = {
+            "stage": "backbone",
+            "version": STAGE_VERSIONS["backbone"],
+            "backbone": task.backbone,
+            "backbone_args": task.backbone_args,
+            "data": self.data.digest,
+            "recipe": recipe.model_dump(mode="json"),
+            "seed": task.training_seed,
+        }
+
+        def compute() -> Record:
+            generator = torch_generator(key)
+            with training_threads(task.training_threads), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+                model = build_backbone(task.backbone, task.backbone_args)
+                trained = recipe.fit(model, self.data, generator, self.progress)
+            return _record(trained.state, {"history": trained.history})
+
+        record = self._once(key, compute, f"the backbone ({recipe.name})")
+        self.histories[recipe.name] = record.meta["history"]
+        with torch.device("meta"):
+            model = build_backbone(task.backbone, task.backbone_args)
+        model.load_state_dict(_tensors(record), assign=True)
+        return model, key
+
+    def _bank(self, network: MappedNetwork, options: Options, backbone_key: dict[str, Any]) -> CompensationBank:
+        task = self.task
+        key = {
+            "stage": "bank",
+            "version": STAGE_VERSIONS["bank"],
+            "backbone": backbone_key,
+            "crossbar": _physics(task),
+            "options": [[o.model_dump() for o in here] for here in options.per_site],
+            "recipe": task.bank.model_dump(mode="json"),
+        }
+
+        def compute() -> Record:
+            generator = torch_generator(key)
+            with training_threads(task.training_threads), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+                bank = CompensationBank(options)
+                fit_bank(network, bank, self.data.train, task.bank, generator, self.progress)
+            return _record(bank_arrays(bank))
+
+        if not any(o.kind != "digital" for here in options.per_site for o in here):
+            return CompensationBank(options).eval()
+        return bank_from(options, _tensors(self._once(key, compute, "the bank")))
+
+    def _once(self, key: dict[str, Any], compute: Callable[[], Record], what: str) -> Record:
+        """Return what ships with the package, else what this machine trained, else train it."""
+        shipped = self.store.get(canonical(key))
+        return shipped or self.store.once(
+            canonical({**key, **training_environment(self.task)}), compute, what
+        )
+
+    def _recalibrate(self, network: MappedNetwork) -> None:
+        config = self.task.crossbar
+        chips = Chips(network.weights(), config.device, self.task.chip_seed, "train")
+        images = self.data.train.inputs(slice(config.batch_norm_images))
+        weights = (chips.all_weights(k) for k in range(config.batch_norm_chips))
+        recalibrate_shared(network.model, weights, images)
+
+    def _check_classes(self, model: nn.Module) -> None:
+        with torch.no_grad():
+            outputs = model(self.data.train.inputs(slice(1)))
+        if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < self.data.classes:
+            shape = tuple(outputs.shape[1:]) if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise DataError(
+                f"The backbone's output has shape {shape} per image, but {self.data.name} has "
+                f"{self.data.classes} classes; give a backbone with one logit per class."
+            )
+
+
+def training_environment(task: Task) -> dict[str, Any]:
+    """Return what changes trained weights besides the task: threads, torch version, processor type."""
+    return {
+        "threads": task.training_threads,
+        "torch": torch.__version__.split("+")[0],
+        "device": "cpu",
+        "machine": platform.machine(),
+    }
+
+
+def load_weights(model: nn.Module, path: str) -> None:
+    """Load a safetensors file into a model.
+
+    Raises:
+        ConfigError: the file is missing, damaged, or does not fit.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"weights: cannot load '{path}' ({text}); give a safetensors file that fits.") from None
+
+
+def weights_digest(arrays: Mapping[str, Tensor]) -> str:
+    """Return a hash of named tensors."""
+    parts = [f"{name}:{digest(value.contiguous().cpu().numpy().tobytes())}" for name, value in arrays.items()]
+    return digest("\n".join(sorted(parts)))
+
+
+def _physics(task: Task) -> dict[str, Any]:
+    fields = {"device", "batch_norm", "batch_norm_chips", "batch_norm_images"}
+    return task.crossbar.model_dump(mode="json", include=fields)
+
+
+def _record(arrays: Mapping[str, Tensor], meta: dict[str, Any] | None = None) -> Record:
+    return Record(meta or {}, {name: np.array(value.numpy()) for name, value in arrays.items()})
+
+
+def _tensors(record: Record) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.array(value)) for name, value in record.arrays.items()}

@@ -1,0 +1,121 @@
+"""Which options may be placed where, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from cimenv.compensation.options import BlockOption, Options, Placement, added_macs, added_weights
+from cimenv.cost.hardware import COST_TERMS, Cost, backbone_cost, block_cost, placement_cost, scalar, shares
+from cimenv.crossbar.mapping import Site
+from cimenv.tasks.task import Task
+
+TOLERANCE = 1e-9
+DIGITAL = BlockOption(kind="digital")
+
+
+class PlacementSpace:
+    """The placements of a task, their costs and masks.
+
+    Attributes:
+        options: sites and block options.
+        terms: `[sites, 1 + options, 5]`: share of every cost term; infinite where a site has fewer options.
+    """
+
+    def __init__(self, task: Task, options: Options | None = None) -> None:
+        self.task = task
+        self.options = options if options is not None else task.block_options()
+        self.sites: tuple[Site, ...] = self.options.sites
+        self.backbone = backbone_cost(self.sites, task.crossbar)
+        self.terms = np.full((len(self.sites), 1 + self.options.count, len(COST_TERMS)), np.inf)
+        for s, site in enumerate(self.sites):
+            self.terms[s, 0] = 0.0
+            for o, option in enumerate(self.options.per_site[s], start=1):
+                part = shares(block_cost(option, site, task.crossbar), self.backbone)
+                self.terms[s, o] = [part[term] for term in COST_TERMS]
+
+    def cost(self, placement: Placement) -> Cost:
+        """Return the absolute cost that a placement adds."""
+        return placement_cost(self.options.blocks(placement), self.sites, self.task.crossbar)
+
+    def shares(self, placement: Placement) -> dict[str, float]:
+        """Return every cost term as a share of the backbone's."""
+        total = self.terms[np.arange(len(self.sites)), placement].sum(axis=0)
+        return dict(zip(COST_TERMS, total.tolist(), strict=True))
+
+    def scalar_cost(self, placement: Placement) -> float:
+        """Return the scalar cost: the weighted sum of the shares."""
+        return scalar(self.shares(placement), self.task.cost_weights)
+
+    @cached_property
+    def scalar_costs(self) -> npt.NDArray[np.float64]:
+        """Return the scalar cost of every option, `[sites, 1 + options]`."""
+        weights = np.array([self.task.cost_weights.get(term, 0.0) for term in COST_TERMS])
+        finite = np.where(np.isinf(self.terms), 0.0, self.terms)
+        return np.where(np.isinf(self.terms[..., 0]), np.inf, finite @ weights)
+
+    @cached_property
+    def candidates(self) -> npt.NDArray[np.bool_]:
+        """Return which options are ever allowed, `[sites, 1 + options]`; none always is.
+
+        Masked: non-candidate sites, and options that cost more weights AND more MACs than `digital` there.
+        """
+        allowed = ~np.isinf(self.terms[..., 0])
+        for s, site in enumerate(self.sites):
+            if self.task.candidates is not None and site.name not in self.task.candidates:
+                allowed[s, 1:] = False
+            for o, option in enumerate(self.options.per_site[s], start=1):
+                dearer = added_weights(option, site) > added_weights(DIGITAL, site)
+                if dearer and added_macs(option, site) > added_macs(DIGITAL, site):
+                    allowed[s, o] = False
+        return allowed
+
+    def affordable(self, placement: Placement) -> npt.NDArray[np.bool_]:
+        """Return which options fit the budget beside a placement, at sites that are still empty.
+
+        Returns:
+            `[sites, 1 + options]`, column 0 (none) true.
+        """
+        used = np.array([self.shares(placement)[term] for term in COST_TERMS])
+        limits = np.array([self.task.budget.get(term, np.inf) for term in COST_TERMS])
+        fits = (used + self.terms <= limits + TOLERANCE).all(axis=-1) & self.candidates
+        fits[np.array(placement) > 0, 1:] = False
+        fits[:, 0] = True
+        return fits
+
+    def feasible(self, placement: Placement) -> bool:
+        """Return whether a placement uses allowed options and keeps the budget."""
+        chosen = self.candidates[np.arange(len(self.sites)), placement].all()
+        part = self.shares(placement)
+        return bool(chosen) and all(part[t] <= limit + TOLERANCE for t, limit in self.task.budget.items())
+
+    def all_placements(self) -> Iterator[Placement]:
+        """Yield every feasible placement in lexical (depth-first) order."""
+        choices = [np.flatnonzero(row).tolist() for row in self.candidates]
+        return (p for p in product(*choices) if self.feasible(p))
+
+    def empty(self) -> Placement:
+        """Return the placement without blocks."""
+        return (0,) * len(self.sites)
+
+    def uniform(self, kind: str) -> Placement:
+        """Return the placement with one kind of option at every candidate site that offers it."""
+        return tuple(
+            next((o for o, option in enumerate(here, 1) if option.kind == kind and self.candidates[s, o]), 0)
+            for s, here in enumerate(self.options.per_site)
+        )
+
+    def largest(self) -> Placement:
+        """Return the placement with the largest allowed option (by weights) everywhere, whatever the budget."""
+        weights = np.where(self.candidates, self.terms[..., 0], -1.0)
+        return tuple(int(o) for o in weights.argmax(axis=1))
+
+
+def describe(placement: Placement, options: Options) -> Mapping[str, str]:
+    """Return site name -> block label of a placement's blocks."""
+    pairs = zip(options.sites, options.blocks(placement), strict=True)
+    return {site.name: option.label for site, option in pairs if option is not None}

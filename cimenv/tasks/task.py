@@ -1,0 +1,153 @@
+"""A task: everything that fixes a problem."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+
+from cimenv.compensation.options import BlockOption, Options, options_by_type
+from cimenv.core.config import Frozen, canonical, digest, merged, read_yaml, with_overrides
+from cimenv.core.errors import ConfigError, UnknownNameError
+from cimenv.cost.hardware import COST_TERMS
+from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.mapping import Site, SiteType, map_network
+from cimenv.data import DATA_SETS, load_data
+from cimenv.networks import build_backbone
+from cimenv.tasks.named import named_task
+from cimenv.training import AnyRecipe, BankRecipe, TunedRecipe, recipe_named
+from cimenv.training.registry import RECIPES
+
+TaskMetric = Literal["mean", "mean_minus_std", "percentile"]
+KNOWN_SHAPES = {"fashion-mini": (1, 28, 28), "mnist": (1, 28, 28), "fashion": (1, 28, 28)}
+KNOWN_SHAPES |= {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
+
+
+class Task(Frozen):
+    """Backbone, data, crossbar, recipe, options, cost, metric and fidelities: what fixes a problem.
+
+    `options` names the block options of every site type (a plain list serves all types); option o of a site is the
+    o-th of its type's list. `cost_weights` makes the scalar cost of the cost shares; `budget` caps single terms.
+    """
+
+    name: str = "custom"
+    description: str = ""
+    backbone: str = Field("lenet5", description="a registered name, or package.module:factory")
+    backbone_args: dict[str, Any] = {}
+    weights: str | None = Field(None, description="safetensors file of trained weights; then no recipe runs")
+    data: str = Field("fashion-mini", description="a registered name, or package.module:dataset")
+    crossbar: CrossbarConfig = CrossbarConfig()
+    recipe: AnyRecipe = Field(default_factory=lambda: recipe_named("lipschitz"))
+    training_seed: int = Field(0, ge=0)
+    training_threads: int = Field(2, ge=1, le=256)
+    options: dict[SiteType, tuple[BlockOption, ...]] = {}
+    candidates: tuple[str, ...] | None = Field(None, description="names of candidate sites; None is all")
+    bank: BankRecipe = BankRecipe()
+    tuned: TunedRecipe = TunedRecipe()
+    cost_weight: float = Field(0.3, ge=0)
+    cost_weights: dict[str, float] = {"energy": 0.5, "macs": 0.5}
+    budget: dict[str, float] = {}
+    metric: TaskMetric = "mean"
+    percentile: float = Field(0.05, gt=0, lt=1)
+    chips: int = Field(25, ge=1, description="validation chips per evaluation in a search")
+    images: int = Field(1000, ge=1, description="validation images per evaluation in a search")
+    chip_seed: int = Field(0, ge=0)
+    report_chips: int = Field(300, ge=1, description="test chips of a report")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthands(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        fields = dict(fields)
+        recipe = fields.get("recipe")
+        name = recipe if isinstance(recipe, str) else recipe.get("name") if isinstance(recipe, dict) else None
+        if name is not None and name not in RECIPES:
+            raise UnknownNameError("recipe", name, RECIPES)
+        if isinstance(recipe, str):
+            fields["recipe"] = {"name": recipe}
+        if isinstance(fields.get("options"), list | tuple):
+            fields["options"] = {kind: fields["options"] for kind in ("conv", "dense")}
+        return fields
+
+    @model_validator(mode="after")
+    def _check(self) -> Task:
+        for field, terms in (("cost_weights", self.cost_weights), ("budget", self.budget)):
+            for term, value in terms.items():
+                if term not in COST_TERMS:
+                    raise ValueError(f"{field}: unknown term '{term}'; known: {', '.join(COST_TERMS)}")
+                if not 0 <= value < float("inf"):
+                    raise ValueError(f"{field}.{term} is {value}; give a finite number of at least 0")
+        if self.data not in DATA_SETS and ":" not in self.data:
+            raise UnknownNameError("data set", self.data, DATA_SETS)
+        if self.metric == "percentile" and self.chips * self.percentile < 1:
+            needed = -(-1 // self.percentile)
+            raise ValueError(f"chips is {self.chips}; a {self.percentile:g}-percentile needs at least {needed:.0f}")
+        return self
+
+    @property
+    def key(self) -> str:
+        """Return a digest of every field that changes the numbers (not name, description, threads)."""
+        fields = self.model_dump(mode="json", exclude={"name", "description", "training_threads"})
+        return digest(canonical(fields))
+
+    def sites(self) -> tuple[Site, ...]:
+        """Return the mapped sites in call order, from shapes alone: nothing is trained.
+
+        Raises:
+            MappingError: no layer can be mapped.
+            DataError: the data's images do not pass through the backbone.
+        """
+        return _sites(self.backbone, canonical(self.backbone_args), self.data)
+
+    def block_options(self) -> Options:
+        """Return the block options of every site."""
+        return options_by_type(self.sites(), self.options)
+
+    def with_changes(self, **changes: Any) -> Task:
+        """Return a copy with other fields, checked again; nested fields by mappings."""
+        return Task(**merged(self.model_dump(mode="json"), changes))
+
+
+@lru_cache(maxsize=64)
+def _sites(backbone: str, arguments: str, data: str) -> tuple[Site, ...]:
+    with torch.device("meta"):
+        model = build_backbone(backbone, json.loads(arguments))
+    shape = KNOWN_SHAPES.get(data) or load_data(data).image_shape
+    return map_network(model, CrossbarConfig(), shape).sites
+
+
+def load_task(task: str | Path | Task | Mapping[str, Any], overrides: list[str] | None = None) -> Task:
+    """Return a task from its name, a YAML file, a mapping or a Task; dotted overrides are laid over it.
+
+    A YAML file may say `extends: NAME` to start from a named task.
+
+    Raises:
+        UnknownNameError: no such task.
+        ConfigError: a field is unknown or holds a value that is not allowed.
+    """
+    if isinstance(task, Task):
+        fields: dict[str, Any] = task.model_dump(mode="json")
+    elif isinstance(task, Mapping):
+        fields = _extended(dict(task))
+    elif str(task).endswith((".yaml", ".yml")):
+        fields = _extended(read_yaml(task))
+    else:
+        fields = _extended(named_task(str(task)))
+    return Task(**with_overrides(fields, overrides or []))
+
+
+def _extended(fields: dict[str, Any]) -> dict[str, Any]:
+    seen = []
+    while "extends" in fields:
+        parent = str(fields.pop("extends"))
+        if parent in seen:
+            raise ConfigError(f"extends: '{parent}' extends itself; remove the circle.")
+        seen.append(parent)
+        fields = merged(named_task(parent), fields)
+    return fields

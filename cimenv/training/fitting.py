@@ -1,0 +1,127 @@
+"""Fitting of compensation blocks: the one-shot bank, and the blocks of one placement.
+
+The backbone is frozen, every batch sees a fresh chip, the loss is the cross-entropy of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from cimenv.compensation.bank import CompensationBank, site_weights
+from cimenv.compensation.options import Placement
+from cimenv.core.config import Frozen
+from cimenv.core.progress import Progress
+from cimenv.crossbar.batchnorm import batch_statistics
+from cimenv.crossbar.mapping import MappedNetwork, programmed
+from cimenv.data.splits import ImageSet
+from cimenv.training.recipe import shuffled_batches
+
+Sampler = Callable[[int], Placement]
+
+
+class BankRecipe(Frozen):
+    """How the bank is trained: every batch draws a random placement and a fresh chip."""
+
+    version: int = 1
+    steps: int = Field(4000, ge=0)
+    batch_size: int = Field(128, ge=2)
+    learning_rate: float = Field(3e-3, gt=0)
+    fill: float = Field(0.7, gt=0, le=1, description="probability that a site gets a block")
+
+
+class TunedRecipe(Frozen):
+    """How the blocks of one placement are fitted, starting from the bank."""
+
+    version: int = 1
+    steps: int = Field(600, ge=0)
+    batch_size: int = Field(128, ge=2)
+    learning_rate: float = Field(2e-3, gt=0)
+
+
+def fit_bank(
+    network: MappedNetwork,
+    bank: CompensationBank,
+    train: ImageSet,
+    recipe: BankRecipe,
+    generator: torch.Generator,
+    progress: Progress,
+) -> None:
+    """Train every block of `bank` at once, in place.
+
+    Args:
+        network: the frozen, mapped backbone.
+        bank: blocks at initialisation.
+        train: training images.
+        recipe: steps, batch size, rate.
+        generator: draws placements, chips and batches.
+        progress: opens a bar.
+    """
+    choices = [len(options) for options in bank.options.per_site]
+
+    def sample(step: int) -> Placement:
+        del step
+        filled = torch.rand(len(choices), generator=generator) < recipe.fill
+        picked = [int(torch.randint(1, n + 1, (1,), generator=generator)) if n else 0 for n in choices]
+        return tuple(option if use else 0 for option, use in zip(picked, filled.tolist(), strict=True))
+
+    _fit(network, bank, list(bank.parameters()), train, recipe, sample, generator, progress, "training the bank")
+
+
+def fit_placement(
+    network: MappedNetwork,
+    bank: CompensationBank,
+    placement: Placement,
+    train: ImageSet,
+    recipe: TunedRecipe,
+    generator: torch.Generator,
+    progress: Progress,
+) -> None:
+    """Fit the blocks of one placement further, in place, from the weights that `bank` holds."""
+    parameters = bank.used_parameters(placement)
+    _fit(network, bank, parameters, train, recipe, lambda _: placement, generator, progress, "tuning the blocks")
+
+
+def _fit(
+    network: MappedNetwork,
+    bank: CompensationBank,
+    parameters: list[torch.nn.Parameter],
+    train: ImageSet,
+    recipe: BankRecipe | TunedRecipe,
+    sample: Sampler,
+    generator: torch.Generator,
+    progress: Progress,
+    what: str,
+) -> None:
+    if not parameters or recipe.steps == 0:
+        return
+    model, nominal = network.model.eval().requires_grad_(False), network.weights()
+    bank.requires_grad_(True)
+    optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
+    batches = _endless(train, recipe.batch_size, generator)
+    per_chip = network.config.batch_norm == "per_chip"
+    with progress(what, recipe.steps) as advance, batch_statistics(model) if per_chip else nullcontext():
+        for step in range(recipe.steps):
+            placement = sample(step)
+            chip = site_weights(bank.options, placement, nominal, network.program(generator))
+            x, y = next(batches)
+            if bank.used_parameters(placement):
+                with programmed(model, chip), bank.inserted(model, placement):
+                    loss = F.cross_entropy(model(x), y)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            schedule.step()
+            advance()
+    bank.requires_grad_(False)
+
+
+def _endless(train: ImageSet, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    while True:
+        yield from shuffled_batches(train, batch_size, generator)

@@ -1,0 +1,26 @@
+"""Recipe `noise`: a fresh log-normal chip for every batch, its strength rising over a ramp."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cimenv.crossbar.devices import Ideal, LogNormal
+from cimenv.training.recipe import Recipe
+
+
+class Noise(Recipe):
+    """Noise injection: forward and backward at noisy weights, the update goes to the clean ones.
+
+    The recipe keeps its own sigma whatever the task's variation is.
+    """
+
+    name: Literal["noise"] = "noise"
+    sigma: float = Field(0.5, ge=0, le=5, description="sigma of the injected log-normal variation")
+    ramp: float = Field(0.5, ge=0, le=1, description="share of training over which sigma rises from 0")
+    epochs: int = Field(20, ge=1)
+
+    def device(self, done: float) -> Ideal | LogNormal:
+        """Return log-normal variation at the ramp's present strength."""
+        return LogNormal(sigma=self.sigma * (min(1.0, done / self.ramp) if self.ramp else 1.0))
