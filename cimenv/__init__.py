@@ -1,0 +1,56 @@
+"""cimenv: where to put digital error-compensation blocks in an analog in-memory accelerator.
+
+`import cimenv` registers the environments; everything else is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+if TYPE_CHECKING:
+    from cimenv.crossbar import BitSlicedGaussian, CrossbarConfig, Ideal, LogNormal, map_network
+    from cimenv.data import DataSplits, ImageSet, load_data
+    from cimenv.envs import fork
+    from cimenv.search import PlacementResult, place
+    from cimenv.tasks import MonteCarloEvaluator, Task, load_task
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BitSlicedGaussian": "cimenv.crossbar",
+    "CrossbarConfig": "cimenv.crossbar",
+    "DataSplits": "cimenv.data",
+    "Ideal": "cimenv.crossbar",
+    "ImageSet": "cimenv.data",
+    "LogNormal": "cimenv.crossbar",
+    "MonteCarloEvaluator": "cimenv.tasks",
+    "PlacementResult": "cimenv.search",
+    "Task": "cimenv.tasks",
+    "fork": "cimenv.envs",
+    "load_data": "cimenv.data",
+    "load_task": "cimenv.tasks",
+    "map_network": "cimenv.crossbar",
+    "place": "cimenv.search",
+}
+__all__ = ["__version__", *sorted(_HOME)]
+
+_ENVIRONMENTS = {
+    "CiMCompensation-v0": "cimenv.envs:CompensationEnv",
+    "CiMCompensationWalk-v0": "cimenv.envs:CompensationWalkEnv",
+}
+for _name, _entry in _ENVIRONMENTS.items():
+    if _name not in gym.registry:
+        gym.register(id=_name, entry_point=_entry)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'cimenv' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

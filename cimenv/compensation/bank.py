@@ -69,7 +69,11 @@ class CompensationBank(nn.Module):
                     continue
 
                 def hook(
-                    module: nn.Module, args: tuple[Tensor], y: Tensor, s: int = s, option: BlockOption = option
+                    module: nn.Module,
+                    args: tuple[Tensor],
+                    y: Tensor,
+                    s: int = s,
+                    option: BlockOption = option,
                 ) -> Tensor:
                     return self.compensate(s, option, args[0], y)
 

@@ -112,8 +112,6 @@ class Options:
         return values
 
 
-def options_by_type(
-    sites: Sequence[Site], by_type: dict[SiteType, tuple[BlockOption, ...]]
-) -> Options:
+def options_by_type(sites: Sequence[Site], by_type: dict[SiteType, tuple[BlockOption, ...]]) -> Options:
     """Give every site the options of its type; a type that is not named gets none."""
     return Options(tuple(sites), tuple(by_type.get(site.type, ()) for site in sites))

@@ -137,9 +137,7 @@ def block_cost(option: BlockOption | None, site: Site, config: CrossbarConfig) -
     )
 
 
-def placement_cost(
-    blocks: Sequence[BlockOption | None], sites: Sequence[Site], config: CrossbarConfig
-) -> Cost:
+def placement_cost(blocks: Sequence[BlockOption | None], sites: Sequence[Site], config: CrossbarConfig) -> Cost:
     """Return what all blocks of a placement add."""
     pairs = zip(blocks, sites, strict=True)
     return sum((block_cost(option, site, config) for option, site in pairs), Cost())

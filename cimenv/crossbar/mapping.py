@@ -79,14 +79,10 @@ class MappedNetwork:
     def program(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return one freshly programmed chip: noisy weights by site name (differentiable)."""
         device = self.config.device
-        return {
-            site.name: device.program(site_module(self.model, site).weight, generator) for site in self.sites
-        }
+        return {site.name: device.program(site_module(self.model, site).weight, generator) for site in self.sites}
 
 
-def map_network(
-    model: nn.Module, config: CrossbarConfig, input_shape: Sequence[int] | None = None
-) -> MappedNetwork:
+def map_network(model: nn.Module, config: CrossbarConfig, input_shape: Sequence[int] | None = None) -> MappedNetwork:
     """Map every Conv2d and Linear of `model`; biases and normalisation stay digital.
 
     Args:
@@ -105,9 +101,7 @@ def map_network(
         if isinstance(module, tuple(MAPPED_LAYERS)) and module.weight.numel() > 0
     }
     if not named:
-        raise MappingError(
-            f"{type(model).__name__} has no Conv2d or Linear layer; give a model that has at least one."
-        )
+        raise MappingError(f"{type(model).__name__} has no Conv2d or Linear layer; give a model that has at least one.")
     if input_shape is None:
         return MappedNetwork(model, config, tuple(_site(name, module, []) for module, name in named.items()))
     calls = _trace_calls(model, list(named.values()), tuple(input_shape))

@@ -42,9 +42,7 @@ def bit_slicing_factor(weight_bits: int, device_bits: int) -> float:
     return float(slice_significances(weight_bits, device_bits).square().sum().sqrt())
 
 
-def truncated_normal(
-    shape: tuple[int, ...], sigma: float, bound: float, generator: torch.Generator
-) -> Tensor:
+def truncated_normal(shape: tuple[int, ...], sigma: float, bound: float, generator: torch.Generator) -> Tensor:
     """Draw N(0, sigma^2) conditioned on |x| <= bound: a device is programmed again until it verifies."""
     limit = math.erf(bound / (sigma * math.sqrt(2.0)))
     uniform = torch.rand(shape, generator=generator, dtype=torch.float64).mul_(2.0).sub_(1.0)

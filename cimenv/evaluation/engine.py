@@ -103,15 +103,17 @@ class Engine:
         self.network, self.chips, self.bank = network, chips, bank
         self.threads, self.device, self.cache = threads, torch.device(device), cache
         self.blocks = list(
-            zip(images.to(self.device).split(IMAGE_BLOCK), labels.to(self.device).split(IMAGE_BLOCK), strict=True)
+            zip(
+                images.to(self.device).split(IMAGE_BLOCK),
+                labels.to(self.device).split(IMAGE_BLOCK),
+                strict=True,
+            )
         )
         self.images = len(labels)
         self.layers = [site_module(network.model, site) for site in network.sites]
         self.chip_modules = chip_modules
 
-    def run(
-        self, placements: Sequence[Placement], chips: Sequence[int], *, progress: Progress = silent
-    ) -> Tally:
+    def run(self, placements: Sequence[Placement], chips: Sequence[int], *, progress: Progress = silent) -> Tally:
         """Evaluate distinct placements, in any order, on the chips with these numbers."""
         order = sorted(range(len(placements)), key=lambda p: placements[p])
         tree = [placements[p] for p in order]
@@ -120,7 +122,10 @@ class Engine:
         clean = np.zeros(len(self.layers))
         cache = self.cache if len(tree) == 1 and not self.network.opaque else None
         keeper = _Keeper(cache, tree[0], self.network.calls, len(self.blocks) * len(chips)) if cache else None
-        with progress("evaluating chips", len(self.blocks) * len(chips)) as advance, _workers(self.threads) as each:
+        with (
+            progress("evaluating chips", len(self.blocks) * len(chips)) as advance,
+            _workers(self.threads) as each,
+        ):
             for start in range(0, len(chips), CHIP_GROUP):
                 group = [self._chip(chip) for chip in chips[start : start + CHIP_GROUP]]
                 span = slice(start, start + len(group))

@@ -52,7 +52,10 @@ def percentile_interval(
     high = int(stats.binom.ppf(1 - tail, n, quantile)) + 1
     if low < 1 or high > n:
         need = math.ceil(math.log(tail) / math.log(1 - min(quantile, 1 - quantile)))
-        return None, f"{n} chips are too few for the {quantile:g}-quantile at {confidence:g}; take at least {need}."
+        return (
+            None,
+            f"{n} chips are too few for the {quantile:g}-quantile at {confidence:g}; take at least {need}.",
+        )
     return (float(ordered[low - 1]), float(ordered[high - 1])), ""
 
 

@@ -62,9 +62,7 @@ class SegmentedNetwork:
         assert isinstance(value, Tensor)
         return value
 
-    def advance(
-        self, call: int, state: State, output: Tensor, modules: Mapping[str, nn.Module] | None = None
-    ) -> State:
+    def advance(self, call: int, state: State, output: Tensor, modules: Mapping[str, nn.Module] | None = None) -> State:
         """Return the state in front of the next site call, given this call's output; `state` is unchanged.
 
         Args:
@@ -83,9 +81,7 @@ class SegmentedNetwork:
         assert isinstance(value, Tensor)
         return value
 
-    def forward(
-        self, images: Tensor, site: SiteFunction, modules: Mapping[str, nn.Module] | None = None
-    ) -> Tensor:
+    def forward(self, images: Tensor, site: SiteFunction, modules: Mapping[str, nn.Module] | None = None) -> Tensor:
         """Run the whole network, with `site` in the place of every mapped layer."""
         if self.opaque:
             return self._forward_opaque(images, site, modules or {})
@@ -94,9 +90,7 @@ class SegmentedNetwork:
             state = self.advance(call, state, site(call, number, self.site_input(call, state)), modules)
         return self.logits(state)
 
-    def _forward_opaque(
-        self, images: Tensor, site: SiteFunction, modules: Mapping[str, nn.Module]
-    ) -> Tensor:
+    def _forward_opaque(self, images: Tensor, site: SiteFunction, modules: Mapping[str, nn.Module]) -> Tensor:
         model = copy.deepcopy(self.model)  # threads must not share patched modules
         count = iter(range(10**9))
         for name, module in modules.items():

@@ -256,7 +256,11 @@ def _worker_problem(task: Task, root: str, layers: tuple[str, ...]) -> Problem:
 
 
 def _remote(
-    evaluator: MonteCarloEvaluator, placements: list[Placement], split: Split, fidelity: Fidelity, numbers: range
+    evaluator: MonteCarloEvaluator,
+    placements: list[Placement],
+    split: Split,
+    fidelity: Fidelity,
+    numbers: range,
 ) -> list[Evaluation]:
     if evaluator.objects is not None or evaluator._problem is not None:
         problem = evaluator.problem

@@ -15,9 +15,7 @@ from cimenv.tasks.problem import STAGE_VERSIONS, Problem, training_environment
 Fidelity = str  # "bank" or "tuned"
 
 
-def evaluation_key(
-    problem: Problem, placement: Placement, split: Split, fidelity: Fidelity, chips: range
-) -> str:
+def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelity: Fidelity, chips: range) -> str:
     """Return the text of everything an evaluation depends on."""
     task = problem.task
     key = {

@@ -161,9 +161,7 @@ class Problem:
             bank = bank_from(self.options, {n: v.clone() for n, v in bank_arrays(self.bank).items()})
             generator = torch_generator(key)
             with training_threads(self.task.training_threads):
-                fit_placement(
-                    self.network, bank, placement, self.data.train, self.task.tuned, generator, progress
-                )
+                fit_placement(self.network, bank, placement, self.data.train, self.task.tuned, generator, progress)
             return _record(bank_arrays(bank))
 
         name = canonical({**key, **training_environment(self.task)})
@@ -171,9 +169,7 @@ class Problem:
 
     def _clean(self, segments: SegmentedNetwork, split: Split) -> float:
         part, count = self.data[split], self.images(split)
-        engine = Engine(
-            segments, self.chips(split), self.bank, part.inputs(slice(count)), part.labels[:count]
-        )
+        engine = Engine(segments, self.chips(split), self.bank, part.inputs(slice(count)), part.labels[:count])
         return engine.clean_correct() / count
 
     def _calibrated(self, weights: dict[str, Tensor]) -> Mapping[str, nn.Module]:
@@ -219,7 +215,11 @@ class _Builder:
             model = build_backbone(self.task.backbone, self.task.backbone_args)
             assert self.task.weights is not None
             load_weights(model, self.task.weights)
-        return model, {"stage": "own", "weights": weights_digest(model.state_dict()), "data": self.data.digest}
+        return model, {
+            "stage": "own",
+            "weights": weights_digest(model.state_dict()),
+            "data": self.data.digest,
+        }
 
     def _trained(self, recipe: AnyRecipe) -> tuple[nn.Module, dict[str, Any]]:
         task = self.task
@@ -274,9 +274,7 @@ class _Builder:
     def _once(self, key: dict[str, Any], compute: Callable[[], Record], what: str) -> Record:
         """Return what ships with the package, else what this machine trained, else train it."""
         shipped = self.store.get(canonical(key))
-        return shipped or self.store.once(
-            canonical({**key, **training_environment(self.task)}), compute, what
-        )
+        return shipped or self.store.once(canonical({**key, **training_environment(self.task)}), compute, what)
 
     def _recalibrate(self, network: MappedNetwork) -> None:
         config = self.task.crossbar

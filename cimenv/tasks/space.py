@@ -74,15 +74,20 @@ class PlacementSpace:
                     allowed[s, o] = False
         return allowed
 
+    @cached_property
+    def _limits(self) -> npt.NDArray[np.float64]:
+        return np.array([self.task.budget.get(term, np.inf) for term in COST_TERMS])
+
     def affordable(self, placement: Placement) -> npt.NDArray[np.bool_]:
         """Return which options fit the budget beside a placement, at sites that are still empty.
 
         Returns:
             `[sites, 1 + options]`, column 0 (none) true.
         """
-        used = np.array([self.shares(placement)[term] for term in COST_TERMS])
-        limits = np.array([self.task.budget.get(term, np.inf) for term in COST_TERMS])
-        fits = (used + self.terms <= limits + TOLERANCE).all(axis=-1) & self.candidates
+        fits = self.candidates.copy()
+        if self.task.budget:
+            used = self.terms[np.arange(len(self.sites)), placement].sum(axis=0)
+            fits &= (used + self.terms <= self._limits + TOLERANCE).all(axis=-1)
         fits[np.array(placement) > 0, 1:] = False
         fits[:, 0] = True
         return fits

@@ -72,7 +72,7 @@ class Task(Frozen):
         if isinstance(recipe, str):
             fields["recipe"] = {"name": recipe}
         if isinstance(fields.get("options"), list | tuple):
-            fields["options"] = {kind: fields["options"] for kind in ("conv", "dense")}
+            fields["options"] = dict.fromkeys(("conv", "dense"), fields["options"])
         return fields
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from cimenv.crossbar.mapping import MappedNetwork, programmed
 from cimenv.data.splits import ImageSet
 from cimenv.training.recipe import shuffled_batches
 
-Sampler = Callable[[int], Placement]
+Sampler = Callable[[], Placement]
 
 
 class BankRecipe(Frozen):
@@ -64,13 +64,25 @@ def fit_bank(
     """
     choices = [len(options) for options in bank.options.per_site]
 
-    def sample(step: int) -> Placement:
-        del step
-        filled = torch.rand(len(choices), generator=generator) < recipe.fill
-        picked = [int(torch.randint(1, n + 1, (1,), generator=generator)) if n else 0 for n in choices]
-        return tuple(option if use else 0 for option, use in zip(picked, filled.tolist(), strict=True))
+    def sample() -> Placement:
+        while True:
+            filled = torch.rand(len(choices), generator=generator) < recipe.fill
+            picked = [int(torch.randint(1, n + 1, (1,), generator=generator)) if n else 0 for n in choices]
+            placement = tuple(o if use else 0 for o, use in zip(picked, filled.tolist(), strict=True))
+            if bank.used_parameters(placement):
+                return placement
 
-    _fit(network, bank, list(bank.parameters()), train, recipe, sample, generator, progress, "training the bank")
+    _fit(
+        network,
+        bank,
+        list(bank.parameters()),
+        train,
+        recipe,
+        sample,
+        generator,
+        progress,
+        "training the bank",
+    )
 
 
 def fit_placement(
@@ -84,7 +96,7 @@ def fit_placement(
 ) -> None:
     """Fit the blocks of one placement further, in place, from the weights that `bank` holds."""
     parameters = bank.used_parameters(placement)
-    _fit(network, bank, parameters, train, recipe, lambda _: placement, generator, progress, "tuning the blocks")
+    _fit(network, bank, parameters, train, recipe, lambda: placement, generator, progress, "tuning the blocks")
 
 
 def _fit(
@@ -107,16 +119,15 @@ def _fit(
     batches = _endless(train, recipe.batch_size, generator)
     per_chip = network.config.batch_norm == "per_chip"
     with progress(what, recipe.steps) as advance, batch_statistics(model) if per_chip else nullcontext():
-        for step in range(recipe.steps):
-            placement = sample(step)
+        for _ in range(recipe.steps):
+            placement = sample()
             chip = site_weights(bank.options, placement, nominal, network.program(generator))
             x, y = next(batches)
-            if bank.used_parameters(placement):
-                with programmed(model, chip), bank.inserted(model, placement):
-                    loss = F.cross_entropy(model(x), y)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+            with programmed(model, chip), bank.inserted(model, placement):
+                loss = F.cross_entropy(model(x), y)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
             schedule.step()
             advance()
     bank.requires_grad_(False)

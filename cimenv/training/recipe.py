@@ -111,9 +111,7 @@ class Recipe(Frozen):
                     accuracy += float((model(x).argmax(-1) == y).float().mean()) / chips
         return accuracy
 
-    def _loss(
-        self, network: MappedNetwork, x: Tensor, y: Tensor, done: float, generator: torch.Generator
-    ) -> Tensor:
+    def _loss(self, network: MappedNetwork, x: Tensor, y: Tensor, done: float, generator: torch.Generator) -> Tensor:
         device = self.device(done)
         if isinstance(device, Ideal):
             return F.cross_entropy(network.model(x), y) + self.penalty(network)
@@ -133,9 +131,7 @@ def _weight(module: nn.Module) -> Tensor:
     return weight
 
 
-def shuffled_batches(
-    images: ImageSet, batch_size: int, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
+def shuffled_batches(images: ImageSet, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield one epoch of shuffled full batches (a single smaller one if there are fewer images)."""
     order = torch.randperm(len(images), generator=generator)
     for start in range(0, max(1, len(order) // batch_size) * batch_size, batch_size):

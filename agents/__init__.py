@@ -1,0 +1,1 @@
+"""Scripts that train and judge agents; not installed."""

@@ -1,0 +1,33 @@
+"""The configuration of an agent's training: one YAML file, dotted overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cimenv.core.config import Frozen, read_yaml, with_overrides
+
+
+class AgentConfig(Frozen):
+    """One training run."""
+
+    name: str = Field(description="the run's folder is runs/NAME-SEED")
+    algorithm: Literal["maskable_ppo"] = "maskable_ppo"
+    env: Literal["CiMCompensation-v0", "CiMCompensationWalk-v0"] = "CiMCompensation-v0"
+    env_arguments: dict[str, Any] = Field({}, description="arguments of gym.make, such as task and reset_hooks")
+    task_overrides: tuple[str, ...] = Field((), description="dotted overrides of the task, such as chips=8")
+    seed: int = Field(0, ge=0)
+    evaluations: int = Field(150, ge=1, description="distinct placements of the whole run")
+    steps: int = Field(10_000, ge=1, description="environment steps; known placements cost nothing")
+    hyper_parameters: dict[str, Any] = Field({}, description="arguments of the algorithm")
+
+
+def load_config(path: str | Path, overrides: list[str]) -> AgentConfig:
+    """Read a YAML file and lay dotted overrides over it.
+
+    Raises:
+        ConfigError: a field is unknown or holds a value that is not allowed.
+    """
+    return AgentConfig(**with_overrides(read_yaml(path), overrides))

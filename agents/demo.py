@@ -1,0 +1,169 @@
+"""The demonstration: train everything of the default task afresh, let an agent place blocks, compare: `python -m agents.demo`.
+
+Leaves the table, summary.json, two pictures and the configuration in results/demo/, the TensorBoard folder in runs/demo/.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from agents.config import load_config
+from agents.figures import accuracy_against_weights
+from agents.train import train
+from cimenv.compensation.options import Placement
+from cimenv.core.errors import CimenvError
+from cimenv.core.progress import bar
+from cimenv.core.store import Store
+from cimenv.evaluation.record import Evaluation
+from cimenv.search import run_search
+from cimenv.tasks import MonteCarloEvaluator, Objective, load_task
+
+ROOT = Path(__file__).parents[1]
+OUT, RUN = ROOT / "results/demo", ROOT / "runs/demo"
+AGENT = ROOT / "configs/agents/maskable_ppo.yaml"
+
+
+def main() -> int:
+    """Run the demonstration."""
+    start = time.monotonic()
+    console = Console()
+    OUT.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(RUN, ignore_errors=True)
+    config = load_config(AGENT, ["name=demo"])
+    task = load_task(config.env_arguments["task"], list(config.task_overrides))
+    (OUT / "config.yaml").write_text(
+        yaml.safe_dump({"agent": config.model_dump(mode="json"), "task": task.model_dump(mode="json")}, sort_keys=False)
+    )
+
+    console.print(f"[bold]{task.name}[/]: {task.description}")
+    console.print("Training backbone and blocks afresh, then an agent, three searches and all placements.")
+    evaluator = MonteCarloEvaluator(task, Store(RUN / "store"), progress=bar)
+    agent = train(config, RUN / "agent", evaluator)
+    searches = {method: run_search(evaluator, method) for method in ("greedy", "knapsack", "exhaustive")}
+    space = evaluator.space
+    rows: dict[str, tuple[Placement, int]] = {
+        "none": (space.empty(), 1),
+        "affine": (space.uniform("affine"), 1),
+        "agent": (agent.final, agent.evaluations),
+        "agent_best": (agent.best, agent.evaluations),
+        "greedy": (searches["greedy"].best, searches["greedy"].evaluations),
+        "knapsack": (searches["knapsack"].best, searches["knapsack"].evaluations),
+        "optimum": (searches["exhaustive"].best, searches["exhaustive"].evaluations),
+        "all": (space.largest(), 1),
+    }
+    summary = summarise(evaluator, rows)
+    (OUT / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    tested = {name: evaluator.evaluate(placement, "test", "tuned") for name, (placement, _) in rows.items()}
+    accuracy_against_weights(OUT / "placements.png", evaluator, tested)
+    draw_network(OUT / "network.png", evaluator, agent.final)
+
+    console.print(table(summary, tested["none"]))
+    console.print(f"Pictures: {OUT / 'placements.png'}, {OUT / 'network.png'}")
+    console.print(f"TensorBoard: .venv/bin/tensorboard --logdir {RUN / 'agent'}")
+    console.print(f"{time.monotonic() - start:.0f} s in all; numbers in {OUT / 'summary.json'}")
+    return 0
+
+
+def summarise(evaluator: MonteCarloEvaluator, rows: dict[str, tuple[Placement, int]]) -> dict[str, Any]:
+    """Return every row's numbers: objective on validation at search fidelity, accuracies on test at `tuned` fidelity."""
+    objective, space = Objective.of(evaluator), evaluator.space
+    acc_ref = evaluator.reference_accuracy("test")
+    summary: dict[str, Any] = {
+        "acc_ref": acc_ref,
+        "clean_accuracy": evaluator.clean_accuracy("test"),
+        "task": evaluator.task.name,
+        "search": f"val, bank, {evaluator.task.chips} chips x {evaluator.problem.images('val')} images",
+        "report": f"test, tuned, {evaluator.task.report_chips} chips x {evaluator.problem.images('test')} images",
+    }
+    for name, (placement, evaluations) in rows.items():
+        searched = evaluator.evaluate(placement)
+        tested = evaluator.evaluate(placement, "test", "tuned")
+        part, cost = space.shares(placement), space.cost(placement)
+        summary[name] = {
+            "placement": placement,
+            "objective": objective.value(searched),
+            "mean": tested.value("mean"),
+            "mean_interval": tested.interval("mean"),
+            "p05": tested.value("percentile", 0.05),
+            "recovered": tested.value("mean") / acc_ref,
+            "weights_added": part["weights"],
+            "macs_added": part["macs"],
+            "energy_pj": [cost.energy_pj.low, cost.energy_pj.high],
+            "evaluations": evaluations,
+        }
+    return summary
+
+
+LABELS = {
+    "none": "no blocks",
+    "affine": "affine everywhere",
+    "agent": "agent (final policy)",
+    "agent_best": "agent (best seen)",
+    "greedy": "greedy",
+    "knapsack": "knapsack",
+    "optimum": "optimum (enumerated)",
+    "all": "all-largest",
+}
+
+
+def table(summary: dict[str, Any], none: Evaluation) -> Table:
+    """Return the table that the demonstration prints."""
+    title = (
+        f"{summary['task']}: test split, {none.correct.shape[-1]} fresh chips x {none.images} images, tuned blocks; "
+        f"standard clean accuracy {summary['acc_ref']:.1%}, this backbone's {summary['clean_accuracy']:.1%}"
+    )
+    shown = Table(title=title, title_justify="left")
+    for column in (
+        "",
+        "placement",
+        "J (val)",
+        "mean",
+        "5 % pct",
+        "of standard",
+        "+weights",
+        "+MACs",
+        "nJ",
+        "evals",
+    ):
+        shown.add_column(column, justify="left" if column in ("", "placement") else "right", no_wrap=True)
+    for name, label in LABELS.items():
+        row = summary[name]
+        low, high = (value / 1e3 for value in row["energy_pj"])
+        shown.add_row(
+            label,
+            " ".join(map(str, row["placement"])),
+            f"{row['objective']:.3f}",
+            f"{row['mean']:.1%}",
+            f"{row['p05']:.1%}",
+            f"{row['recovered']:.1%}",
+            f"{row['weights_added']:.2%}",
+            f"{row['macs_added']:.1%}",
+            f"{low:.3g}-{high:.3g}",
+            str(row["evaluations"]),
+        )
+    return shown
+
+
+def draw_network(path: Path, evaluator: MonteCarloEvaluator, placement: Placement) -> None:
+    """Save the picture of a placement as the environment renders it."""
+    from cimenv.envs.render import figure
+
+    none, placed = evaluator.evaluate(evaluator.space.empty()), evaluator.evaluate(placement)
+    figure(Objective.of(evaluator), none, placed).savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except CimenvError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

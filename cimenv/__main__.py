@@ -1,0 +1,5 @@
+"""`python -m cimenv`."""
+
+from cimenv.cli import main
+
+main()

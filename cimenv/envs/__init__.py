@@ -1,0 +1,8 @@
+"""Floor 6: the Gymnasium environments."""
+
+from cimenv.envs.budget import EvaluationBudget
+from cimenv.envs.compensation import CompensationEnv
+from cimenv.envs.fork import fork
+from cimenv.envs.walk import CompensationWalkEnv
+
+__all__ = ["CompensationEnv", "CompensationWalkEnv", "EvaluationBudget", "fork"]

@@ -1,0 +1,298 @@
+"""What both environments share: tasks, evaluations, rewards, masks, infos, the end of an episode."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError, EpisodeError, InvalidActionError, UnknownNameError
+from cimenv.core.progress import bar
+from cimenv.core.store import Store
+from cimenv.envs.hooks import RecipeHook, ResetHook, apply_one, as_hooks
+from cimenv.envs.observation import BOUND, ObservationLayout, Vector, View
+from cimenv.envs.reward import reward_named
+from cimenv.evaluation.record import Evaluation
+from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
+from cimenv.tasks.ledger import Ledger
+from cimenv.tasks.objective import Objective
+from cimenv.tasks.problem import default_store
+from cimenv.tasks.task import Task, load_task
+
+SUCCESS_SHARE = 0.95
+KEPT_PROBLEMS = 4  # trained problems an environment holds when hooks change the recipe
+MASK_TYPE = np.int8
+
+Info = dict[str, Any]
+
+
+class PlacementEnv(gym.Env[Vector, np.int64]):
+    """An episode places blocks one at a time; subclasses say what an action means."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 2}
+
+    # Shared between a fork and its original: nothing in an episode changes them.
+    _SHARED = (
+        "spec",
+        "layout",
+        "reward",
+        "hooks",
+        "_evaluators",
+        "_objectives",
+        "base_task",
+        "_given",
+        "_store",
+    )
+
+    def __init__(
+        self,
+        task: str | Mapping[str, Any] | Task = "lenet5-fashion-mini",
+        *,
+        reset_hooks: Sequence[str | ResetHook] = (),
+        reward: str = "dense",
+        feedback: str = "step",
+        invalid_action: str = "noop",
+        invalid_penalty: float = 0.05,
+        max_sites: int | None = None,
+        max_steps: int | None = None,
+        render_mode: str | None = None,
+        evaluator: Evaluator | None = None,
+        store: str | Store | None = None,
+    ) -> None:
+        _calm_threads()
+        for what, given, known in (
+            ("feedback", feedback, ("step", "reset")),
+            ("invalid_action", invalid_action, ("noop", "raise")),
+            ("render_mode", render_mode, (None, *self.metadata["render_modes"])),
+        ):
+            if given not in known:
+                raise UnknownNameError(what, given, [str(name) for name in known])
+        self.base_task = evaluator.task if evaluator is not None else load_task(task)
+        self.reward = reward_named("terminal" if feedback == "reset" else reward)
+        self.hooks = as_hooks(reset_hooks)
+        self.feedback, self.invalid_action, self.invalid_penalty = feedback, invalid_action, invalid_penalty
+        self.render_mode = render_mode
+        space = evaluator.space if evaluator is not None else None
+        sites = len(space.sites if space else self.base_task.sites())
+        options = (space.options if space else self.base_task.block_options()).count
+        self.max_sites = _limit("max_sites", max_sites, sites, at_least=sites)
+        self.max_steps = _limit("max_steps", max_steps, self._default_steps(sites), at_least=1)
+        self.layout = ObservationLayout(self.max_sites, options)
+        self.observation_space = gym.spaces.Box(-BOUND, BOUND, (self.layout.size,), np.float32)
+        self._given, self._store = evaluator, store
+        self._evaluators: dict[str, Evaluator] = {}
+        self._objectives: dict[str, Objective] = {}
+        self._held_recipe: str | None = None
+        self._ended = True
+        self._started = False
+        self.blocked = False  # a wrapper's word that the next action is masked
+
+    # The episode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, Info]:
+        """Start an episode without blocks.
+
+        Args:
+            seed: of the episode's generator, which draws among reset hooks.
+            options: `{"recipe": name}` trains the backbone by that recipe until the next reset with options.
+
+        Raises:
+            ConfigError: an unknown key in `options`.
+        """
+        _calm_threads()
+        super().reset(seed=seed)
+        if options:
+            unknown = set(options) - {"recipe"}
+            if unknown:
+                raise ConfigError(f"reset options: unknown key '{min(unknown)}'; known: recipe.")
+            self._held_recipe = options.get("recipe")
+        task = apply_one(self.hooks, self.base_task, self.np_random)
+        if self._held_recipe is not None:
+            task = RecipeHook(self._held_recipe)(task, self.np_random)
+        self.task, self.task_key = task, task.key
+        self.objective = self._objective(task)
+        self.ledger = Ledger(self._evaluator(task))
+        self.placement: Placement = self.objective.space.empty()
+        self.steps, self.invalid_actions = 0, 0
+        self._none = self.ledger.evaluate(self.placement)
+        self._evaluation = self._none
+        self._started, self._ended = True, False
+        self._ended = self._nothing_left()
+        return self._observation(), self._info(invalid=False)
+
+    def step(self, action: np.int64) -> tuple[Vector, float, bool, bool, Info]:
+        """Take an action.
+
+        Raises:
+            EpisodeError: before `reset` or after the end.
+            InvalidActionError: an action outside the space, or a masked one with `invalid_action="raise"`.
+        """
+        if not self._started or self._ended:
+            raise EpisodeError("The episode has not begun or is over; call reset() first.")
+        if not self.action_space.contains(action):
+            raise InvalidActionError(
+                f"action {action!r} is outside {self.action_space}; take an integer within the space."
+            )
+        before = self.objective.value(self._evaluation)
+        placement, stop, invalid = self._decide(int(action))
+        if invalid and self.invalid_action == "raise":
+            raise InvalidActionError(f"action {int(action)} is masked now; choose one that action_masks() allows.")
+        self.placement = placement
+        self.steps += 1
+        self.invalid_actions += invalid
+        self._ended = stop or self._nothing_left() or self.steps >= self.max_steps
+        if self.feedback == "step" or self._ended:
+            self._evaluation = self.ledger.evaluate(self.placement)
+        after = self.objective.value(self._evaluation)
+        reward = self.reward(before, after, self._ended) - self.invalid_penalty * self._penalised(invalid)
+        return self._observation(), float(reward), self._ended, False, self._info(invalid)
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Return which actions are allowed now, for sb3-contrib's MaskablePPO."""
+        return self._mask().astype(bool)
+
+    def placement_after(self, action: int) -> Placement:
+        """Return the placement that an allowed action leads to."""
+        return self._placed(action)
+
+    def render(self) -> Any:
+        """Draw the network: a table (`ansi`), pixels (`rgb_array`) or a window (`human`)."""
+        from cimenv.envs.render import as_text, draw
+
+        if self.render_mode is None:
+            gym.logger.warn("render() was called without a render_mode; pass one to gym.make().")
+            return None
+        if not self._started:
+            raise EpisodeError("Nothing to render before the first reset; call reset() first.")
+        if self.render_mode == "ansi":
+            return as_text(self.objective, self._none, self._evaluation)
+        return draw(self.objective, self._none, self._evaluation, show=self.render_mode == "human")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PlacementEnv:
+        """Copy the episode; evaluators and what they know are shared."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        shared = {**{name: self.__dict__[name] for name in self._SHARED if name in self.__dict__}}
+        for value in shared.values():
+            memo[id(value)] = value
+        for name, value in self.__dict__.items():
+            twin.__dict__[name] = value if name in _IMMUTABLE else copy.deepcopy(value, memo)
+        if "ledger" in self.__dict__:
+            twin.ledger = Ledger(self.ledger.evaluator, self.ledger.budget)
+            twin.ledger.requested = dict(self.ledger.requested)
+        return twin
+
+    def _decide(self, action: int) -> tuple[Placement, bool, bool]:
+        """Return the placement after an action, whether it stops, and whether it was masked."""
+        if self.blocked or not self._mask()[action]:
+            self.blocked = False
+            return self.placement, False, True
+        return self._placed(action), self._stops(action), False
+
+    # What subclasses say
+
+    @abstractmethod
+    def _placed(self, action: int) -> Placement:
+        """Return the placement after an allowed action."""
+
+    def _stops(self, action: int) -> bool:
+        """Return whether an action ends the episode by choice."""
+        del action
+        return False
+
+    @abstractmethod
+    def _mask(self) -> npt.NDArray[np.int8]:
+        """Return the mask of all actions."""
+
+    @abstractmethod
+    def _default_steps(self, sites: int) -> int:
+        """Return the default step limit."""
+
+    def _penalised(self, invalid: bool) -> bool:
+        return invalid
+
+    def _current(self) -> int | None:
+        return None
+
+    def _nothing_left(self) -> bool:
+        return not self._affordable()[:, 1:].any()
+
+    # Parts
+
+    def _affordable(self) -> npt.NDArray[np.bool_]:
+        return self.objective.space.affordable(self.placement)
+
+    def _observation(self) -> Vector:
+        shown = self._none if self.feedback == "reset" else self._evaluation
+        left = 1.0 - self.steps / self.max_steps
+        view = View(shown, self.objective, self.placement, self._affordable(), left, self._current())
+        return self.layout.observe(view)
+
+    def _info(self, invalid: bool) -> Info:
+        shown = self._evaluation if self.feedback == "step" or self._ended else self._none
+        objective = self.objective
+        accuracy = objective.accuracy(shown)
+        placement = np.full(self.max_sites, -1, dtype=np.int8)
+        placement[: len(self.placement)] = self.placement
+        return {
+            "action_mask": self._mask(),
+            "placement": placement,
+            "accuracy": accuracy,
+            "accuracy_std": shown.value("std"),
+            "percentile_accuracy": shown.value("percentile", self.task.percentile),
+            "clean_accuracy": self.ledger.clean_accuracy(),
+            "reference_accuracy": objective.acc_ref,
+            "objective": objective.score(shown) - self.task.cost_weight * objective.cost(self.placement),
+            "cost": {**objective.space.shares(self.placement), "scalar": objective.cost(self.placement)},
+            "evaluations": self.ledger.spent,
+            "is_success": bool(accuracy >= SUCCESS_SHARE * objective.acc_ref),
+            "invalid_action": bool(invalid),
+        }
+
+    def _evaluator(self, task: Task) -> Evaluator:
+        if self._given is not None and task.key == self._given.task.key:
+            return self._given
+        if task.key not in self._evaluators:
+            while len(self._evaluators) >= KEPT_PROBLEMS:
+                oldest = next(iter(self._evaluators))
+                del self._evaluators[oldest]
+                self._objectives.pop(oldest, None)
+            store = self._store if isinstance(self._store, Store) else default_store(self._store)
+            silent_here = multiprocessing.current_process().daemon
+            made = MonteCarloEvaluator(task, store, **({} if silent_here else {"progress": bar}))
+            self._evaluators[task.key] = made
+        return self._evaluators[task.key]
+
+    def _objective(self, task: Task) -> Objective:
+        if task.key not in self._objectives:
+            self._objectives[task.key] = Objective.of(self._evaluator(task))
+        return self._objectives[task.key]
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Return the evaluation of the blocks placed so far."""
+        return self._evaluation
+
+
+_IMMUTABLE = ("task", "objective", "_none", "_evaluation", "placement")
+
+
+def _limit(name: str, given: int | None, default: int, at_least: int) -> int:
+    value = default if given is None else given
+    if value < at_least:
+        raise ConfigError(f"{name}: got {value}; give at least {at_least}.")
+    return value
+
+
+def _calm_threads() -> None:
+    """In a daemonic vector worker, one torch thread: OpenMP does not survive a fork."""
+    if multiprocessing.current_process().daemon and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)

@@ -1,0 +1,59 @@
+"""Reset hooks: what an episode changes in the task before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from cimenv.core.errors import ConfigError
+from cimenv.tasks.task import Task
+from cimenv.training import recipe_named
+
+
+class ResetHook(Protocol):
+    """Returns the episode's task: another recipe, training seed, sigma or budget, never other spaces."""
+
+    def __call__(self, task: Task, generator: np.random.Generator) -> Task: ...
+
+
+class RecipeHook:
+    """Trains the backbone by a recipe on first use, then loads it."""
+
+    def __init__(self, name: str) -> None:
+        self.recipe = recipe_named(name)
+
+    def __call__(self, task: Task, generator: np.random.Generator) -> Task:
+        """Return the task with this recipe."""
+        del generator
+        return task.model_copy(update={"recipe": self.recipe})
+
+
+def as_hooks(hooks: Sequence[str | ResetHook]) -> tuple[ResetHook, ...]:
+    """Return hooks; a string is the name of a recipe.
+
+    Raises:
+        UnknownNameError: no such recipe.
+    """
+    if isinstance(hooks, str):
+        hooks = [hooks]
+    return tuple(RecipeHook(hook) if isinstance(hook, str) else hook for hook in hooks)
+
+
+def apply_one(hooks: Sequence[ResetHook], task: Task, generator: np.random.Generator) -> Task:
+    """Draw one hook and return the task it makes.
+
+    Raises:
+        ConfigError: the hook changed the sites or the options.
+    """
+    if not hooks:
+        return task
+    hook = hooks[int(generator.integers(len(hooks)))]
+    changed = hook(task, generator)
+    if changed.sites() != task.sites() or changed.options != task.options:
+        raise ConfigError(
+            f"reset_hooks: {hook!r} changed the sites or options of the task; change recipe, training_seed, "
+            "sigma or budget only, since the spaces must stay."
+        )
+    return changed

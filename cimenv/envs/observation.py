@@ -1,0 +1,170 @@
+"""The observation: fixed transforms with fixed bounds, no running statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cimenv.compensation.options import Placement
+from cimenv.cost.hardware import COST_TERMS
+from cimenv.crossbar.mapping import SITE_TYPES
+from cimenv.evaluation.record import Evaluation
+from cimenv.tasks.objective import Objective
+from cimenv.tasks.space import PlacementSpace
+
+BOUND = 5.0
+METRIC_ONE_HOT = ("mean", "mean_minus_std", "percentile", "worst_case")
+
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class View:
+    """What an observation is made of.
+
+    Attributes:
+        evaluation: of the blocks placed so far (or of none, with `feedback="reset"`).
+        objective: accuracies without blocks and of the reference, costs.
+        placement: the blocks placed so far.
+        mask: allowed options, `[sites, 1 + options]`.
+        steps_left: share of the step limit that is left.
+        current: number of the site that Walk decides on, else None.
+    """
+
+    evaluation: Evaluation
+    objective: Objective
+    placement: Placement
+    mask: npt.NDArray[np.bool_]
+    steps_left: float
+    current: int | None = None
+
+
+class ObservationLayout:
+    """Names and order of the numbers in an observation.
+
+    Per site: valid; type one-hot; depth in [0, 1]; log10 of weights, MACs and fan-in, halved; ln of the relative feature
+    error's mean, spread and maximum over chips; SNR / 20 dB; cosine to the clean feature; growth ln(e_next / e); share of
+    the worst-case damage (0 unless the metric is worst case); placed option one-hot; scalar cost of each option
+    (5 where it does not exist); whether each option is allowed now; whether the site is current (Walk).
+    Global: acc_none, acc_ref, score / 4, scalar cost, cost weight, weight of every cost term, budget of every term and
+    what is left of it (5 = no limit), share of steps left, metric one-hot, log10 of the time in seconds, halved, and the
+    variation strength. Everything is clipped to [-5, 5]; padding sites are all zero.
+
+    Args:
+        max_sites: sites the observation has room for.
+        options: options per site.
+    """
+
+    def __init__(self, max_sites: int, options: int) -> None:
+        numbers = range(1, options + 1)
+        self.max_sites, self.options = max_sites, options
+        self.site_fields = (
+            "valid",
+            *(f"type_{kind}" for kind in SITE_TYPES),
+            *("depth", "log_weights", "log_macs", "log_fan_in"),
+            *("error_mean", "error_spread", "error_max", "snr", "cosine", "growth", "worst_share"),
+            *(f"placed_{o}" for o in numbers),
+            *(f"cost_{o}" for o in numbers),
+            *(f"allowed_{o}" for o in numbers),
+            "current",
+        )
+        self.global_fields = (
+            *("acc_none", "acc_ref", "score", "cost", "cost_weight"),
+            *(f"weight_{term}" for term in COST_TERMS),
+            *(f"budget_{term}" for term in COST_TERMS),
+            *(f"left_{term}" for term in COST_TERMS),
+            "steps_left",
+            *(f"metric_{name}" for name in METRIC_ONE_HOT),
+            *("log_time", "variation"),
+        )
+
+    @property
+    def size(self) -> int:
+        """Return the length of an observation."""
+        return self.max_sites * len(self.site_fields) + len(self.global_fields)
+
+    @property
+    def names(self) -> list[str]:
+        """Return the name of every number, such as `site2.error_mean`."""
+        per_site = [f"site{s}.{name}" for s in range(self.max_sites) for name in self.site_fields]
+        return per_site + list(self.global_fields)
+
+    def observe(self, view: View) -> Vector:
+        """Return the observation, a fresh float32 array `[size]` within [-5, 5]."""
+        space = view.objective.space
+        sites = np.zeros((self.max_sites, len(self.site_fields)))
+        sites[: len(space.sites)] = np.concatenate(
+            [_shape_columns(space), _error_columns(view.evaluation), self._option_columns(view)], axis=1
+        )
+        values = np.concatenate([sites.reshape(-1), _global_values(view)])
+        return np.nan_to_num(values, nan=0.0).clip(-BOUND, BOUND).astype(np.float32)
+
+    def _option_columns(self, view: View) -> npt.NDArray[np.float64]:
+        count, width = len(view.placement), self.options
+        space = view.objective.space
+        placed, costs = np.zeros((count, width)), np.full((count, width), BOUND)
+        allowed, current = np.zeros((count, width)), np.zeros((count, 1))
+        here = space.options.count
+        costs[:, :here] = np.minimum(space.scalar_costs[:, 1:], BOUND)
+        allowed[:, :here] = view.mask[:, 1:]
+        for s, option in enumerate(view.placement):
+            if option:
+                placed[s, option - 1] = 1.0
+        if view.current is not None and view.current < count:
+            current[view.current] = 1.0
+        return np.concatenate([placed, costs, allowed, current], axis=1)
+
+
+def _shape_columns(space: PlacementSpace) -> npt.NDArray[np.float64]:
+    last = max(len(space.sites) - 1, 1)
+    rows = [
+        [1.0]
+        + [float(site.type == kind) for kind in SITE_TYPES]
+        + [s / last]
+        + [math.log10(max(value, 1)) / 2 for value in (site.weights, site.macs, site.fan_in)]
+        for s, site in enumerate(space.sites)
+    ]
+    return np.array(rows)
+
+
+def _error_columns(evaluation: Evaluation) -> npt.NDArray[np.float64]:
+    mean, spread, largest, snr, cosine = evaluation.site_errors.T
+    logs = [_log(column) for column in (mean, spread, largest)]
+    growth = np.append(np.diff(logs[0]), 0.0)
+    return np.stack([*logs, snr / 20, cosine, growth, np.zeros_like(mean)], axis=1)
+
+
+def _log(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.log(np.maximum(values, math.exp(-BOUND)))
+
+
+def _global_values(view: View) -> npt.NDArray[np.float64]:
+    objective = view.objective
+    task, space = objective.task, objective.space
+    used = space.shares(view.placement)
+    budgets = [task.budget.get(term, BOUND) for term in COST_TERMS]
+    left = [task.budget[term] - used[term] if term in task.budget else BOUND for term in COST_TERMS]
+    head = [
+        objective.acc_none,
+        objective.acc_ref,
+        objective.score(view.evaluation) / 4,
+        objective.cost(view.placement),
+        task.cost_weight,
+    ]
+    weights = [task.cost_weights.get(term, 0.0) for term in COST_TERMS]
+    one_hot = [float(task.metric == name) for name in METRIC_ONE_HOT]
+    strength = task.crossbar.device.relative_strength
+    parts: Sequence[Sequence[float]] = (
+        head,
+        weights,
+        budgets,
+        left,
+        [view.steps_left],
+        one_hot,
+        [0.0, strength],
+    )
+    return np.array([value for part in parts for value in part])

@@ -1,0 +1,73 @@
+"""CiMCompensationWalk-v0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from cimenv.compensation.options import Placement
+from cimenv.envs.base import MASK_TYPE, PlacementEnv
+
+
+class CompensationWalkEnv(PlacementEnv):
+    """Decide on one site after the other, in call order.
+
+    ## Description
+    The problem of `CiMCompensation-v0` as a walk through the network: at each site the agent chooses an option or none.
+
+    ## Action Space
+    `Discrete(options + 1)`: 0 places nothing at the current site, `o` places option o. An unaffordable choice places
+    nothing, without a penalty; `info["action_mask"]` and `action_masks()` say what is affordable.
+
+    ## Observation Space
+    As in `CiMCompensation-v0`; the current site is marked.
+
+    ## Rewards
+    As in `CiMCompensation-v0`.
+
+    ## Starting State
+    No block, at the first site.
+
+    ## Episode End
+    Terminated after the last site, or by the step limit.
+
+    ## Information
+    As in `CiMCompensation-v0`.
+
+    ## Arguments
+    As in `CiMCompensation-v0`; `max_steps` defaults to the number of sites.
+
+    ## Version History
+    * v0: first version.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.action_space = gym.spaces.Discrete(1 + self.layout.options)
+
+    def _default_steps(self, sites: int) -> int:
+        return sites
+
+    def _current(self) -> int | None:
+        return self.steps
+
+    def _nothing_left(self) -> bool:
+        return self.steps >= len(self.placement)
+
+    def _penalised(self, invalid: bool) -> bool:
+        del invalid
+        return False
+
+    def _placed(self, action: int) -> Placement:
+        return (*self.placement[: self.steps], action, *self.placement[self.steps + 1 :])
+
+    def _mask(self) -> npt.NDArray[np.int8]:
+        mask = np.zeros(1 + self.layout.options, dtype=MASK_TYPE)
+        mask[0] = 1
+        if not self._ended and self.steps < len(self.placement):
+            allowed = self._affordable()[self.steps]
+            mask[: len(allowed)] = allowed
+        return mask

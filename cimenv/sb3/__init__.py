@@ -1,0 +1,14 @@
+"""Floor 7: what Stable-Baselines3 needs; installed with the extra `[agents]`."""
+
+from cimenv.core.errors import DependencyError
+
+try:
+    import stable_baselines3  # noqa: F401
+except ImportError as error:  # pragma: no cover - depends on the installation
+    raise DependencyError(
+        "cimenv.sb3 needs Stable-Baselines3; install it with: pip install 'cimenv[agents]'."
+    ) from error
+
+from cimenv.sb3.callbacks import PlacementCallback
+
+__all__ = ["PlacementCallback"]

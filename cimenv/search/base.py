@@ -1,0 +1,140 @@
+"""The interface of every search: propose placements, observe their evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from cimenv.compensation.options import Placement
+from cimenv.core.errors import UnknownNameError
+from cimenv.evaluation.record import Evaluation
+from cimenv.search.exhaustive import Exhaustive
+from cimenv.search.greedy import Greedy
+from cimenv.search.knapsack import Knapsack
+from cimenv.search.random_search import RandomSearch
+from cimenv.tasks.evaluators import Evaluator
+from cimenv.tasks.ledger import Ledger
+from cimenv.tasks.objective import Objective
+
+
+class Search(Protocol):
+    """A search method.
+
+    `propose` returns placements to evaluate next, an empty list when the search is over; `observe` is told each result.
+    """
+
+    def propose(self) -> list[Placement]:
+        """Return placements to evaluate next; empty when the search is over."""
+
+    def observe(self, placement: Placement, value: float) -> None:
+        """Take note of the objective of a placement."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One distinct evaluation of a search."""
+
+    placement: Placement
+    objective: float
+    accuracy: float
+
+
+@dataclass
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        method: name of the search.
+        best: the best placement by the objective.
+        objective: its J on validation.
+        evaluation: its evaluation at search fidelity.
+        evaluations: distinct placements requested.
+        steps: every distinct evaluation in order.
+    """
+
+    method: str
+    best: Placement
+    objective: float
+    evaluation: Evaluation
+    evaluations: int
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def best_so_far(self) -> list[float]:
+        """Return the best objective after every distinct evaluation."""
+        return np.maximum.accumulate([step.objective for step in self.steps]).tolist()  # type: ignore[no-any-return]
+
+
+Factory = Callable[[Objective, np.random.Generator], Search]
+METHODS: dict[str, Factory] = {
+    "random": RandomSearch,
+    "greedy": lambda objective, _: Greedy(objective),
+    "knapsack": lambda objective, _: Knapsack(objective),
+    "exhaustive": lambda objective, _: Exhaustive(objective),
+}
+
+
+def search_named(method: str, objective: Objective, seed: int = 0) -> Search:
+    """Return a search by name.
+
+    Raises:
+        UnknownNameError: no such method.
+    """
+    if method not in METHODS:
+        raise UnknownNameError("search method", method, METHODS)
+    return METHODS[method](objective, np.random.default_rng(seed))
+
+
+def run_search(evaluator: Evaluator, method: str = "greedy", budget: int | None = None, seed: int = 0) -> SearchResult:
+    """Run a search to its end or to its budget of distinct evaluations (the empty placement counts).
+
+    Args:
+        evaluator: evaluates; a ledger of its own counts this run.
+        method: a name in `METHODS`.
+        budget: largest number of distinct evaluations; default 150 for `random`, none for the others.
+        seed: of searches that draw.
+
+    Raises:
+        UnknownNameError: no such method.
+        ConfigError: a budget under 1.
+    """
+    if budget is None and method == "random":
+        budget = 150
+    ledger = Ledger(evaluator, budget)
+    objective = Objective.of(ledger)
+    search = search_named(method, objective, seed)
+    steps: dict[Placement, Step] = {}
+    _note(ledger, objective, search, [objective.space.empty()], steps)
+    while not ledger.exhausted:
+        proposed = search.propose()
+        if not proposed:
+            break
+        new = [p for p in dict.fromkeys(proposed) if p not in steps]
+        room = len(new) if budget is None else budget - ledger.spent
+        chosen = set(new[:room])
+        _note(ledger, objective, search, [p for p in proposed if p in steps or p in chosen], steps)
+    best = max(steps.values(), key=lambda step: step.objective)
+    return SearchResult(
+        method,
+        best.placement,
+        best.objective,
+        ledger.evaluate(best.placement),
+        ledger.spent,
+        list(steps.values()),
+    )
+
+
+def _note(
+    ledger: Ledger,
+    objective: Objective,
+    search: Search,
+    placements: list[Placement],
+    steps: dict[Placement, Step],
+) -> None:
+    for evaluation in ledger.evaluate_many(placements):
+        value = objective.value(evaluation)
+        steps.setdefault(evaluation.placement, Step(evaluation.placement, value, objective.accuracy(evaluation)))
+        search.observe(evaluation.placement, value)

@@ -1,0 +1,68 @@
+"""Knapsack on single-site gains: sites * options + 1 evaluations."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from cimenv.compensation.options import Placement
+from cimenv.cost.hardware import COST_TERMS
+from cimenv.tasks.objective import Objective
+
+GRID = 2_000  # steps into which a budget is divided
+
+
+class Knapsack:
+    """Evaluates every option alone, takes the gains as additive, and solves for the best sum within the budget.
+
+    Without a budget the best option of every site wins by itself. With one budget term a dynamic programme over a grid
+    of 2,000 steps (costs rounded up) is solved; with several, the terms are joined by their largest relative use.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective, self.space = objective, objective.space
+        self.values: dict[Placement, float] = {}
+        self.proposals = 0
+
+    def propose(self) -> list[Placement]:
+        """Return all single-block placements, then the solution."""
+        self.proposals += 1
+        if self.proposals == 1:
+            return self._singles()
+        return [self._solution()] if self.proposals == 2 else []
+
+    def observe(self, placement: Placement, value: float) -> None:
+        """Take note of a value."""
+        self.values[placement] = value
+
+    def _singles(self) -> list[Placement]:
+        empty = self.space.empty()
+        allowed = np.argwhere(self.space.affordable(empty)[:, 1:])
+        return [(*empty[:s], int(o) + 1, *empty[s + 1 :]) for s, o in allowed]
+
+    def _solution(self) -> Placement:
+        empty = self.space.empty()
+        base = self.values[empty]
+        best: dict[int, tuple[float, Placement]] = {0: (0.0, ())}
+        for s in range(len(empty)):
+            gains = {0: 0.0}
+            for o in range(1, self.space.terms.shape[1]):
+                single = (*empty[:s], o, *empty[s + 1 :])
+                if single in self.values:
+                    gains[o] = self.values[single] - base
+            reached: dict[int, tuple[float, Placement]] = {}
+            for (used, (value, placed)), (o, gain) in product(best.items(), gains.items()):
+                total = used + self._grid_cost(s, o)
+                if total <= GRID and (total not in reached or value + gain > reached[total][0]):
+                    reached[total] = (value + gain, (*placed, o))
+            best = reached
+        return max(best.values())[1]
+
+    def _grid_cost(self, site: int, option: int) -> int:
+        limits = self.space.task.budget
+        if not limits or option == 0:
+            return 0
+        terms = dict(zip(COST_TERMS, self.space.terms[site, option], strict=True))
+        use = max(terms[name] / limit if limit > 0 else float("inf") * terms[name] for name, limit in limits.items())
+        return int(np.ceil(use * GRID - 1e-9)) if np.isfinite(use) else GRID + 1
