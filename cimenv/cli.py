@@ -67,7 +67,7 @@ def evaluate(
 ) -> None:
     """Evaluate one placement over Monte-Carlo chips; trains what is missing, once."""
     evaluator = _evaluator(task, overrides)
-    found = evaluator.evaluate(_placement(placement), split, fidelity, chips)  # type: ignore[arg-type]
+    found = evaluator.evaluate(_placement(placement), split, fidelity, chips)
     row = {
         "placement": list(found.placement),
         "split": split,
@@ -79,7 +79,7 @@ def evaluate(
         "std": found.value("std"),
         "p05": found.value("percentile", 0.05),
         "p05_interval": found.interval("percentile", 0.05),
-        "clean_accuracy": evaluator.clean_accuracy(found.split),  # type: ignore[arg-type]
+        "clean_accuracy": evaluator.clean_accuracy(found.split),
         "cost_shares": evaluator.space.shares(found.placement),
     }
     _show(row, as_json)

@@ -48,7 +48,7 @@ class CompensationBank(nn.Module):
         if option is None or option.kind == "digital":
             return y
         block = self.block(site, option)
-        return block(x, y, option.width(self.options.sites[site]))  # type: ignore[no-any-return]
+        return block(x, y, option.width(self.options.sites[site]))
 
     def used_parameters(self, placement: Placement) -> list[nn.Parameter]:
         """Return the parameters that a placement uses."""

@@ -23,7 +23,7 @@ def mix(weight: Tensor, bias: Tensor, z: Tensor) -> Tensor:
 def channel_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return a convolution's input and output as `[n, channels, h * w]`, the input pooled to the output's size."""
     if x.shape[-2:] != y.shape[-2:]:
-        x = F.adaptive_avg_pool2d(x, y.shape[-2:])
+        x = F.adaptive_avg_pool2d(x, (y.shape[-2], y.shape[-1]))
     return x.flatten(2), y.flatten(2)
 
 
@@ -51,7 +51,7 @@ class FullBlock(nn.Module):
 
     def __init__(self, site: Site, width: int) -> None:
         super().__init__()
-        self.type, c_in, c_out = site.type, site.in_channels, site.out_channels
+        self.site_type, c_in, c_out = site.type, site.in_channels, site.out_channels
         self.generator_weight = nn.Parameter(_kaiming(width, c_in + c_out))
         self.generator_bias = nn.Parameter(torch.zeros(width))
         self.compensator_weight = nn.Parameter(torch.cat([torch.eye(c_out), torch.zeros(c_out, width)], 1))
@@ -61,7 +61,7 @@ class FullBlock(nn.Module):
         """Return the compensated output, with the first `width` filters of the generator."""
         generator, bias = self.generator_weight[:width], self.generator_bias[:width]
         compensator = self.compensator_weight[:, : self.compensator_weight.shape[0] + width]
-        if self.type == "dense":  # vectors: a plain matrix product beats a batched one
+        if self.site_type == "dense":  # vectors: a plain matrix product beats a batched one
             hidden = F.linear(torch.cat([x, y], -1), generator, bias).relu()
             return F.linear(torch.cat([y, hidden], -1), compensator, self.compensator_bias)
         xs, ys = channel_maps(x, y)
@@ -74,7 +74,7 @@ class LowRankBlock(nn.Module):
 
     def __init__(self, site: Site, width: int) -> None:
         super().__init__()
-        self.type, c_in, c_out = site.type, site.in_channels, site.out_channels
+        self.site_type, c_in, c_out = site.type, site.in_channels, site.out_channels
         self.down_weight = nn.Parameter(_kaiming(width, c_in + c_out))
         self.down_bias = nn.Parameter(torch.zeros(width))
         self.up_weight = nn.Parameter(torch.zeros(c_out, width))
@@ -83,7 +83,7 @@ class LowRankBlock(nn.Module):
     def forward(self, x: Tensor, y: Tensor, width: int) -> Tensor:
         """Return the compensated output, with the first `width` ranks."""
         down, up = self.down_weight[:width], self.up_weight[:, :width]
-        if self.type == "dense":
+        if self.site_type == "dense":
             hidden = F.linear(torch.cat([x, y], -1), down, self.down_bias[:width]).relu()
             return y + F.linear(hidden, up, self.up_bias)
         xs, ys = channel_maps(x, y)

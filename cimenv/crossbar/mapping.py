@@ -95,10 +95,10 @@ def map_network(model: nn.Module, config: CrossbarConfig, input_shape: Sequence[
         MappingError: no layer can be mapped.
         DataError: an image of `input_shape` does not pass through the model.
     """
-    named = {
+    named: dict[nn.Module, str] = {
         module: name
         for name, module in model.named_modules()
-        if isinstance(module, tuple(MAPPED_LAYERS)) and module.weight.numel() > 0
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.numel() > 0
     }
     if not named:
         raise MappingError(f"{type(model).__name__} has no Conv2d or Linear layer; give a model that has at least one.")

@@ -6,7 +6,7 @@ import copy
 import multiprocessing
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError, EpisodeError, InvalidActionError, UnknownNameError
-from cimenv.core.progress import bar
+from cimenv.core.progress import bar, silent
 from cimenv.core.store import Store
 from cimenv.envs.hooks import RecipeHook, ResetHook, apply_one, as_hooks
 from cimenv.envs.observation import BOUND, ObservationLayout, Vector, View
@@ -37,7 +37,7 @@ Info = dict[str, Any]
 class PlacementEnv(gym.Env[Vector, np.int64]):
     """An episode places blocks one at a time; subclasses say what an action means."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 2}
+    metadata = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 2}
 
     # Shared between a fork and its original: nothing in an episode changes them.
     _SHARED = (
@@ -266,9 +266,8 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
                 del self._evaluators[oldest]
                 self._objectives.pop(oldest, None)
             store = self._store if isinstance(self._store, Store) else default_store(self._store)
-            silent_here = multiprocessing.current_process().daemon
-            made = MonteCarloEvaluator(task, store, **({} if silent_here else {"progress": bar}))
-            self._evaluators[task.key] = made
+            shown = silent if multiprocessing.current_process().daemon else bar
+            self._evaluators[task.key] = MonteCarloEvaluator(task, store, progress=shown)
         return self._evaluators[task.key]
 
     def _objective(self, task: Task) -> Objective:

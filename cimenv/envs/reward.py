@@ -13,15 +13,15 @@ RewardName = Literal["dense", "terminal"]
 
 
 class Reward(Protocol):
-    """What a step pays.
+    """What a step pays."""
 
-    Attributes:
-        range: smallest and largest value, penalties for invalid actions not counted.
-        on_failure: paid when an objective is not finite.
-    """
+    @property
+    def range(self) -> tuple[float, float]:
+        """Return the smallest and largest value, penalties for invalid actions not counted."""
 
-    range: tuple[float, float]
-    on_failure: float
+    @property
+    def on_failure(self) -> float:
+        """Return what is paid when an objective is not finite."""
 
     def __call__(self, before: float, after: float, ended: bool) -> float:
         """Return the reward for going from objective `before` to `after`."""

@@ -143,7 +143,7 @@ class SegmentedNetwork:
             return _call_leaf(module, args, kwargs)
         if node.op == "call_function":
             assert callable(node.target)
-            return _IN_PLACE_OPERATORS.get(node.target, node.target)(*args, **kwargs)  # type: ignore[call-overload]
+            return _IN_PLACE_OPERATORS.get(node.target, node.target)(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         value: Any = self.model

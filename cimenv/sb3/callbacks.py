@@ -80,7 +80,7 @@ class PlacementCallback(BaseCallback):
 
     def action_probabilities(self) -> npt.NDArray[np.float64] | None:
         """Return the probability of every action in the empty placement; None for policies without one."""
-        policy = self.model.policy
+        policy: Any = self.model.policy
         if not hasattr(policy, "get_distribution") or self._first_observation is None:
             return None
         observation, _ = policy.obs_to_tensor(self._first_observation)

@@ -65,7 +65,7 @@ class SearchResult:
     @property
     def best_so_far(self) -> list[float]:
         """Return the best objective after every distinct evaluation."""
-        return np.maximum.accumulate([step.objective for step in self.steps]).tolist()  # type: ignore[no-any-return]
+        return np.maximum.accumulate([step.objective for step in self.steps]).tolist()
 
 
 Factory = Callable[[Objective, np.random.Generator], Search]

@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -29,14 +30,14 @@ def write_table(path: str | Path, evaluator: Evaluator, placements: Sequence[Pla
     """Evaluate placements (default: all feasible ones) on validation and write them to one safetensors file."""
     chosen = list(placements) if placements is not None else list(evaluator.space.all_placements())
     evaluations = evaluator.evaluate_many(chosen)
-    meta = {
+    meta: dict[str, Any] = {
         "version": TABLE_VERSION,
         "task": evaluator.task.model_dump(mode="json"),
         "reference_accuracy": evaluator.reference_accuracy(),
         "clean_accuracy": evaluator.clean_accuracy(),
         "images": evaluations[0].images,
     }
-    arrays = {
+    arrays: dict[str, Any] = {
         "placements": np.array(chosen, dtype=np.int8),
         "correct": np.stack([evaluation.correct for evaluation in evaluations]).astype(np.int32),
         "site_errors": np.stack([evaluation.site_errors for evaluation in evaluations]),

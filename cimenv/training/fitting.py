@@ -126,7 +126,7 @@ def _fit(
             with programmed(model, chip), bank.inserted(model, placement):
                 loss = F.cross_entropy(model(x), y)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             advance()

@@ -85,7 +85,7 @@ class Recipe(Frozen):
                 for step, (x, y) in enumerate(shuffled_batches(data.train, self.batch_size, generator)):
                     loss = self._loss(network, x, y, (epoch * batches + step) / total, generator)
                     optimizer.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss.backward()
                     optimizer.step()
                     schedule.step()
                     losses += loss.item()
