@@ -1,6 +1,6 @@
-"""The demonstration: train everything of the default task afresh, let an agent place blocks, compare: `python -m agents.demo`.
+"""Train everything of the default task afresh, let an agent place blocks, compare: `python -m agents.demo`.
 
-Leaves the table, summary.json, two pictures and the configuration in results/demo/, the TensorBoard folder in runs/demo/.
+Leaves summary.json, table.md, two pictures and the configuration in results/demo/, the TensorBoard folder in runs/demo/.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def summarise(evaluator: MonteCarloEvaluator, rows: dict[str, tuple[Placement, int]]) -> dict[str, Any]:
-    """Return every row's numbers: objective on validation at search fidelity, accuracies on test at `tuned` fidelity."""
+    """Return every row: objective on validation at search fidelity, accuracies on test at `tuned` fidelity."""
     objective, space = Objective.of(evaluator), evaluator.space
     acc_ref = evaluator.reference_accuracy("test")
     summary: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Train an agent: `python -m agents.train configs/agents/maskable_ppo.yaml [key=value ...]`.
 
-Leaves in runs/NAME-SEED/: config.yaml, model.zip, the TensorBoard files, placements.csv (every distinct placement in the
-order of its first evaluation) and result.json (the final policy's placement and the best one seen).
+Leaves in runs/NAME-SEED/: config.yaml, model.zip, the TensorBoard files, placements.csv (every distinct placement in
+the order of its first evaluation) and result.json (the final policy's placement and the best one seen).
 """
 
 from __future__ import annotations

@@ -35,7 +35,23 @@ _HOME = {
     "map_network": "cimenv.crossbar",
     "place": "cimenv.search",
 }
-__all__ = ["__version__", *sorted(_HOME)]
+__all__ = [
+    "BitSlicedGaussian",
+    "CrossbarConfig",
+    "DataSplits",
+    "Ideal",
+    "ImageSet",
+    "LogNormal",
+    "MonteCarloEvaluator",
+    "PlacementResult",
+    "Task",
+    "__version__",
+    "fork",
+    "load_data",
+    "load_task",
+    "map_network",
+    "place",
+]
 
 _ENVIRONMENTS = {
     "CiMCompensation-v0": "cimenv.envs:CompensationEnv",

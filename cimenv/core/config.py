@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, UnknownNameError
 
 
 class Frozen(BaseModel):
@@ -26,26 +28,33 @@ class Frozen(BaseModel):
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                raise ConfigError(one_sentence(error, type(self).__name__)) from None
+                raise ConfigError(one_sentence(error, type(self))) from None
 
     def canonical(self) -> str:
         """Return the configuration as canonical JSON: equal configurations give equal text."""
         return canonical(self.model_dump(mode="json"))
 
 
-def one_sentence(error: ValidationError, where: str) -> str:
-    """Turn pydantic's first complaint into one sentence: field, what was given, what is allowed."""
+def one_sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """Turn pydantic's first complaint about `model` into one sentence: field, what was given, what is allowed."""
     first = error.errors()[0]
     tags = {"function-wrap", "function-before", "function-after"}
-    path = ".".join([where, *(str(part) for part in first["loc"] if str(part) not in tags)])
-    given = first.get("input")
+    path = ".".join([model.__name__, *(str(part) for part in first["loc"] if str(part) not in tags)])
+    shown = repr(first.get("input"))
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
     text = str(first["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    text = f"{text[0].lower()}{text[1:]}" + ("" if text[-1] in ".?" else ".")
     if first["type"] == "extra_forbidden":
-        return f"{path}: unknown key; remove it or correct its spelling."
+        near = difflib.get_close_matches(str(first["loc"][-1]), model.model_fields, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return f"{path}: unknown key (got {shown}); known: {', '.join(model.model_fields)}.{hint}"
     if first["type"] == "missing":
         return f"{path}: missing; give it a value."
-    shown = repr(given) if len(repr(given)) <= 80 else repr(given)[:77] + "..."
-    return f"{path}: got {shown}; {text[0].lower()}{text[1:]}."
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, UnknownNameError):
+        return f"{path}: {text}"
+    nested = re.fullmatch(r"[A-Z]\w*((?:\.[^\s:]+)*: .+)", str(cause)) if isinstance(cause, ConfigError) else None
+    return f"{path}{nested[1]}" if nested else f"{path}: got {shown}; {text}"
 
 
 def canonical(value: Any) -> str:
@@ -69,7 +78,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"Cannot read {path}: {error.strerror}; give the path of a YAML file.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds a {type(content).__name__}; a mapping of fields is needed.")
@@ -96,14 +105,19 @@ def with_overrides(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
     """Apply dotted overrides such as `crossbar.device.sigma=0.3`; values are read as YAML.
 
     Raises:
-        ConfigError: an override has no `=`.
+        ConfigError: an override has no `=`, or its value is no YAML.
     """
     out = dict(base)
     for item in overrides:
         path, sign, text = item.partition("=")
         if not sign or not path:
             raise ConfigError(f"Override '{item}' has no '='; write key=value, for example seed=1.")
-        value: Any = yaml.safe_load(text)
+        try:
+            value: Any = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(
+                f"Override '{item}': '{text}' is not valid YAML; correct its brackets or quotes."
+            ) from None
         for part in reversed(path.split(".")):
             value = {part: value}
         out = merged(out, value)

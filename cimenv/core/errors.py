@@ -18,10 +18,13 @@ class UnknownNameError(ConfigError):
     """A name is not in its registry; the message lists what is."""
 
     def __init__(self, what: str, given: object, known: Iterable[str]) -> None:
-        names = sorted(known)
+        super().__init__(what, given, sorted(known))  # the arguments themselves, so that the error pickles
+
+    def __str__(self) -> str:
+        what, given, names = self.args
         near = difflib.get_close_matches(str(given), names, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        super().__init__(f"Unknown {what} '{given}'; known: {', '.join(names)}.{hint}")
+        return f"Unknown {what} '{given}'; known: {', '.join(names)}.{hint}"
 
 
 class DataError(CimenvError, ValueError):

@@ -12,15 +12,17 @@ SHOW_AFTER_S = 2.0
 
 
 class Advance(Protocol):
-    """Tells a bar that `steps` more units are done."""
+    """Tells a bar that more units are done."""
 
-    def __call__(self, steps: int = 1) -> None: ...
+    def __call__(self, steps: int = 1) -> None:
+        """Count `steps` more."""
 
 
 class Progress(Protocol):
     """Opens a bar: `with progress("training", total) as advance: advance()`."""
 
-    def __call__(self, description: str, total: int) -> AbstractContextManager[Advance]: ...
+    def __call__(self, description: str, total: int) -> AbstractContextManager[Advance]:
+        """Open a bar of `total` units."""
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,10 +78,13 @@ class Store:
     """
 
     def __init__(self, root: str | Path | None = None, layers: Sequence[str | Path] = ()) -> None:
-        self.root = Path(root) if root is not None else default_root()
-        self.layers = tuple(Path(layer) for layer in layers)
         self._connections: dict[tuple[int, Path], sqlite3.Connection] = {}
         self._mutex = threading.Lock()
+        self.root = Path(root) if root is not None else default_root()
+        self.layers = tuple(Path(layer) for layer in layers)
+
+    def __del__(self) -> None:
+        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root, "layers": self.layers}
@@ -105,8 +108,8 @@ class Store:
         """Write many records in one transaction."""
         with self._guarded("written"):
             rows = [self._row(key, record) for key, record in items]
-            with self._mutex, self._index(self.root) as index:
-                index.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", rows)
+            insert = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)"
+            self._ask(self.root, lambda index: index.executemany(insert, rows))
 
     def once(self, key: str, compute: Callable[[], Record], what: str = "a result") -> Record:
         """Return the record of `key`, computing it if it is absent; two processes compute it once.
@@ -126,27 +129,33 @@ class Store:
                 self.put(key, found)
         return found
 
+    def close(self) -> None:
+        """Close this process's connections; the next use opens them again."""
+        with self._mutex:
+            for place in [place for place in self._connections if place[0] == os.getpid()]:
+                self._connections.pop(place).close()
+
     def info(self) -> dict[str, Any]:
         """Return the folder, the number of entries and their bytes."""
-        with self._guarded("read"), self._mutex, self._index(self.root) as index:
-            count, size = index.execute("SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM entries").fetchone()
+        with self._guarded("read"):
+            sums = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM entries"
+            count, size = self._ask(self.root, lambda index: index.execute(sums).fetchone())
         return {"folder": str(self.root), "entries": int(count), "bytes": int(size)}
 
     def verify(self) -> list[str]:
         """Read every entry; drop damaged ones and leftovers of killed writers; return the dropped keys."""
-        with self._guarded("read"), self._mutex, self._index(self.root) as index:
-            keys = [row[0] for row in index.execute("SELECT key FROM entries")]
+        with self._guarded("read"):
+            rows = self._ask(self.root, lambda index: index.execute("SELECT key FROM entries").fetchall())
         for leftover in self.root.glob("objects/*.tmp"):
             leftover.unlink(missing_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return [key for key in keys if self._read(self.root, key) is None]
+            return [key for (key,) in rows if self._read(self.root, key) is None]
 
     def clear(self) -> None:
         """Remove every entry of this store (never of its layers)."""
         with self._guarded("written"):
-            with self._mutex, self._index(self.root) as index:
-                index.execute("DELETE FROM entries")
+            self._ask(self.root, lambda index: index.execute("DELETE FROM entries"))
             for path in self.root.glob("objects/*"):
                 path.unlink(missing_ok=True)
 
@@ -173,8 +182,8 @@ class Store:
             return None
         name = digest(key)
         with self._guarded("read"):
-            with self._mutex, self._index(folder) as index:
-                row = index.execute("SELECT checksum, payload FROM entries WHERE name = ?", (name,)).fetchone()
+            select = "SELECT checksum, payload FROM entries WHERE name = ?"
+            row = self._ask(folder, lambda index: index.execute(select, (name,)).fetchone())
             if row is None:
                 return None
             try:
@@ -188,8 +197,9 @@ class Store:
             pass
         warnings.warn(f"Store entry {name} in {folder} is damaged; it is computed again.", stacklevel=4)
         if folder == self.root:
-            with self._mutex, self._index(folder) as index:
-                index.execute("DELETE FROM entries WHERE name = ? AND checksum = ?", (name, row[0]))
+            delete = "DELETE FROM entries WHERE name = ? AND checksum = ?"
+            with self._guarded("written"):
+                self._ask(folder, lambda index: index.execute(delete, (name, row[0])))
         return None
 
     @contextmanager
@@ -219,6 +229,23 @@ class Store:
                 f"The cache folder {self.root} cannot be {verb} ({error}); "
                 f"free some space or set {CACHE_VARIABLE} to a folder you can write."
             ) from None
+
+    def _ask(self, folder: Path, statement: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Run one transaction; an index found damaged on the way is rebuilt and asked again."""
+        try:
+            with self._mutex, self._index(folder) as index:
+                return statement(index)
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError or folder != self.root:
+                raise
+        with self._mutex, FileLock(folder / "rebuild.lock"):
+            broken = self._connections.pop((os.getpid(), folder), None)
+            if broken is not None:
+                broken.close()
+            if not _sound(folder / "index.sqlite"):
+                self._connections[os.getpid(), folder] = self._rebuilt(folder / "index.sqlite")
+        with self._mutex, self._index(folder) as index:
+            return statement(index)
 
     @contextmanager
     def _index(self, folder: Path) -> Iterator[sqlite3.Connection]:
@@ -263,6 +290,17 @@ class Store:
                     (digest(key), key, len(data), digest(data)),
                 )
         return connection
+
+
+def _sound(path: Path) -> bool:
+    """Whether no page of an index is damaged: another process may have rebuilt it already."""
+    try:
+        with closing(_connected(path)) as connection:
+            return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.OperationalError:  # locked or unreadable is not damaged
+        raise
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _connected(path: Path) -> sqlite3.Connection:

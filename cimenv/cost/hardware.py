@@ -127,7 +127,7 @@ def block_cost(option: BlockOption | None, site: Site, config: CrossbarConfig) -
     shrink = (config.technology_nm / t.DIGITAL_NODE_NM) ** 2
     storage = weights * 8 * t.SRAM_BIT_UM2 * shrink / 1e6
     units = t.MACS_PER_CYCLE * t.MAC_UNIT_UM2 * shrink / 1e6 if macs else 0.0
-    energy = Range(arithmetic + weights * read, arithmetic + macs * read) if macs else Range()
+    energy = Range(arithmetic + weights * read, arithmetic + weights * site.positions * read) if macs else Range()
     return Cost(
         weights=weights,
         macs=macs,

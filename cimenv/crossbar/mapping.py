@@ -130,21 +130,23 @@ def programmed(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[nn.M
     modules = {name: model.get_submodule(name) for name in weights}
     nominal = {name: module._parameters["weight"] for name, module in modules.items()}
     try:
-        for name, module in modules.items():
-            del module._parameters["weight"]
-            module.weight = weights[name]
+        for name, module in modules.items():  # in place of the parameter, so that the order of parameters stays
+            module._parameters["weight"] = weights[name]  # type: ignore[assignment]
         yield model
     finally:
         for name, module in modules.items():
-            module.__dict__.pop("weight", None)
             module._parameters["weight"] = nominal[name]
 
 
 def _trace_calls(model: nn.Module, names: list[str], input_shape: tuple[int, ...]) -> dict[str, list[int]]:
     """Return the output positions of every call, by module name in order of first call."""
+    shapes_only = copy.deepcopy(model).to("meta")
     try:
-        return _positions(copy.deepcopy(model).to("meta"), names, torch.empty(1, *input_shape, device="meta"))
-    except NotImplementedError:  # an operator without a meta kernel: run one real image instead
+        return _positions(shapes_only, names, torch.empty(1, *input_shape, device="meta"))
+    except (DataError, NotImplementedError):
+        if any(parameter.is_meta for parameter in model.parameters()):
+            raise
+        # Control flow on values, or an operator without a meta kernel: run one real image instead.
         return _positions(copy.deepcopy(model), names, torch.zeros(1, *input_shape))
 
 
@@ -163,7 +165,7 @@ def _positions(model: nn.Module, names: list[str], image: Tensor) -> dict[str, l
             model.eval()(image)
     except NotImplementedError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, IndexError) as error:
         raise DataError(
             f"An image of shape {tuple(image.shape[1:])} does not pass through {type(model).__name__} "
             f"({str(error).splitlines()[0]}); give data or a backbone whose shapes fit."

@@ -15,7 +15,8 @@ from cimenv.training import recipe_named
 class ResetHook(Protocol):
     """Returns the episode's task: another recipe, training seed, sigma or budget, never other spaces."""
 
-    def __call__(self, task: Task, generator: np.random.Generator) -> Task: ...
+    def __call__(self, task: Task, generator: np.random.Generator) -> Task:
+        """Return the episode's task."""
 
 
 class RecipeHook:

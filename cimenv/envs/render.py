@@ -35,7 +35,8 @@ def summary(objective: Objective, placed: Evaluation) -> str:
     """Return one line: accuracy, its references, cost, objective."""
     part = objective.space.shares(placed.placement)
     return (
-        f"accuracy {objective.accuracy(placed):.3f} (none {objective.acc_none:.3f}, reference {objective.acc_ref:.3f}), "
+        f"accuracy {objective.accuracy(placed):.3f} "
+        f"(none {objective.acc_none:.3f}, reference {objective.acc_ref:.3f}), "
         f"+{part['weights']:.2%} weights, +{part['macs']:.2%} MACs, +{part['energy']:.2%} energy, "
         f"objective {objective.value(placed):.3f}"
     )
@@ -119,7 +120,7 @@ def draw(
         import matplotlib
         from matplotlib import pyplot as plt
 
-        fig = figure(objective, none, placed, pyplot=True)
+        figure(objective, none, placed, pyplot=True)
         if matplotlib.get_backend().lower() != "agg":
             plt.pause(0.001)
         return None

@@ -250,9 +250,9 @@ def _workers(executor: Executor) -> int:
 
 
 @lru_cache(maxsize=2)
-def _worker_problem(task: Task, root: str, layers: tuple[str, ...]) -> Problem:
-    """Build a problem once per worker process."""
-    return Problem.build(task, Store(root, layers))
+def _worker_problem(task: str, root: str, layers: tuple[str, ...]) -> Problem:
+    """Build a problem once per worker process, from the task's JSON."""
+    return Problem.build(Task.model_validate_json(task), Store(root, layers))
 
 
 def _remote(
@@ -266,5 +266,5 @@ def _remote(
         problem = evaluator.problem
     else:
         store = evaluator.store
-        problem = _worker_problem(evaluator.task, str(store.root), tuple(map(str, store.layers)))
+        problem = _worker_problem(evaluator.task.model_dump_json(), str(store.root), tuple(map(str, store.layers)))
     return run_job(problem, placements, split, fidelity, numbers, threads=1, device=evaluator.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -186,10 +187,10 @@ class _Builder:
     def build(self) -> Problem:
         task = self.task
         own = self.objects is not None or task.weights is not None
+        self._check_shapes()
         model, key = self._own() if own else self._trained(task.recipe)
         reference = model if own else self._trained(recipe_named("standard"))[0]
         network = map_network(model.eval().requires_grad_(False), task.crossbar, self.data.image_shape)
-        self._check_classes(model)
         if task.crossbar.batch_norm == "shared":
             self._recalibrate(network)
         options = options_by_type(network.sites, task.options)
@@ -208,8 +209,6 @@ class _Builder:
 
     def _own(self) -> tuple[nn.Module, dict[str, Any]]:
         if self.objects is not None:
-            import copy
-
             model = copy.deepcopy(self.objects.model)
         else:
             model = build_backbone(self.task.backbone, self.task.backbone_args)
@@ -283,9 +282,15 @@ class _Builder:
         weights = (chips.all_weights(k) for k in range(config.batch_norm_chips))
         recalibrate_shared(network.model, weights, images)
 
-    def _check_classes(self, model: nn.Module) -> None:
+    def _check_shapes(self) -> None:
+        """Refuse data that do not fit the backbone before anything is trained."""
+        if self.objects is not None:
+            model = self.objects.model
+        else:
+            model = build_backbone(self.task.backbone, self.task.backbone_args)
+        map_network(model, self.task.crossbar, self.data.image_shape)
         with torch.no_grad():
-            outputs = model(self.data.train.inputs(slice(1)))
+            outputs = copy.deepcopy(model).eval()(self.data.train.inputs(slice(1)))
         if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < self.data.classes:
             shape = tuple(outputs.shape[1:]) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise DataError(

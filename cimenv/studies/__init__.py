@@ -1,0 +1,1 @@
+"""Floor 6: studies: what makes results/."""

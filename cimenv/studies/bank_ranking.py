@@ -1,0 +1,143 @@
+"""Does the one-shot bank rank placements as stand-alone fits do? `python -m cimenv.studies.bank_ranking [OUT] [TASK]`.
+
+For 40 random placements: accuracy with the bank's blocks, with blocks fitted from scratch for this placement alone, and with
+the bank's blocks tuned further. Writes ranking.csv (resumable, a row a placement), targets.json and ranking.png.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+from cimenv.compensation.bank import CompensationBank
+from cimenv.compensation.options import Placement
+from cimenv.core.progress import bar
+from cimenv.core.seeding import numpy_generator, torch_generator
+from cimenv.tasks import MonteCarloEvaluator, load_task
+from cimenv.training import fit_placement
+from cimenv.training.recipe import training_threads
+
+COLUMNS = ("placement", "bank", "stand_alone", "tuned")
+COUNT = 40
+
+
+def draw(evaluator: MonteCarloEvaluator, count: int = COUNT, seed: int = 0) -> list[Placement]:
+    """Return distinct random non-empty placements of allowed options."""
+    generator, space = numpy_generator("bank-ranking", seed), evaluator.space
+    choices = [np.flatnonzero(row) for row in space.candidates]
+    found: dict[Placement, None] = {}
+    while len(found) < count:
+        placement = tuple(int(generator.choice(row)) for row in choices)
+        if any(placement) and space.feasible(placement):
+            found[placement] = None
+    return list(found)
+
+
+def stand_alone_accuracy(evaluator: MonteCarloEvaluator, placement: Placement) -> float:
+    """Return the accuracy with blocks that were initialised afresh and fitted for this placement alone."""
+    problem, task = evaluator.problem, evaluator.task
+    generator = torch_generator("stand-alone", placement, task.training_seed)
+    with training_threads(task.training_threads), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        bank = CompensationBank(problem.options).eval()
+        fit_placement(problem.network, bank, placement, problem.data.train, task.tuned, generator, bar)
+    engine = problem.engine("val", bank, evaluator.threads)
+    tally = engine.run([placement], range(task.chips))
+    return float(tally.correct.mean() / tally.images)
+
+
+def run(folder: Path, evaluator: MonteCarloEvaluator) -> dict[str, float]:
+    """Fill ranking.csv, skipping rows it has, and return the figures of merit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "ranking.csv"
+    known = _read(path)
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if not known:
+            writer.writerow(COLUMNS)
+        for placement in draw(evaluator):
+            if placement in known:
+                continue
+            bank = evaluator.evaluate(placement).value("mean")
+            alone = stand_alone_accuracy(evaluator, placement)
+            tuned = evaluator.evaluate(placement, fidelity="tuned").value("mean")
+            known[placement] = (bank, alone, tuned)
+            writer.writerow([" ".join(map(str, placement)), repr(bank), repr(alone), repr(tuned)])
+            file.flush()
+    values = np.array(list(known.values()))
+    return merits(values)
+
+
+def merits(values: np.ndarray) -> dict[str, float]:
+    """Return Kendall's tau and the gap of the bank's top five, from rows of (bank, stand-alone, tuned)."""
+    bank, alone, tuned = values.T
+    top = np.argsort(-bank)[:5]
+    return {
+        "tau_stand_alone": float(stats.kendalltau(bank, alone).statistic),
+        "tau_tuned": float(stats.kendalltau(bank, tuned).statistic),
+        "top5_gap_tuned": float(tuned.max() - tuned[top].max()),
+        "top5_gap_stand_alone": float(alone.max() - alone[top].max()),
+        "mean_bank": float(bank.mean()),
+        "mean_stand_alone": float(alone.mean()),
+        "mean_tuned": float(tuned.mean()),
+    }
+
+
+def write_targets(folder: Path, found: dict[str, float], command: str) -> None:
+    """Write targets.json."""
+    rows = [
+        ("Kendall tau of bank and stand-alone fits, 40 random placements", ">= 0.6", found["tau_stand_alone"], 0.6, 1),
+        ("best tuned of the bank's top five below the best of all 40", "<= 0.005", found["top5_gap_tuned"], 0.005, -1),
+    ]
+    targets = [
+        {"target": t, "bound": b, "measured": m, "met": bool((m - limit) * sign >= 0), "command": command}
+        for t, b, m, limit, sign in rows
+    ]
+    (folder / "targets.json").write_text(json.dumps(targets, indent=2) + "\n")
+
+
+def draw_figure(folder: Path) -> None:
+    """Save bank accuracy against stand-alone and tuned accuracy."""
+    from matplotlib.figure import Figure
+
+    values = np.array(list(_read(folder / "ranking.csv").values()))
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(values[:, 0], values[:, 1], "o", ms=4, label="fitted alone from scratch")
+    axes.plot(values[:, 0], values[:, 2], "x", ms=5, label="bank, tuned further")
+    ends = [values.min(), values.max()]
+    axes.plot(ends, ends, color="#999999", lw=1, ls=":")
+    axes.set_xlabel("mean accuracy with the bank's blocks")
+    axes.set_ylabel("mean accuracy with fitted blocks")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    figure.savefig(folder / "ranking.png", dpi=120)
+
+
+def _read(path: Path) -> dict[Placement, tuple[float, ...]]:
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    whole = [row for row in rows if len(row) == len(COLUMNS)]
+    return {tuple(map(int, row[0].split())): tuple(map(float, row[1:])) for row in whole}
+
+
+def main(arguments: list[str]) -> None:
+    """Run the study."""
+    folder = Path(arguments[0] if arguments else "results/bank_ranking")
+    evaluator = MonteCarloEvaluator(load_task(arguments[1] if len(arguments) > 1 else "lenet5-fashion-mini"))
+    found = run(folder, evaluator)
+    write_targets(folder, found, "python -m cimenv.studies.bank_ranking")
+    draw_figure(folder)
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,37 @@
+"""Shared fixtures: a cache folder for the whole session, and the toy task trained in it once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cimenv  # noqa: F401 - registers the environments
+from cimenv.tasks import MonteCarloEvaluator, Objective, load_task
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("CIMENV_CACHE")
+    os.environ["CIMENV_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["CIMENV_CACHE"]
+    else:
+        os.environ["CIMENV_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def toy(cache: Path) -> MonteCarloEvaluator:
+    evaluator = MonteCarloEvaluator(load_task("toy-4site"))
+    evaluator.evaluate_many(list(evaluator.space.all_placements()))
+    return evaluator
+
+
+@pytest.fixture(scope="session")
+def toy_values(toy: MonteCarloEvaluator) -> dict[tuple[int, ...], float]:
+    objective = Objective.of(toy)
+    return {p: objective.value(toy.evaluate(p)) for p in toy.space.all_placements()}

@@ -1,0 +1,214 @@
+import os
+import pickle
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision.datasets
+
+from cimenv.core.errors import DataError, UnknownNameError
+from cimenv.data import DataSplits, ImageSet, load_data
+
+BUNDLED = Path(str(files("cimenv.data.bundled").joinpath("fashion_mini.npz")))
+needs_data = pytest.mark.skipif("CIMENV_DATA" not in os.environ, reason="CIMENV_DATA names no folder of real data")
+
+
+def real(name: str) -> DataSplits:
+    try:
+        return load_data(name)
+    except DataError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def archive():
+    with np.load(BUNDLED, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def test_bundled_counts_balance_and_type():
+    data = load_data("fashion-mini")
+    for split, per_class in (("train", 1000), ("val", 200), ("test", 200)):
+        part = data[split]
+        assert part.images.shape == (10 * per_class, 1, 28, 28)
+        assert part.images.dtype == torch.uint8
+        assert part.labels.dtype == torch.int64
+        assert torch.bincount(part.labels).tolist() == [per_class] * 10
+    assert (data.classes, data.image_shape) == (10, (1, 28, 28))
+
+
+def test_bundled_file_is_small_and_names_its_seed(archive):
+    assert BUNDLED.stat().st_size < 8e6
+    assert int(archive["seed"]) == 20260101
+    assert (BUNDLED.parent / "LICENSE-fashion-mnist").exists()
+
+
+def test_bundled_train_and_val_are_disjoint(archive):
+    train, val, test = (archive[f"{split}_index"].tolist() for split in ("train", "val", "test"))
+    assert (len(set(train)), len(set(val)), len(set(test))) == (10_000, 2_000, 2_000)
+    assert not set(train) & set(val)
+    assert max(train + val) < 60_000
+    assert max(test) < 10_000
+
+
+def test_bundled_statistics_normalise_the_pixels():
+    data = load_data("fashion-mini")
+    x = data.train.inputs()
+    assert x.dtype == torch.float32
+    # published statistics of all 60,000 images; a sample of 10,000 balanced ones lies within 2 %
+    assert x.mean().item() == pytest.approx(0, abs=0.02)
+    assert x.std().item() == pytest.approx(1, abs=0.02)
+    first = (data.train.images[3:5].double() / 255 - 0.2860) / 0.3530
+    assert torch.allclose(data.train.inputs(slice(3, 5)).double(), first, atol=1e-5)
+
+
+@needs_data
+def test_bundled_images_are_the_official_ones(archive):
+    official = real("fashion")
+    images = torch.cat([official.train.images, official.val.images]).squeeze(1).numpy()
+    labels = torch.cat([official.train.labels, official.val.labels]).numpy()
+    for split in ("train", "val"):
+        chosen = archive[f"{split}_index"]
+        assert np.array_equal(archive[f"{split}_images"], images[chosen])
+        assert np.array_equal(archive[f"{split}_labels"], labels[chosen])
+    chosen = archive["test_index"].astype(np.int64)
+    assert np.array_equal(archive["test_images"], official.test.images.squeeze(1).numpy()[chosen])
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["mnist", "fashion"])
+def test_official_splits(name):
+    data = real(name)
+    assert (len(data.train), len(data.val), len(data.test)) == (55_000, 5_000, 10_000)
+    assert data.image_shape == (1, 28, 28)
+    scaled = data.train.images.double() / 255
+    assert scaled.mean().item() == pytest.approx(data.train.mean[0], abs=1e-3)
+    assert scaled.std().item() == pytest.approx(data.train.std[0], abs=1e-3)
+    # both sets are balanced: 6,000 (Fashion) or 5,421-6,742 (MNIST) of a class in 60,000
+    counts = torch.bincount(torch.cat([data.train.labels, data.val.labels]))
+    assert (counts.min().item(), counts.max().item()) == ((6000, 6000) if name == "fashion" else (5421, 6742))
+
+
+class OldPickler(pickle.Pickler):
+    """Writes array types as the official files hold them: numpy.dtype('u1', 0, 1), made by an old numpy."""
+
+    def reducer_override(self, value):
+        if isinstance(value, np.dtype):
+            return np.dtype, ("u1", 0, 1), value.__reduce__()[2]
+        return NotImplemented
+
+
+def write_batch(path: Path, pixels: np.ndarray, **fields) -> None:
+    with open(path, "wb") as file:
+        OldPickler(file, protocol=2).dump({"data": pixels, **fields})
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """Ten images a file in the official format: a row is 1,024 red, then green, then blue pixels."""
+    generator = np.random.default_rng(0)
+    monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda path, md5=None: os.path.exists(path))
+    pixels = {}
+    for name in [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]:
+        pixels[name] = generator.integers(0, 256, (10, 3072), dtype=np.uint8)
+        folder = tmp_path / "cifar-10-batches-py"
+        folder.mkdir(exist_ok=True)
+        write_batch(folder / name, pixels[name], labels=list(range(10)))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}, protocol=2))
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    for name, count in (("train", 50), ("test", 10)):
+        pixels[name] = generator.integers(0, 256, (count, 3072), dtype=np.uint8)
+        fine = [99 - n for n in range(count)]
+        write_batch(folder / name, pixels[name], fine_labels=fine, coarse_labels=[0] * count)
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(n) for n in range(100)]}, protocol=2))
+    return tmp_path, pixels
+
+
+def test_cifar10_pixels_labels_and_splits(cifar):
+    root, pixels = cifar
+    data = load_data("cifar10", root)
+    assert (len(data.train), len(data.val), len(data.test)) == (45, 5, 10)  # a small set holds out a tenth
+    images = torch.cat([data.train.images, data.val.images])
+    rows = np.concatenate([pixels[f"data_batch_{n}"] for n in range(1, 6)])
+    assert np.array_equal(images.numpy(), rows.reshape(-1, 3, 32, 32))
+    assert images[0, 2, 1, 3] == rows[0, 2 * 1024 + 1 * 32 + 3]
+    assert torch.cat([data.train.labels, data.val.labels]).tolist() == list(range(10)) * 5
+    assert np.array_equal(data.test.images.numpy(), pixels["test_batch"].reshape(-1, 3, 32, 32))
+    assert (data.classes, data.image_shape, len(data.train.mean)) == (10, (3, 32, 32), 3)
+
+
+def test_cifar100_uses_the_fine_labels(cifar):
+    root, pixels = cifar
+    data = load_data("cifar100", root)
+    assert data.train.labels.tolist() == list(range(99, 54, -1))
+    assert data.test.labels.tolist() == list(range(99, 89, -1))
+    assert np.array_equal(data.test.images.numpy(), pixels["test"].reshape(-1, 3, 32, 32))
+    blue = (torch.from_numpy(pixels["test"][:, 2048:]).double() / 255 - 0.4409) / 0.2762
+    assert torch.allclose(data.test.inputs()[:, 2].flatten(1).double(), blue, atol=1e-5)
+    assert data.classes == 100
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion", "cifar10", "cifar100"])
+def test_missing_data_names_the_folder_and_the_command(tmp_path, name):
+    with pytest.raises(DataError) as caught:
+        load_data(name, tmp_path)
+    text = str(caught.value)
+    assert f"was not found in {tmp_path.resolve()}" in text
+    assert text.endswith(
+        f"python -c \"import cimenv.data as d; d.load_data('{name}', root='{tmp_path}', download=True)\""
+    )
+    assert "\n" not in text
+
+
+def test_damaged_data_is_a_data_error(tmp_path):
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind, head in (
+            ("images-idx3", b"\0\0\x08\x03\0\0\0\x09\0\0\0\x1c\0\0\0\x1c"),
+            ("labels-idx1", b"\0\0\x08\x01"),
+        ):
+            (folder / f"{part}-{kind}-ubyte").write_bytes(head)
+    with pytest.raises(DataError, match=r"MNIST .*download=True"):
+        load_data("mnist", tmp_path)
+
+
+def test_unknown_name_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"Unknown data set 'mnits'; known: .* Did you mean 'mnist'\?"):
+        load_data("mnits")
+
+
+def test_a_users_own_data(tmp_path, monkeypatch):
+    (tmp_path / "users_own_data.py").write_text(
+        "import torch\n"
+        "from cimenv.data import DataSplits, ImageSet\n"
+        "part = ImageSet(torch.full((4, 2, 3, 3), 0.25), torch.arange(4))\n"
+        "def mine(): return DataSplits('mine', part, part, part, 4)\n"
+        "def wrong(): return [1]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    data = load_data("users_own_data:mine")
+    assert (data.name, data.classes, data.image_shape) == ("mine", 4, (2, 3, 3))
+    assert torch.equal(data.val.inputs(), torch.full((4, 2, 3, 3), 0.25))  # floats are used as they are
+    with pytest.raises(DataError, match=r"returned a list; return a cimenv\.data\.DataSplits"):
+        load_data("users_own_data:wrong")
+
+
+@pytest.mark.parametrize(("images", "labels"), [(3, 2), (0, 0), (0, 1)])
+def test_images_and_labels_must_match(images, labels):
+    with pytest.raises(DataError, match=f"A split has {images} images and {labels} labels"):
+        ImageSet(torch.zeros(images, 1, 2, 2), torch.zeros(labels, dtype=torch.int64))
+
+
+def test_digest_sees_every_pixel_and_label():
+    def splits(pixel=0, label=0):
+        images, labels = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
+        plain = ImageSet(images.clone(), labels.clone())
+        images[2, 0, 1, 1], labels[1] = pixel, label
+        return DataSplits("x", plain, plain, ImageSet(images, labels), 2)
+
+    assert splits().digest == splits().digest
+    assert len({splits().digest, splits(pixel=1).digest, splits(label=1).digest}) == 3

@@ -1,0 +1,173 @@
+"""The engine against plain module forwards; sharing of prefixes; independence of threads."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cimenv.compensation.bank import CompensationBank, site_weights
+from cimenv.compensation.options import BlockOption, options_by_type
+from cimenv.crossbar import Chips, CrossbarConfig, LogNormal, map_network, programmed
+from cimenv.evaluation import Engine, PrefixCache, SegmentedNetwork
+from cimenv.evaluation.record import site_errors
+from cimenv.evaluation.segments import max_pool_2x2
+from cimenv.networks import build_backbone
+
+OPTIONS = (BlockOption(kind="affine"), BlockOption(kind="full", size=0.5), BlockOption(kind="digital"))
+
+
+class Residual(nn.Module):
+    """In-place ReLU, a residual sum with +=, a shared convolution, max pooling, batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.shared = nn.Conv2d(4, 4, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(2)
+        self.head = nn.Linear(4, 10)
+
+    def forward(self, x):
+        x = self.pool(self.act(self.norm(self.stem(x))))
+        y = self.act(self.shared(x))
+        y += x
+        y = self.shared(y)
+        return self.head(self.act(y).mean((2, 3)))
+
+
+class Branching(Residual):
+    """Control flow on values: torch.fx cannot trace it."""
+
+    def forward(self, x):
+        if float(x.sum()) > 1e9:
+            x = -x
+        return super().forward(x)
+
+
+def made(model, sigma=0.5, images=300, seed=0, **engine):
+    torch.manual_seed(seed)
+    model = model().eval()
+    network = map_network(model, CrossbarConfig(device=LogNormal(sigma=sigma)), (1, 28, 28))
+    options = options_by_type(network.sites, {"conv": OPTIONS, "dense": OPTIONS})
+    bank = CompensationBank(options).eval().requires_grad_(False)
+    for parameter in bank.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.05)
+    x, y = torch.randn(images, 1, 28, 28), torch.randint(10, (images,))
+    chips = Chips(network.weights(), network.config.device, 0, "val")
+    return network, bank, chips, x, y, Engine(SegmentedNetwork(model, network.sites), chips, bank, x, y, **engine)
+
+
+def naive(network, bank, chips, x, placement, chip):
+    """Return logits by swapping weights and hooking blocks: the definition."""
+    weights = site_weights(bank.options, placement, network.weights(), chips.all_weights(chip))
+    with torch.no_grad(), programmed(network.model, weights), bank.inserted(network.model, placement) as model:
+        return model(x)
+
+
+@pytest.mark.parametrize("model", [lambda: build_backbone("lenet5"), Residual, Branching])
+def test_engine_equals_plain_forwards(model):
+    network, bank, chips, x, y, engine = made(model)
+    assert engine.network.opaque == (model is Branching)
+    sites = len(network.sites)
+    placements = [(0,) * sites, (2,) * sites, tuple(k % 4 for k in range(sites)), (3,) * sites]
+    tally = engine.run(placements, range(3))
+    for p, placement in enumerate(placements):
+        for chip in range(3):
+            logits = naive(network, bank, chips, x, placement, chip)
+            top = logits.topk(2).values
+            sure = int((top[:, 0] - top[:, 1] > 1e-4).sum())  # only a tie may be broken differently
+            assert abs(int((logits.argmax(1) == y).sum()) - tally.correct[p, chip]) <= len(y) - sure
+
+
+def test_feature_errors_follow_their_definition():
+    network, bank, chips, x, _, engine = made(lambda: build_backbone("lenet5"))
+    placement = (1, 2, 0, 1, 0)
+    found = site_errors(engine.run([placement], range(4)), 0)
+    outputs = {}
+
+    def record(name):
+        return lambda module, args, output: outputs.setdefault(name, []).append(output.double())
+
+    for chip in (None, 0, 1, 2, 3):
+        weights = network.weights() if chip is None else chips.all_weights(chip)
+        active = (0,) * 5 if chip is None else placement
+        with torch.no_grad(), programmed(network.model, weights), bank.inserted(network.model, active) as model:
+            hooks = [model.get_submodule(s.name).register_forward_hook(record(s.name)) for s in network.sites]
+            model(x)
+            for hook in hooks:
+                hook.remove()
+    for s, site in enumerate(network.sites):
+        clean, *noisy = outputs[site.name]
+        errors = np.array([float((n - clean).norm() / clean.norm()) for n in noisy])
+        cosines = [float(F.cosine_similarity(n.flatten(), clean.flatten(), dim=0)) for n in noisy]
+        expected = [errors.mean(), errors.std(), errors.max(), -20 * np.log10(errors.mean()), np.mean(cosines)]
+        np.testing.assert_allclose(found[s], expected, rtol=2e-4, atol=2e-5)
+
+
+def test_without_variation_nothing_is_wrong():
+    *_, engine = made(lambda: build_backbone("lenet5"), sigma=0.0)
+    tally = engine.run([(0,) * 5], range(2))
+    assert (tally.correct == engine.clean_correct()).all()
+    errors = site_errors(tally, 0)
+    np.testing.assert_allclose(errors[:, :3], 0.0, atol=1e-6)
+    np.testing.assert_allclose(errors[:, 4], 1.0, atol=1e-6)
+
+
+def test_tree_walk_equals_single_runs_bit_for_bit():
+    *_, engine = made(Residual, images=130)
+    placements = list(itertools.product(range(4), repeat=3))
+    together = engine.run(placements[::-1], range(2))
+    for p in (0, 17, 42, 63):
+        alone = engine.run([placements[::-1][p]], range(2))
+        assert (alone.correct[0] == together.correct[p]).all()
+        assert (alone.squares[0] == together.squares[p]).all()
+
+
+@pytest.mark.parametrize("limit", [2**28, 2**21])
+def test_kept_activations_change_no_bit(limit):
+    *_, fresh = made(lambda: build_backbone("lenet5"), images=200)
+    *_, keeping = made(lambda: build_backbone("lenet5"), images=200, cache=PrefixCache(limit))
+    for placement in [(0, 0, 0, 0, 0), (0, 0, 0, 0, 2), (0, 0, 1, 0, 2), (3, 0, 1, 0, 2), (3, 0, 1, 0, 0)]:
+        a, b = fresh.run([placement], range(3)), keeping.run([placement], range(3))
+        assert (a.correct == b.correct).all()
+        assert (a.squares == b.squares).all()
+    assert 0 < keeping.cache.bytes <= limit
+
+
+def test_threads_and_chip_ranges_change_no_bit():
+    *_, one = made(lambda: build_backbone("lenet5"))
+    *_, two = made(lambda: build_backbone("lenet5"), threads=2)
+    placement = [(1, 2, 0, 1, 0)]
+    a, b = one.run(placement, range(40)), two.run(placement, range(40))
+    assert (a.correct == b.correct).all()
+    assert (a.squares == b.squares).all()
+    tail = one.run(placement, range(35, 40))
+    assert (tail.correct == a.correct[:, 35:]).all()
+
+
+def test_evaluation_leaves_the_network_as_it_was():
+    network, *_, engine = made(Residual)
+    before = {name: value.clone() for name, value in network.model.state_dict().items()}
+    threads = torch.get_num_threads()
+    engine.run([(2, 2, 2)], range(2))
+    assert torch.get_num_threads() == threads
+    assert all((before[name] == value).all() for name, value in network.model.state_dict().items())
+    assert not any(m._forward_hooks for m in network.model.modules())
+
+
+def test_max_pool_2x2_is_torchs_bit_for_bit():
+    x = torch.randn(3, 5, 14, 8)
+    x[0, 0, 0, 0] = float("inf")
+    assert torch.equal(max_pool_2x2(x), F.max_pool2d(x, 2))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_agrees_with_cpu():
+    *_, cpu = made(lambda: build_backbone("lenet5"))
+    *_, gpu = made(lambda: build_backbone("lenet5").cuda(), device="cuda")
+    a, b = cpu.run([(1, 2, 0, 1, 0)], range(4)), gpu.run([(1, 2, 0, 1, 0)], range(4))
+    assert abs(a.correct - b.correct).max() <= 1

@@ -1,0 +1,57 @@
+"""Statistics against known values."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cimenv.evaluation import metrics
+from cimenv.evaluation.record import Evaluation
+
+TEN = np.arange(1, 11) / 10
+
+
+def test_values():
+    assert metrics.value(TEN, "mean") == pytest.approx(0.55)
+    assert metrics.value(TEN, "std") == pytest.approx(np.sqrt(55 / 6) / 10)  # sum of squares 8.25 over 9
+    assert metrics.value(TEN, "mean_minus_std") == pytest.approx(0.55 - np.sqrt(55 / 6) / 10)
+    assert metrics.value(TEN, "percentile", 0.2) == 0.2  # ceil(.2 * 10) = 2nd smallest
+    assert metrics.value(TEN, "percentile", 0.05) == 0.1
+
+
+def test_mean_interval_is_students():
+    low, high = metrics.mean_interval(TEN)
+    half = 2.262157 * np.sqrt(55 / 6) / 10 / np.sqrt(10)  # t quantile with 9 degrees of freedom
+    assert (low, high) == pytest.approx((0.55 - half, 0.55 + half), abs=1e-6)
+
+
+def test_percentile_interval_covers_the_quantile():
+    rng, quantile, n = np.random.default_rng(0), 0.05, 200
+    truth, hits, runs = stats.norm.ppf(quantile), 0, 2000
+    for _ in range(runs):
+        interval, reason = metrics.percentile_interval(rng.standard_normal(n), quantile)
+        assert interval is not None and reason == ""
+        hits += interval[0] <= truth <= interval[1]
+    assert hits / runs >= 0.95 - 4 * np.sqrt(0.95 * 0.05 / runs)  # distribution-free: at least 95 %
+
+
+def test_too_few_chips_give_a_reason():
+    interval, reason = metrics.percentile_interval(TEN, 0.05)
+    assert interval is None
+    assert "10 chips are too few" in reason and "72" in reason  # .95^72 < .025 < .95^71
+    assert metrics.percentile_interval(np.linspace(0, 1, 72), 0.05)[0] is not None
+    assert metrics.percentile_interval(np.linspace(0, 1, 71), 0.05)[0] is None
+
+
+def test_normalised_accuracy():
+    assert metrics.normalised_accuracy(0.9, 0.9, 10) == 1.0
+    assert metrics.normalised_accuracy(0.1, 0.9, 10) == 0.0
+    assert metrics.normalised_accuracy(0.5, 0.9, 10) == pytest.approx(0.5)
+
+
+def test_evaluation_round_trip():
+    evaluation = Evaluation("k", (0, 1), "val", "bank", np.array([[5, 7, 9]]), 10, np.ones((2, 5)))
+    again = Evaluation.from_record("k", evaluation.to_record())
+    assert again.placement == (0, 1) and (again.correct == evaluation.correct).all()
+    assert again.value("mean") == pytest.approx(0.7)
+    assert again.interval("percentile") is None
+    assert again.interval("mean")[0] < 0.7 < again.interval("mean")[1]

@@ -1,0 +1,194 @@
+"""Evaluators: pure functions of their keys, whatever the order, process, executor or store."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cimenv.core.errors import BudgetError, ConfigError, DataError, PlacementError
+from cimenv.core.store import Store
+from cimenv.data import load_data
+from cimenv.networks import build_backbone
+from cimenv.tasks import Ledger, MonteCarloEvaluator, Problem, TableEvaluator, load_task, write_table
+from cimenv.training import Recipe
+
+QUICK = ["recipe.epochs=1", "bank.steps=30", "tuned.steps=10", "chips=3", "images=200", "report_chips=4"]
+
+
+def quick(store, *overrides, **fields):
+    return MonteCarloEvaluator(load_task("toy-4site", [*QUICK, *overrides]).with_changes(**fields), store)
+
+
+def test_miss_hit_and_other_store_agree(tmp_path):
+    one, two = quick(Store(tmp_path / "a")), quick(Store(tmp_path / "b"))
+    p = (1, 0, 2, 1)
+    first = one.evaluate(p)
+    again = MonteCarloEvaluator(one.task, Store(tmp_path / "a")).evaluate(p)
+    other = two.evaluate_many([(0, 0, 0, 0), p, (1, 0, 2, 0)])[1]
+    for evaluation in (again, other):
+        assert evaluation.key == first.key
+        assert (evaluation.correct == first.correct).all()
+        assert (evaluation.site_errors == first.site_errors).all()
+
+
+def test_two_processes_train_equal_bits(tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from cimenv.core.store import Store\n"
+        "from cimenv.tasks import MonteCarloEvaluator, load_task\n"
+        f"e = MonteCarloEvaluator(load_task('toy-4site', {QUICK!r}), Store(sys.argv[1]))\n"
+        "v = e.evaluate((1, 2, 1, 2), 'test', 'tuned')\n"
+        "print(e.problem.weights_digest, v.correct.tolist(), v.site_errors.tobytes().hex())\n"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    runs = [
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / name), root], capture_output=True, check=True)
+        for name in "ab"
+    ]
+    assert runs[0].stdout == runs[1].stdout != b""
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_executors_agree_with_one_process(toy, tmp_path, kind):
+    placements = [(0, 0, 0, 0), (1, 2, 0, 1), (1, 2, 2, 2), (2, 0, 0, 1), (0, 0, 1, 2)]
+    store = toy.store
+    evaluator = MonteCarloEvaluator(toy.task, store)
+    context = {"mp_context": get_context("spawn")} if kind == "processes" else {}
+    pool = (ProcessPoolExecutor if kind == "processes" else ThreadPoolExecutor)(2, **context)
+    with pool:
+        evaluator.store = Store(tmp_path, layers=(store.root,)) if kind == "threads" else store
+        found = evaluator._made(placements, "val", "bank", range(8), pool)
+    for evaluation, placement in zip(found, placements, strict=True):
+        assert (evaluation.correct == toy.evaluate(placement).correct).all()
+
+
+def test_val_and_test_use_different_images_and_chips(toy):
+    problem = toy.problem
+    val, test = problem.chips("val").weights("fc2", 0), problem.chips("test").weights("fc2", 0)
+    assert not torch.allclose(val, test)
+    assert toy.evaluate((0, 0, 0, 0), "test").images == 2000
+    assert toy.evaluate((0, 0, 0, 0)).images == 500
+
+
+def test_tuned_blocks_fit_better_than_none(toy):
+    none = toy.evaluate((0, 0, 0, 0), "test")
+    tuned = toy.evaluate((2, 2, 2, 1), "test", "tuned")
+    gain = tuned.accuracy - none.accuracy  # the same 50 chips: paired
+    assert gain.mean() > 5 * gain.std(ddof=1) / np.sqrt(len(gain))
+
+
+@pytest.mark.parametrize("placement", [(0, 0, 0), (0, 0, 0, 9), (0, 0, 0, -1)])
+def test_bad_placements(toy, placement):
+    with pytest.raises(PlacementError):
+        toy.evaluate(placement)
+
+
+@pytest.mark.parametrize("arguments", [("train",), ("val", "exact"), ("val", "bank", 0)])
+def test_bad_arguments(toy, arguments):
+    with pytest.raises(ConfigError):
+        toy.evaluate((0, 0, 0, 0), *arguments)
+
+
+def test_ledger_counts_distinct_placements_warm_or_cold(toy):
+    ledger = Ledger(toy, budget=2)
+    ledger.evaluate((0, 0, 0, 0))
+    ledger.evaluate((0, 0, 0, 0))
+    ledger.evaluate_many([(1, 0, 0, 0), (0, 0, 0, 0)])
+    assert ledger.spent == 2 and ledger.exhausted
+    with pytest.raises(BudgetError, match="2 of 2"):
+        ledger.evaluate((2, 0, 0, 0))
+    with pytest.raises(ConfigError):
+        Ledger(toy, budget=0)
+
+
+def test_table_answers_as_the_real_evaluator(toy, tmp_path):
+    write_table(tmp_path / "toy.safetensors", toy)
+    table = pickle.loads(pickle.dumps(TableEvaluator(tmp_path / "toy.safetensors")))
+    assert table.task.key == toy.task.key
+    for placement in [(0, 0, 0, 0), (2, 1, 0, 2)]:
+        a, b = table.evaluate(placement), toy.evaluate(placement)
+        assert (a.correct == b.correct).all() and (a.site_errors == b.site_errors).all()
+    assert table.reference_accuracy() == toy.reference_accuracy()
+    with pytest.raises(ConfigError, match="MonteCarloEvaluator"):
+        table.evaluate((0, 0, 0, 0), "test")
+    (tmp_path / "bad").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="write_table"):
+        TableEvaluator(tmp_path / "bad")
+
+
+def test_evaluator_pickles_as_paths(toy):
+    size = len(pickle.dumps(toy))
+    assert size < 10_000
+    assert (pickle.loads(pickle.dumps(toy)).evaluate((1, 0, 0, 0)).correct == toy.evaluate((1, 0, 0, 0)).correct).all()
+
+
+def test_own_weights_need_no_training(toy, tmp_path, monkeypatch):
+    path = tmp_path / "mine.safetensors"
+    save_file(toy.problem.network.model.state_dict(), path)
+    monkeypatch.setattr(Recipe, "fit", lambda *a: pytest.fail("a recipe ran"))
+    own = quick(Store(tmp_path / "s"), weights=str(path))
+    assert own.clean_accuracy() == own.reference_accuracy()
+    with pytest.raises(ConfigError, match="cannot load"):
+        quick(Store(tmp_path / "s"), weights=str(tmp_path / "none.safetensors")).problem  # noqa: B018
+
+
+def test_data_with_too_many_classes_for_the_backbone(tmp_path):
+    with pytest.raises(DataError, match="one logit per class"):
+        quick(Store(tmp_path), backbone_args={"classes": 5}).problem  # noqa: B018
+
+
+def test_killed_in_training_loses_nothing(tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from cimenv.core.store import Store\n"
+        "from cimenv.tasks import Problem, load_task\n"
+        "print('go', flush=True)\n"
+        "Problem.build(load_task('toy-4site', ['recipe.epochs=50']), Store(sys.argv[1]))\n"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), root], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    time.sleep(1.0)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    assert quick(Store(tmp_path)).evaluate((0, 0, 0, 0)).images == 200
+
+
+def _build(arguments):
+    root, marker = arguments
+    original = Recipe.fit
+
+    def counted(self, *rest):
+        with open(marker, "a") as file:
+            file.write(f"{self.name}\n")
+        return original(self, *rest)
+
+    Recipe.fit = counted
+    return Problem.build(
+        load_task("toy-4site", [*QUICK, "recipe={name: noise, epochs: 1}"]), Store(root)
+    ).weights_digest
+
+
+@pytest.mark.slow
+def test_eight_processes_on_a_cold_store_train_once(tmp_path):
+    marker = tmp_path / "fits"
+    with get_context("spawn").Pool(8) as pool:
+        digests = pool.map(_build, [(tmp_path / "store", marker)] * 8, chunksize=1)
+    assert len(set(digests)) == 1
+    assert sorted(marker.read_text().split()) == ["noise", "standard"]
+
+
+def test_bundled_data_feed_a_built_backbone():
+    data = load_data("fashion-mini")
+    assert build_backbone("toy_cnn")(data.val.inputs(slice(4))).shape == (4, 10)

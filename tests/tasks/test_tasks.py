@@ -1,0 +1,105 @@
+"""Tasks: named files, errors in one sentence, keys."""
+
+import math
+
+import pytest
+import yaml
+
+from cimenv.core.errors import CimenvError, ConfigError, DataError, MappingError, UnknownNameError
+from cimenv.tasks import PlacementSpace, Task, load_task, named_tasks
+
+
+def one_sentence(error):
+    text = str(error.value)
+    assert "\n" not in text and len(text) < 400
+    return text
+
+
+def test_named_tasks():
+    assert set(named_tasks()) >= {"toy-4site", "lenet5-fashion-mini", "lenet5-fashion", "lenet5-mnist"}
+    for name in named_tasks():
+        task = load_task(name)
+        assert task.name == name and task.crossbar.device.sigma == 0.5
+
+
+def test_default_task_is_lenet5_with_1024_placements():
+    space = PlacementSpace(load_task("lenet5-fashion-mini"))
+    assert [site.name for site in space.sites] == ["conv1", "conv2", "fc1", "fc2", "fc3"]
+    assert sum(1 for _ in space.all_placements()) == 1024
+    assert space.backbone.weights == 61_470 and space.backbone.macs == 416_520
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"recipe": "lipshitz"}, "Did you mean 'lipschitz'"),
+        ({"data": "fashon"}, "Did you mean 'fashion'"),
+        ({"metric": "median"}, "metric"),
+        ({"sigma": 0.3}, "unknown key"),
+        ({"crossbar": {"device": {"kind": "log_normal", "sigma": -0.1}}}, "sigma"),
+        ({"crossbar": {"device": {"kind": "log_normal", "sigma": math.nan}}}, "sigma"),
+        ({"crossbar": {"device": {"kind": "log_normal", "sigma": math.inf}}}, "sigma"),
+        ({"budget": {"watts": 1.0}}, "unknown term 'watts'"),
+        ({"budget": {"weights": -1.0}}, "budget.weights"),
+        ({"metric": "percentile", "chips": 10}, "at least 20"),
+        ({"options": [{"kind": "digital", "size": 2}]}, "digital share"),
+        ({"options": [{"kind": "fulll"}]}, "kind"),
+    ],
+)
+def test_bad_fields(fields, words):
+    with pytest.raises(ConfigError) as error:
+        load_task({"extends": "lenet5-fashion-mini", **fields})
+    assert words in one_sentence(error)
+
+
+def test_unknown_task():
+    with pytest.raises(UnknownNameError) as error:
+        load_task("lenet5-fashon-mini")
+    assert "Did you mean 'lenet5-fashion-mini'" in one_sentence(error)
+
+
+def test_backbone_without_layers_and_wrong_shapes():
+    with pytest.raises(MappingError):
+        Task(backbone="torch.nn:ReLU").sites()
+    with pytest.raises(DataError) as error:
+        Task(backbone="lenet5", backbone_args={"in_channels": 3}).sites()
+    assert "does not pass through" in one_sentence(error)
+    with pytest.raises(ConfigError):
+        Task(backbone="lenet5", backbone_args={"widht": 3}).sites()
+    with pytest.raises(UnknownNameError):
+        Task(backbone="lenet6").sites()
+
+
+def test_yaml_extends_and_overrides(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"extends": "toy-4site", "chips": 5, "recipe": {"name": "noise", "sigma": 0.3}}))
+    task = load_task(path, ["crossbar.device.sigma=0.2", "recipe.epochs=2"])
+    assert (task.chips, task.recipe.name, task.recipe.sigma, task.recipe.epochs) == (5, "noise", 0.3, 2)
+    assert task.crossbar.device.sigma == 0.2 and task.backbone == "toy_cnn"
+
+
+def test_key_depends_on_what_changes_numbers_only():
+    task = load_task("toy-4site")
+    assert task.with_changes(name="other", training_threads=1).key == task.key
+    for change in ({"chips": 9}, {"training_seed": 1}, {"recipe": "noise"}, {"cost_weight": 0.1}):
+        assert task.with_changes(**change).key != task.key
+
+
+def test_budget_masks_and_digital_rule():
+    space = PlacementSpace(load_task("lenet5-fashion-mini", ["budget.weights=0.05"]))
+    allowed = space.affordable(space.empty())
+    assert not allowed[2, 3] and allowed[2, 2]  # fc1: rank 15 adds 15.8 %, rank 4 adds 4.4 %
+    assert not space.affordable((0, 0, 2, 0, 0))[3, 2]  # 4.37 % + 1.55 % > 5 %
+    dear = PlacementSpace(load_task({"extends": "lenet5-fashion-mini", "options": [{"kind": "full", "size": 1.0}]}))
+    # A full block of ratio 1 costs 126 of conv1's 150 weights, but 91,440 against fc1's 48,000.
+    assert dear.candidates[:, 1].tolist() == [True, True, False, False, False]
+
+
+def test_candidates_mask_other_sites():
+    space = PlacementSpace(load_task({"extends": "toy-4site", "candidates": ["conv2"]}))
+    assert space.candidates[:, 1:].any(axis=1).tolist() == [False, True, False, False]
+
+
+def test_all_errors_are_cimenv_errors():
+    with pytest.raises(CimenvError):
+        load_task("no-such.yaml")
