@@ -1,6 +1,7 @@
 """Train everything of the default task afresh, let an agent place blocks, compare: `python -m agents.demo`.
 
-Leaves summary.json, table.md, two pictures and the configuration in results/demo/, the TensorBoard folder in runs/demo/.
+Leaves summary.json, table.md, two pictures and the configuration in results/demo/, the TensorBoard folder in
+runs/demo/.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ from cimenv.core.config import canonical, digest
 from cimenv.core.errors import StoreError
 
 CACHE_VARIABLE = "CIMENV_CACHE"
+LEFTOVER_S = 3600.0  # a temporary file older than an hour belongs to a killed writer
 INLINE_BYTES = 32_768  # a smaller payload lives in the index itself: one file less per evaluation
 
 Array = npt.NDArray[Any]
@@ -142,15 +144,21 @@ class Store:
             count, size = self._ask(self.root, lambda index: index.execute(sums).fetchone())
         return {"folder": str(self.root), "entries": int(count), "bytes": int(size)}
 
-    def verify(self) -> list[str]:
-        """Read every entry; drop damaged ones and leftovers of killed writers; return the dropped keys."""
+    def keys(self) -> list[str]:
+        """Return every key of this store (not of its layers)."""
         with self._guarded("read"):
             rows = self._ask(self.root, lambda index: index.execute("SELECT key FROM entries").fetchall())
+        return [str(key) for (key,) in rows]
+
+    def verify(self) -> list[str]:
+        """Read every entry; drop damaged ones and leftovers of killed writers; return the dropped keys."""
+        keys = self.keys()
         for leftover in self.root.glob("objects/*.tmp"):
-            leftover.unlink(missing_ok=True)
+            if time.time() - leftover.stat().st_mtime > LEFTOVER_S:
+                leftover.unlink(missing_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return [key for (key,) in rows if self._read(self.root, key) is None]
+            return [key for key in keys if self._read(self.root, key) is None]
 
     def clear(self) -> None:
         """Remove every entry of this store (never of its layers)."""

@@ -1,8 +1,9 @@
 """Energy, area and latency of the crossbar and of the digital blocks, from the table's constants.
 
-Per MVM of one tile: `E = cycles * (n_in * E_driver + E_array + columns * (E_adc + E_shift_add))`. The high end of a range is
-ISAAC's scheme (1-bit inputs over `dac_bits` cycles, 2-bit cells, one conversion per cycle and column), the low end one
-multi-bit conversion per MVM with NeuroSim's converter. Unused rows and columns of a tile are switched off.
+Per MVM of one tile: `E = cycles * (n_in * E_driver + E_array + columns * (E_adc + E_shift_add))`. The high end of a
+range is ISAAC's scheme (1-bit inputs over `dac_bits` cycles, 2-bit cells, one conversion per cycle and column), the
+low end one multi-bit conversion per MVM with NeuroSim's converter. Unused rows and columns of a tile are switched
+off.
 """
 
 from __future__ import annotations

@@ -16,32 +16,34 @@ class CompensationEnv(PlacementEnv):
     """Place digital compensation blocks behind the layers of a noisy crossbar-mapped network.
 
     ## Description
-    A network (the backbone) runs on analog crossbars whose weights deviate on every chip. A compensation block behind a
-    layer (a site) repairs part of the damage and costs weights, multiply-accumulates, energy, area and time. An episode
-    starts without blocks; every action adds one block or stops. Each placement is evaluated by Monte Carlo over simulated
-    chips and real validation images.
+    A network (the backbone) runs on analog crossbars whose weights deviate on every chip. A compensation block behind
+    a layer (a site) repairs part of the damage and costs weights, multiply-accumulates, energy, area and time. An
+    episode starts without blocks; every action adds one block or stops. Each placement is evaluated by Monte Carlo
+    over simulated chips and real validation images.
 
     ## Action Space
-    `Discrete(1 + max_sites * options)`. Action 0 stops and is always valid; action `1 + site * options + option` places
-    option `option + 1` of the task at `site`. `info["action_mask"]` (int8) and `action_masks()` (bool) say what is valid:
-    filled sites, padding, options over the budget, options that cost more weights and more MACs than keeping the layer
-    digital, and sites that are no candidates are masked. A masked action changes nothing, costs `invalid_penalty` and
-    counts as a step; with `invalid_action="raise"` it raises. An action outside the space always raises.
+    `Discrete(1 + max_sites * options)`. Action 0 stops and is always valid; action `1 + site * options + option`
+    places option `option + 1` of the task at `site`. `info["action_mask"]` (int8) and `action_masks()` (bool) say
+    what is valid: filled sites, padding, options over the budget, options that cost more weights and more MACs than
+    keeping the layer digital, and sites that are no candidates are masked. A masked action changes nothing, costs
+    `invalid_penalty` and counts as a step; with `invalid_action="raise"` it raises. An action outside the space
+    always raises.
 
     ## Observation Space
-    A 1-D `Box(-5, 5)`, float32, of fixed transforms. Per site: valid, one-hot type, depth, log weights, log MACs, log fan-in;
-    log relative feature error (mean, spread over chips, maximum), signal-to-noise ratio, cosine to the clean feature,
-    growth of the error into the next site, share of the worst-case damage; placed option, cost of each option, whether
-    it is allowed, whether the site is current. Global: accuracy without blocks and of the reference, score, cost, cost
-    weights, budgets and what is left of them, steps left, metric, time, variation strength. `env.unwrapped.layout.names`
-    names every number; `cimenv.envs.observation` documents the transforms. Errors are those of the network with
-    the blocks placed so far; with `feedback="reset"` they stay those of the empty placement.
+    A 1-D `Box(-5, 5)`, float32, of fixed transforms. Per site: valid, one-hot type, depth, log weights, log MACs, log
+    fan-in; log relative feature error (mean, spread over chips, maximum), signal-to-noise ratio, cosine to the clean
+    feature, growth of the error into the next site, share of the worst-case damage; placed option, cost of each
+    option, whether it is allowed, whether the site is current. Global: accuracy without blocks and of the reference,
+    score, cost, cost weights, budgets and what is left of them, steps left, metric, time, variation strength.
+    `env.unwrapped.layout.names` names every number; `cimenv.envs.observation` documents the transforms. Errors are
+    those of the network with the blocks placed so far; with `feedback="reset"` they stay those of the empty
+    placement.
 
     ## Rewards
-    The objective is `J = score - cost_weight * cost` with `score = (acc - acc_none) / max(acc_ref - acc_none, 0.05)`, where
-    acc_ref is the clean accuracy of the `standard` recipe on the same images. `reward="dense"` pays the change of J at
-    every step, so that for gamma = 1 the return is J of the final placement minus penalties; `reward="terminal"` pays J
-    at the end. With `feedback="reset"` the reward is terminal.
+    The objective is `J = score - cost_weight * cost` with `score = (acc - acc_none) / max(acc_ref - acc_none, 0.05)`,
+    where acc_ref is the clean accuracy of the `standard` recipe on the same images. `reward="dense"` pays the change
+    of J at every step, so that for gamma = 1 the return is J of the final placement minus penalties;
+    `reward="terminal"` pays J at the end. With `feedback="reset"` the reward is terminal.
 
     ## Starting State
     No block. `reset(options={"recipe": name})` trains the backbone by another recipe, until the next reset that passes
@@ -53,9 +55,9 @@ class CompensationEnv(PlacementEnv):
 
     ## Information
     `action_mask`, `placement` (int8, -1 is padding), `accuracy` (the task's metric), `accuracy_std`,
-    `percentile_accuracy`, `clean_accuracy`, `reference_accuracy`, `objective`, `cost` (share of each term, and `scalar`),
-    `evaluations` (distinct placements requested this episode), `is_success` (accuracy at least 95 % of acc_ref),
-    `invalid_action`.
+    `percentile_accuracy`, `clean_accuracy`, `reference_accuracy`, `objective`, `cost` (share of each term, and
+    `scalar`), `evaluations` (distinct placements requested this episode), `is_success` (accuracy at least 95 % of
+    acc_ref), `invalid_action`.
 
     ## Arguments
     * `task="lenet5-fashion-mini"`: a named task, a YAML file, or a mapping of fields.

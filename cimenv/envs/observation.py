@@ -46,13 +46,13 @@ class View:
 class ObservationLayout:
     """Names and order of the numbers in an observation.
 
-    Per site: valid; type one-hot; depth in [0, 1]; log10 of weights, MACs and fan-in, halved; ln of the relative feature
-    error's mean, spread and maximum over chips; SNR / 20 dB; cosine to the clean feature; growth ln(e_next / e); share of
-    the worst-case damage (0 unless the metric is worst case); placed option one-hot; scalar cost of each option
-    (5 where it does not exist); whether each option is allowed now; whether the site is current (Walk).
-    Global: acc_none, acc_ref, score / 4, scalar cost, cost weight, weight of every cost term, budget of every term and
-    what is left of it (5 = no limit), share of steps left, metric one-hot, log10 of the time in seconds, halved, and the
-    variation strength. Everything is clipped to [-5, 5]; padding sites are all zero.
+    Per site: valid; type one-hot; depth in [0, 1]; log10 of weights, MACs and fan-in, halved; ln of the relative
+    feature error's mean, spread and maximum over chips; SNR / 20 dB; cosine to the clean feature; growth ln(e_next /
+    e); share of the worst-case damage (0 unless the metric is worst case); placed option one-hot; scalar cost of each
+    option (5 where it does not exist); whether each option is allowed now; whether the site is current (Walk).
+    Global: acc_none, acc_ref, score / 4, scalar cost, cost weight, weight of every cost term, budget of every term
+    and what is left of it (5 = no limit), share of steps left, metric one-hot, log10 of the time in seconds, halved,
+    and the variation strength. Everything is clipped to [-5, 5]; padding sites are all zero.
 
     Args:
         max_sites: sites the observation has room for.

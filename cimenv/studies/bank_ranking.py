@@ -1,7 +1,8 @@
 """Does the one-shot bank rank placements as stand-alone fits do? `python -m cimenv.studies.bank_ranking [OUT] [TASK]`.
 
-For 40 random placements: accuracy with the bank's blocks, with blocks fitted from scratch for this placement alone, and with
-the bank's blocks tuned further. Writes ranking.csv (resumable, a row a placement), targets.json and ranking.png.
+For 40 random placements: accuracy with the bank's blocks, with blocks fitted from scratch for this placement alone,
+and with the bank's blocks tuned further. Writes ranking.csv (resumable, a row a placement), targets.json and
+ranking.png.
 """
 
 from __future__ import annotations

@@ -1,0 +1,222 @@
+"""Measure every promised speed: `python -m agents.bench` (make bench). Ratios are taken in one run, medians of several.
+
+Leaves results/bench/bench.json, table.md and targets.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from cimenv.core.progress import bar
+from cimenv.core.store import Store
+from cimenv.envs import CompensationEnv
+from cimenv.evaluation.engine import Engine
+from cimenv.evaluation.prefix import PrefixCache
+from cimenv.tasks import MonteCarloEvaluator, Problem, load_task
+from cimenv.tasks.problem import SHIPPED
+
+OUT = Path(__file__).parents[1] / "results/bench"
+CHIPS, IMAGES, RUNS = 25, 2_000, 7
+BATCHES = (50, 100, 125, 200, 250, 500, 1000, 2000)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure: what, the value, its unit, and the promise (None where there is none)."""
+
+    what: str
+    value: float
+    unit: str
+    bound: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Return whether the value keeps the promise."""
+        return None if self.bound is None else self.value <= self.bound
+
+
+def median_ratio(a: Callable[[], object], b: Callable[[], object], runs: int = RUNS) -> tuple[float, float, float]:
+    """Return the median ratio a / b of alternating runs, and both medians in seconds."""
+    pairs = [(seconds(a), seconds(b)) for _ in range(runs + 1)][1:]
+    ratio = statistics.median(x / y for x, y in pairs)
+    return ratio, statistics.median(x for x, _ in pairs), statistics.median(y for _, y in pairs)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Return the wall time of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def engine_figures(problem: Problem) -> list[Figure]:
+    """Compare the engine with plain forward passes, on one thread."""
+    part = problem.data["val"]
+    images, labels = part.inputs(slice(IMAGES)), part.labels[:IMAGES]
+    engine = Engine(problem.segments, problem.chips("val"), problem.bank, images, labels)
+    network, none = problem.network.model, (0,) * 5
+    largest = MonteCarloEvaluator(problem.task, problem.store).space.largest()
+    share = MonteCarloEvaluator(problem.task, problem.store).space.shares(largest)["macs"]
+
+    def plain(batch: int) -> None:
+        with torch.inference_mode():
+            for _ in range(CHIPS):
+                for block in images.split(batch):
+                    network(block)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    best = min(BATCHES, key=lambda batch: statistics.median(seconds(lambda: plain(batch)) for _ in range(3)))
+    bare, ours, theirs = median_ratio(lambda: engine.run([none], range(CHIPS)), lambda: plain(best))
+    full, _, _ = median_ratio(lambda: engine.run([largest], range(CHIPS)), lambda: plain(best))
+    torch.set_num_threads(threads)
+    return [
+        Figure(f"plain forwards, {CHIPS} x {IMAGES} images, best batch ({best})", theirs, "s"),
+        Figure(f"Monte-Carlo evaluation, {CHIPS} chips x {IMAGES} images, no blocks", ours, "s"),
+        Figure("evaluation / plain forwards, no blocks", bare, "x", 1.15),
+        Figure("evaluation / plain forwards, all-largest blocks", full, "x", 1.15 * (1 + share)),
+    ]
+
+
+def prefix_figures(problem: Problem) -> list[Figure]:
+    """Compare a step at the last site with a full evaluation, on one thread."""
+    part = problem.data["val"]
+    images, labels = part.inputs(slice(IMAGES)), part.labels[:IMAGES]
+    keeping, fresh = (
+        Engine(problem.segments, problem.chips("val"), problem.bank, images, labels, cache=cache)
+        for cache in (PrefixCache(), None)
+    )
+    first, last = (2, 2, 2, 0, 0), (2, 2, 2, 0, 1)
+    keeping.run([first], range(CHIPS))
+    ratio, _, _ = median_ratio(lambda: keeping.run([last], range(CHIPS)), lambda: fresh.run([last], range(CHIPS)))
+    a, b = keeping.run([last], range(CHIPS)), fresh.run([last], range(CHIPS))
+    difference = float(abs(a.squares - b.squares).max() + abs(a.correct - b.correct).max())
+    return [
+        Figure("step at the last site / full evaluation", ratio, "x", 0.40),
+        Figure("largest difference of the two results", difference, "", 1e-6),
+    ]
+
+
+def enumeration_figure(problem: Problem) -> Figure:
+    """Time the depth-first walk over all placements: 25 chips x 1,000 images, one thread."""
+    evaluator = MonteCarloEvaluator(problem.task, problem.store)
+    part = problem.data["val"]
+    engine = Engine(problem.segments, problem.chips("val"), problem.bank, part.inputs(slice(1000)), part.labels[:1000])
+    placements = list(evaluator.space.all_placements())
+    took = seconds(lambda: engine.run(placements, range(25), progress=bar))
+    return Figure("all 1,024 placements, 25 chips x 1,000 images, one thread", took, "s")
+
+
+def environment_figures(store: Store) -> list[Figure]:
+    """Measure what the environment adds to an evaluation, on a miss and on a hit, and a second reset."""
+    evaluator = MonteCarloEvaluator(load_task("lenet5-fashion-mini"), store)
+    env = CompensationEnv(evaluator=evaluator)
+    env.reset(seed=0)
+    spent: list[float] = []
+    original = evaluator.evaluate_many
+
+    def timed(*arguments: object, **named: object) -> object:
+        start = time.perf_counter()
+        try:
+            return original(*arguments, **named)  # type: ignore[arg-type]
+        finally:
+            spent.append(time.perf_counter() - start)
+
+    evaluator.evaluate_many = timed  # type: ignore[method-assign, assignment]
+    options = env.layout.options
+    misses, hits = [], []
+    for option in range(options):
+        for site in range(env.max_sites):
+            for outcomes in (misses, hits):
+                env.reset()
+                spent.clear()
+                total = seconds(lambda site=site, option=option: env.step(1 + site * options + option))  # type: ignore[misc]
+                outcomes.append((total - sum(spent), total))
+    return [
+        Figure("environment overhead on a miss", statistics.median(own / total for own, total in misses), "", 0.02),
+        Figure("step on a hit", statistics.median(total for _, total in hits) * 1e3, "ms", 1.0),
+        Figure("second reset", statistics.median(seconds(lambda: env.reset()) for _ in range(RUNS)), "s", 0.5),
+    ]
+
+
+def start_figures() -> list[Figure]:
+    """Measure import and first reset in fresh processes, the reset from what ships with the package."""
+    light = "import torch, gymnasium, time; t = time.perf_counter(); import cimenv; print(time.perf_counter() - t)"
+    reset = (
+        "import time, gymnasium, cimenv; e = gymnasium.make('CiMCompensation-v0'); "
+        "t = time.perf_counter(); e.reset(seed=0); print(time.perf_counter() - t)"
+    )
+
+    def fresh(script: str) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            found = subprocess.check_output([sys.executable, "-c", script], env={**os.environ, "CIMENV_CACHE": folder})
+        return float(found)
+
+    return [
+        Figure("import cimenv beyond torch and gymnasium", statistics.median(fresh(light) for _ in range(5)), "s", 0.3),
+        Figure(
+            "first reset of the default task, shipped layer",
+            statistics.median(fresh(reset) for _ in range(5)),
+            "s",
+            2.0,
+        ),
+    ]
+
+
+def demo_figures() -> list[Figure]:
+    """Read what the last `make demo` took."""
+    path = Path(__file__).parents[1] / "results/demo/summary.json"
+    if not path.exists():
+        return []
+    summary = json.loads(path.read_text())
+    return [
+        Figure("make demo after installation", summary["seconds"], "s", 300.0),
+        Figure("make demo, peak memory", summary["peak_memory_gb"], "GB", 2.0),
+    ]
+
+
+def write(figures: list[Figure]) -> None:
+    """Write bench.json, table.md and targets.json."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    machine = {"python": platform.python_version(), "torch": torch.__version__, "cores": os.cpu_count()}
+    rows = [{**asdict(figure), "met": figure.met} for figure in figures]
+    (OUT / "bench.json").write_text(json.dumps({"machine": machine, "figures": rows}, indent=2) + "\n")
+    lines = ["| figure | measured | promise |", "|---|---:|---:|"]
+    for figure in figures:
+        bound = "" if figure.bound is None else f"≤ {figure.bound:.3g} {figure.unit}".strip()
+        mark = "" if figure.met is not False else " **missed**"
+        lines.append(f"| {figure.what} | {figure.value:.3g} {figure.unit}".rstrip() + f" | {bound}{mark} |")
+    (OUT / "table.md").write_text("\n".join(lines) + "\n")
+    targets = [
+        {"target": f.what, "bound": f"<= {f.bound}", "measured": f.value, "met": f.met, "command": "make bench"}
+        for f in figures
+        if f.bound is not None
+    ]
+    (OUT / "targets.json").write_text(json.dumps(targets, indent=2) + "\n")
+    print("\n".join(lines))
+
+
+def main() -> None:
+    """Measure everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder, layers=(SHIPPED,))
+        problem = Problem.build(load_task("lenet5-fashion-mini"), store, bar)
+        figures = engine_figures(problem) + prefix_figures(problem) + environment_figures(store)
+        figures.append(enumeration_figure(problem))
+    write(figures + start_figures() + demo_figures())
+
+
+if __name__ == "__main__":
+    main()
