@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all lint type bench format
+.PHONY: setup demo test test-all lint type bench format readme
 
 setup: $(STAMP)
 
@@ -34,3 +34,6 @@ type: setup
 
 bench: setup
 	$(BIN)/python -m agents.bench
+
+readme: setup
+	$(BIN)/python -m agents.readme

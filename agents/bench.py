@@ -136,7 +136,8 @@ def environment_figures(store: Store) -> list[Figure]:
 
     evaluator.evaluate_many = timed  # type: ignore[method-assign, assignment]
     options = env.layout.options
-    misses, hits = [], []
+    misses: list[tuple[float, float]] = []
+    hits: list[tuple[float, float]] = []
     for option in range(options):
         for site in range(env.max_sites):
             for outcomes in (misses, hits):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from cimenv.evaluation.record import Evaluation
 from cimenv.tasks import MonteCarloEvaluator
 
 MARKS = {
-    "none": ("x", "#555555"),
+    "none": ("X", "#555555"),
     "affine": ("v", "#8c564b"),
     "agent": ("*", "#d62728"),
     "agent_best": ("P", "#ff7f0e"),
@@ -39,7 +40,7 @@ def accuracy_against_weights(path: Path, evaluator: MonteCarloEvaluator, tested:
     for name, evaluation in tested.items():
         marker, colour = MARKS[name]
         found = evaluator.evaluate(evaluation.placement)
-        left.plot(space.scalar_cost(found.placement), found.value("mean"), marker, color=colour, ms=8, mec="white")
+        left.plot(space.scalar_cost(found.placement), found.value("mean"), marker, **_style(name, colour))
     left.set_xlabel("scalar cost (mean of the energy and MAC shares)")
     left.set_ylabel("mean accuracy over chips")
     left.set_title(f"validation, shared blocks, {evaluator.task.chips} chips", fontsize=10)
@@ -54,10 +55,8 @@ def accuracy_against_weights(path: Path, evaluator: MonteCarloEvaluator, tested:
             mean,
             yerr=[[mean - interval[0]], [interval[1] - mean]],
             fmt=marker,
-            color=colour,
-            ms=9,
-            mec="white",
             capsize=3,
+            **_style(name, colour),
             label=name.replace("_", " "),
         )
     right.axhline(evaluator.reference_accuracy("test"), color="#555555", ls=":", lw=1, label="standard, clean")
@@ -68,3 +67,10 @@ def accuracy_against_weights(path: Path, evaluator: MonteCarloEvaluator, tested:
     for axes in (left, right):
         axes.grid(alpha=0.25)
     figure.savefig(path, dpi=120)
+
+
+def _style(name: str, colour: str) -> dict[str, Any]:
+    """Draw the agent as a large hollow star, so that a mark under it stays visible."""
+    if name == "agent":
+        return {"color": colour, "ms": 17, "mfc": "none", "mew": 1.5, "zorder": 5}
+    return {"color": colour, "ms": 9, "mec": "white"}

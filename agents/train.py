@@ -72,12 +72,13 @@ def train(config: AgentConfig, folder: Path, evaluator: Evaluator | None = None)
     # The policy network is tiny: one thread is fastest, and sums come in one order.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    model = MaskablePPO("MlpPolicy", env, seed=config.seed, device="cpu", **config.hyper_parameters)
+    model.set_logger(configure(str(folder), ["tensorboard", "csv"]))
     try:
-        model = MaskablePPO("MlpPolicy", env, seed=config.seed, device="cpu", **config.hyper_parameters)
-        model.set_logger(configure(str(folder), ["tensorboard", "csv"]))
         model.learn(config.steps, callback=CallbackList([callback, _Bar(config.steps)]))
     finally:
         torch.set_num_threads(threads)
+        model.logger.close()
     model.save(folder / "model.zip")
 
     final = deterministic_placement(model, env)

@@ -27,8 +27,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         task, made = load_task("lenet5-fashion-mini"), Store(folder)
         Problem.build(task, made, bar)
+        trained = made.keys()
         shipped, environment = Store(SHIPPED), training_environment(task)
-        records = [(own_key(key, environment), made.get(key)) for key in made.keys()]
+        records = [(own_key(key, environment), made.get(key)) for key in trained]
         shipped.put_many((key, record) for key, record in records if record is not None)
         shipped.close()
     with sqlite3.connect(SHIPPED / "index.sqlite") as index:  # readable from a folder that cannot be written

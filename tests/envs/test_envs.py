@@ -208,10 +208,11 @@ def test_reset_hooks_train_each_recipe_once(tmp_path, monkeypatch):
     digests = {}
     for attempt in ("cold", "warm"):
         env = CompensationEnv(task=QUICK, reset_hooks=[_short(name) for name in recipes], store=str(tmp_path))
-        for seed in range(8):
+        for seed in range(12):
             env.reset(seed=seed)
             digests[env.task.recipe.name] = env.ledger.evaluator.problem.weights_digest
-        assert sorted(fitted) == (sorted([*recipes, "standard"][1:]) if attempt == "cold" else sorted(recipes))
+        # The reference for acc_ref is the standard recipe with its own ten epochs: the second "standard".
+        assert sorted(fitted) == ["lipschitz", "noise", "standard", "standard"], attempt
     assert len(set(digests.values())) == 3
 
 
@@ -232,7 +233,7 @@ def test_reset_option_holds_until_the_next_options(tmp_path):
 
 
 def test_hooks_must_not_change_the_spaces():
-    env = CompensationEnv(task=QUICK, reset_hooks=[lambda task, _: task.with_changes(options={})])
+    env = CompensationEnv(task=QUICK, reset_hooks=[lambda task, _: task.model_copy(update={"options": {}})])
     with pytest.raises(ConfigError, match="spaces"):
         env.reset(seed=0)
 

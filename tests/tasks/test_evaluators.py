@@ -58,14 +58,12 @@ def test_two_processes_train_equal_bits(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
-def test_executors_agree_with_one_process(toy, tmp_path, kind):
+def test_executors_agree_with_one_process(toy, kind):
     placements = [(0, 0, 0, 0), (1, 2, 0, 1), (1, 2, 2, 2), (2, 0, 0, 1), (0, 0, 1, 2)]
-    store = toy.store
-    evaluator = MonteCarloEvaluator(toy.task, store)
+    evaluator = MonteCarloEvaluator(toy.task, toy.store)
     context = {"mp_context": get_context("spawn")} if kind == "processes" else {}
     pool = (ProcessPoolExecutor if kind == "processes" else ThreadPoolExecutor)(2, **context)
     with pool:
-        evaluator.store = Store(tmp_path, layers=(store.root,)) if kind == "threads" else store
         found = evaluator._made(placements, "val", "bank", range(8), pool)
     for evaluation, placement in zip(found, placements, strict=True):
         assert (evaluation.correct == toy.evaluate(placement).correct).all()
