@@ -15,9 +15,12 @@ from torch.nn import functional as F
 from cimenv.crossbar.mapping import Site
 
 
-def mix(weight: Tensor, bias: Tensor, z: Tensor) -> Tensor:
-    """Return a 1x1 convolution over channels of `[n, c, positions]`; a batched product is the fastest form on CPUs."""
-    return torch.baddbmm(bias[:, None], weight.expand(len(z), -1, -1), z)
+def mix(weight: Tensor, z: Tensor, added: Tensor) -> Tensor:
+    """Return `added` plus a 1x1 convolution over the channels of `z` `[n, c, positions]`.
+
+    A batched product is the fastest form on CPUs, and two of them beat one on concatenated maps.
+    """
+    return torch.baddbmm(added, weight.expand(len(z), -1, -1), z)
 
 
 def channel_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,8 +68,10 @@ class FullBlock(nn.Module):
             hidden = F.linear(torch.cat([x, y], -1), generator, bias).relu()
             return F.linear(torch.cat([y, hidden], -1), compensator, self.compensator_bias)
         xs, ys = channel_maps(x, y)
-        hidden = mix(generator, bias, torch.cat([xs, ys], 1)).relu()
-        return mix(compensator, self.compensator_bias, torch.cat([ys, hidden], 1)).view_as(y)
+        c_in, c_out = xs.shape[1], ys.shape[1]
+        hidden = mix(generator[:, :c_in], xs, mix(generator[:, c_in:], ys, bias[:, None])).relu()
+        kept = mix(compensator[:, :c_out], ys, self.compensator_bias[:, None])
+        return mix(compensator[:, c_out:], hidden, kept).view_as(y)
 
 
 class LowRankBlock(nn.Module):
@@ -87,8 +92,9 @@ class LowRankBlock(nn.Module):
             hidden = F.linear(torch.cat([x, y], -1), down, self.down_bias[:width]).relu()
             return y + F.linear(hidden, up, self.up_bias)
         xs, ys = channel_maps(x, y)
-        hidden = mix(down, self.down_bias[:width], torch.cat([xs, ys], 1)).relu()
-        return y + mix(up, self.up_bias, hidden).view_as(y)
+        c_in = xs.shape[1]
+        hidden = mix(down[:, :c_in], xs, mix(down[:, c_in:], ys, self.down_bias[:width, None])).relu()
+        return mix(up, hidden, ys + self.up_bias[:, None]).view_as(y)
 
 
 def _kaiming(rows: int, columns: int) -> Tensor:

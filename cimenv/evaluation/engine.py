@@ -7,6 +7,7 @@ spread over threads of one torch thread each, so results do not depend on the nu
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -100,8 +101,11 @@ class Engine:
         cache: PrefixCache | None = None,
         chip_modules: ChipModules | None = None,
     ) -> None:
-        self.network, self.chips, self.bank = network, chips, bank
-        self.threads, self.device, self.cache = threads, torch.device(device), cache
+        self.device = torch.device(device)
+        if self.device.type != "cpu":  # copies, so that the user's network stays where it is
+            network = SegmentedNetwork(copy.deepcopy(network.model).to(self.device), network.sites)
+            bank = copy.deepcopy(bank).to(self.device)
+        self.network, self.chips, self.bank, self.threads, self.cache = network, chips, bank, threads, cache
         self.blocks = list(
             zip(
                 images.to(self.device).split(IMAGE_BLOCK),
@@ -148,8 +152,10 @@ class Engine:
             return sum(each(count, self.blocks))
 
     def _chip(self, number: int) -> _Chip:
-        weights = {name: w.to(self.device) for name, w in self.chips.all_weights(number).items()}
-        return _Chip(number, weights, self.chip_modules(weights) if self.chip_modules else {})
+        drawn = self.chips.all_weights(number)
+        modules = self.chip_modules(drawn) if self.chip_modules else {}
+        weights = {name: weight.to(self.device) for name, weight in drawn.items()}
+        return _Chip(number, weights, {name: module.to(self.device) for name, module in modules.items()})
 
     def _clean_site(self, call: int, site: int, x: Tensor) -> Tensor:
         del call

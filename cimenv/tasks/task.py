@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -85,9 +86,10 @@ class Task(Frozen):
                     raise ValueError(f"{field}.{term} is {value}; give a finite number of at least 0")
         if self.data not in DATA_SETS and ":" not in self.data:
             raise UnknownNameError("data set", self.data, DATA_SETS)
-        if self.metric == "percentile" and self.chips * self.percentile < 1:
-            needed = -(-1 // self.percentile)
-            raise ValueError(f"chips is {self.chips}; a {self.percentile:g}-percentile needs at least {needed:.0f}")
+        # Fewer chips would miss the tail below the quantile with more than 5 % probability: 59 for 5 %.
+        needed = math.ceil(math.log(0.05) / math.log(1 - self.percentile))
+        if self.metric == "percentile" and self.chips < needed:
+            raise ValueError(f"chips is {self.chips}; a {self.percentile:g}-quantile needs at least {needed}")
         return self
 
     @property

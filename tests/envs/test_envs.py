@@ -278,16 +278,16 @@ def test_spec_is_json_and_qualified_names_work(toy):
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_vector_environments(toy, mode):
+def test_vector_environments_with_default_arguments(mode):
     torch.set_num_threads(2)
     torch.nn.functional.conv2d(torch.randn(64, 8, 32, 32), torch.randn(8, 8, 3, 3))  # starts OpenMP's threads
-    env = gym.make_vec("CiMCompensation-v0", num_envs=2, vectorization_mode=mode, task="toy-4site")
+    env = gym.make_vec("CiMCompensation-v0", num_envs=2, vectorization_mode=mode)
     observations, infos = env.reset(seed=0)
-    assert observations.shape == (2, CompensationEnv(task="toy-4site").layout.size)
+    assert observations.shape == (2, CompensationEnv().layout.size)
     for action in (1, 4, 0):
         observations, rewards, ended, _, infos = env.step(np.full(2, action))
     assert ended.tolist() == [True, True] and rewards[0] == rewards[1]
-    assert infos["action_mask"].shape == (2, 9)
+    assert infos["action_mask"].shape == (2, 16)
     env.close()
 
 
@@ -332,9 +332,9 @@ def test_first_script_of_every_sb3_user(toy, tmp_path):
 
 
 def test_percentile_metric(toy):
-    task = load_task("toy-4site", ["metric=percentile", "chips=20"])
+    task = load_task("toy-4site", ["metric=percentile", "chips=60"])
     evaluator = MonteCarloEvaluator(task)
     env = CompensationEnv(evaluator=evaluator)
     _, info = env.reset(seed=0)
     found = evaluator.evaluate((0, 0, 0, 0))
-    assert info["accuracy"] == info["percentile_accuracy"] == found.accuracy.min()  # ceil(.05 * 20) = 1st
+    assert info["accuracy"] == info["percentile_accuracy"] == np.sort(found.accuracy)[2]  # ceil(.05 * 60) = 3rd

@@ -1,6 +1,8 @@
 """The engine against plain module forwards; sharing of prefixes; independence of threads."""
 
+import copy
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from torch.nn import functional as F
 
 from cimenv.compensation.bank import CompensationBank, site_weights
 from cimenv.compensation.options import BlockOption, options_by_type
-from cimenv.crossbar import Chips, CrossbarConfig, LogNormal, map_network, programmed
+from cimenv.crossbar import Chips, CrossbarConfig, LogNormal, calibrated_for_chip, map_network, programmed
 from cimenv.evaluation import Engine, PrefixCache, SegmentedNetwork
 from cimenv.evaluation.record import site_errors
 from cimenv.evaluation.segments import max_pool_2x2
@@ -149,6 +151,19 @@ def test_threads_and_chip_ranges_change_no_bit():
     assert (tail.correct == a.correct[:, 35:]).all()
 
 
+def test_calibrated_chips_use_their_own_batch_norm():
+    network, bank, chips, x, y, _ = made(Residual)
+    images = torch.randn(100, 1, 28, 28)
+    calibrate = partial(calibrated_for_chip, network.model, images=images)
+    engine = Engine(SegmentedNetwork(network.model, network.sites), chips, bank, x, y, chip_modules=calibrate)
+    found = engine.run([(0, 0, 0)], range(3)).correct[0]
+    for chip in range(3):
+        model = copy.deepcopy(network.model)
+        model.norm.load_state_dict(calibrated_for_chip(model, chips.all_weights(chip), images)["norm"].state_dict())
+        with torch.no_grad(), programmed(model, chips.all_weights(chip)):
+            assert int((model(x).argmax(1) == y).sum()) == found[chip]
+
+
 def test_evaluation_leaves_the_network_as_it_was():
     network, *_, engine = made(Residual)
     before = {name: value.clone() for name, value in network.model.state_dict().items()}
@@ -168,6 +183,6 @@ def test_max_pool_2x2_is_torchs_bit_for_bit():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_gpu_agrees_with_cpu():
     *_, cpu = made(lambda: build_backbone("lenet5"))
-    *_, gpu = made(lambda: build_backbone("lenet5").cuda(), device="cuda")
+    *_, gpu = made(lambda: build_backbone("lenet5"), device="cuda")
     a, b = cpu.run([(1, 2, 0, 1, 0)], range(4)), gpu.run([(1, 2, 0, 1, 0)], range(4))
     assert abs(a.correct - b.correct).max() <= 1

@@ -41,7 +41,7 @@ def test_default_task_is_lenet5_with_1024_placements():
         ({"crossbar": {"device": {"kind": "log_normal", "sigma": math.inf}}}, "sigma"),
         ({"budget": {"watts": 1.0}}, "unknown term 'watts'"),
         ({"budget": {"weights": -1.0}}, "budget.weights"),
-        ({"metric": "percentile", "chips": 10}, "at least 20"),
+        ({"metric": "percentile", "chips": 10}, "at least 59"),
         ({"options": [{"kind": "digital", "size": 2}]}, "digital share"),
         ({"options": [{"kind": "fulll"}]}, "kind"),
     ],
