@@ -36,7 +36,7 @@ AGENT = ROOT / "configs/agents/maskable_ppo.yaml"
 def main() -> int:
     """Run the demonstration."""
     start = time.monotonic()
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     OUT.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(RUN, ignore_errors=True)
     config = load_config(AGENT, ["name=demo"])

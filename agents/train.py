@@ -24,7 +24,7 @@ from stable_baselines3.common.monitor import Monitor
 import cimenv
 from agents.config import AgentConfig, load_config
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import CimenvError
+from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.core.progress import bar
 from cimenv.envs import EvaluationBudget
 from cimenv.envs.base import PlacementEnv
@@ -72,7 +72,10 @@ def train(config: AgentConfig, folder: Path, evaluator: Evaluator | None = None)
     # The policy network is tiny: one thread is fastest, and sums come in one order.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    model = MaskablePPO("MlpPolicy", env, seed=config.seed, device="cpu", **config.hyper_parameters)
+    try:
+        model = MaskablePPO("MlpPolicy", env, seed=config.seed, device="cpu", **config.hyper_parameters)
+    except TypeError as error:
+        raise ConfigError(f"hyper_parameters: {error}; use arguments of {config.algorithm}.") from None
     model.set_logger(configure(str(folder), ["tensorboard", "csv"]))
     try:
         model.learn(config.steps, callback=CallbackList([callback, _Bar(config.steps)]))
@@ -100,7 +103,11 @@ def make_env(config: AgentConfig, evaluator: Evaluator | None = None) -> Monitor
     elif config.task_overrides:
         task = load_task(arguments.get("task", "lenet5-fashion-mini"), list(config.task_overrides))
         arguments["task"] = task.model_dump(mode="json")
-    env = EvaluationBudget(gym.make(config.env, **arguments), config.evaluations)
+    try:
+        inner = gym.make(config.env, **arguments)
+    except TypeError as error:
+        raise ConfigError(f"env_arguments: {error}; use arguments of {config.env}.") from None
+    env = EvaluationBudget(inner, config.evaluations)
     env.reset(seed=config.seed)
     return Monitor(env)
 

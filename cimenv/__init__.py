@@ -65,6 +65,8 @@ for _name, _entry in _ENVIRONMENTS.items():
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
+    if name in ("crossbar", "data", "envs", "search", "tasks"):
+        return importlib.import_module(f"cimenv.{name}")
     raise AttributeError(f"module 'cimenv' has no attribute '{name}'")
 
 

@@ -70,15 +70,16 @@ class CompensationBank(nn.Module):
 
                 def hook(
                     module: nn.Module,
-                    args: tuple[Tensor],
+                    args: tuple[Tensor, ...],
+                    named: dict[str, Tensor],
                     y: Tensor,
                     s: int = s,
                     option: BlockOption = option,
                 ) -> Tensor:
-                    return self.compensate(s, option, args[0], y)
+                    return self.compensate(s, option, args[0] if args else named["input"], y)
 
                 layer = site_module(network, self.options.sites[s])
-                hooks.append(layer.register_forward_hook(hook))
+                hooks.append(layer.register_forward_hook(hook, with_kwargs=True))
             yield network
         finally:
             for handle in hooks:

@@ -186,8 +186,9 @@ class Store:
         return name, key, len(data), checksum, None
 
     def _read(self, folder: Path, key: str) -> Record | None:
-        if not (folder / "index.sqlite").exists():
-            return None
+        with self._guarded("read"):
+            if not (folder / "index.sqlite").exists():
+                return None
         name = digest(key)
         with self._guarded("read"):
             select = "SELECT checksum, payload FROM entries WHERE name = ?"

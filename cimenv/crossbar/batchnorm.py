@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -49,15 +49,27 @@ def recalibrate_shared(
 
 
 def calibrated_for_chip(
-    model: nn.Module, weights: Mapping[str, Tensor], images: Tensor, block: int = 250
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    images: Tensor,
+    block: int = 250,
+    inserted: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext,
 ) -> dict[str, _BatchNorm]:
-    """Return copies of the batch-norm layers with statistics of ONE chip; the model is left as it was."""
+    """Return copies of the batch-norm layers with statistics of ONE chip; the model is left as it was.
+
+    Args:
+        model: the backbone.
+        weights: the chip's weights by site name.
+        images: training images shown to the chip, `[n, c, h, w]`.
+        block: images per forward pass.
+        inserted: puts the compensation blocks behind the sites of the copy that runs.
+    """
     if not batch_norms(model):
         return {}
     model = copy.deepcopy(model)
     norms = batch_norms(model)
     _reset(norms.values())
-    with torch.no_grad(), programmed(model, weights), _collecting(norms.values()):
+    with torch.no_grad(), programmed(model, weights), inserted(model), _collecting(norms.values()):
         for part in images.split(block):
             if len(part) > 1:
                 model(part)

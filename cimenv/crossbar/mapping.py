@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cimenv.core.errors import DataError, MappingError
 from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.devices import BitSlicedGaussian, Ideal, LogNormal
 
 SiteType = Literal["conv", "dense", "lstm", "gru", "attention", "other"]
 SITE_TYPES: tuple[SiteType, ...] = ("conv", "dense", "lstm", "gru", "attention", "other")
@@ -76,9 +77,16 @@ class MappedNetwork:
         """Return the nominal weight of every site, by site name."""
         return {site.name: site_module(self.model, site).weight.detach() for site in self.sites}
 
-    def program(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return one freshly programmed chip: noisy weights by site name (differentiable)."""
-        device = self.config.device
+    def program(
+        self, generator: torch.Generator, device: Ideal | LogNormal | BitSlicedGaussian | None = None
+    ) -> dict[str, Tensor]:
+        """Return one freshly programmed chip: noisy weights by site name (differentiable).
+
+        Args:
+            generator: draws the chip.
+            device: another device model than the crossbar's.
+        """
+        device = device or self.config.device
         return {site.name: device.program(site_module(self.model, site).weight, generator) for site in self.sites}
 
 

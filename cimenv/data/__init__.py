@@ -1,6 +1,6 @@
 """Floor 1: data sets by name, the bundled one among them; train / validation / test splits."""
 
-from cimenv.data.registry import DATA_SETS, load_data
+from cimenv.data.registry import DATA_SETS, image_shape, load_data
 from cimenv.data.splits import DataSplits, ImageSet
 
-__all__ = ["DATA_SETS", "DataSplits", "ImageSet", "load_data"]
+__all__ = ["DATA_SETS", "DataSplits", "ImageSet", "image_shape", "load_data"]

@@ -14,6 +14,15 @@ from cimenv.data.vision import VISION_SETS, load_vision
 DATA_SETS = ("fashion-mini", *VISION_SETS)
 
 
+def image_shape(name: str) -> tuple[int, ...]:
+    """Return the shape of one image of a data set; a registered one need not be on this machine."""
+    if name == "fashion-mini":
+        return (1, 28, 28)
+    if name in VISION_SETS:
+        return VISION_SETS[name].image_shape
+    return load_data(name).image_shape
+
+
 def load_data(name: str, root: str | Path | None = None, download: bool = False) -> DataSplits:
     """Load a data set.
 

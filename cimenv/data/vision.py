@@ -19,19 +19,20 @@ VALIDATION_IMAGES = 5_000  # the last of the official training images; a tenth o
 
 @dataclass(frozen=True)
 class VisionSet:
-    """A torchvision data set: its class name, classes, and per-channel statistics of the training images."""
+    """A torchvision data set: its class, classes, per-channel statistics of the training images, image shape."""
 
     torchvision_name: str
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    image_shape: tuple[int, int, int]
 
 
 VISION_SETS = {
-    "mnist": VisionSet("MNIST", 10, (0.1307,), (0.3081,)),
-    "fashion": VisionSet("FashionMNIST", 10, (0.2860,), (0.3530,)),
-    "cifar10": VisionSet("CIFAR10", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": VisionSet("CIFAR100", 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "mnist": VisionSet("MNIST", 10, (0.1307,), (0.3081,), (1, 28, 28)),
+    "fashion": VisionSet("FashionMNIST", 10, (0.2860,), (0.3530,), (1, 28, 28)),
+    "cifar10": VisionSet("CIFAR10", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), (3, 32, 32)),
+    "cifar100": VisionSet("CIFAR100", 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), (3, 32, 32)),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError, EpisodeError, InvalidActionError, UnknownNameError
 from cimenv.core.progress import bar, silent
 from cimenv.core.store import Store
+from cimenv.core.threads import in_worker_process
 from cimenv.envs.hooks import RecipeHook, ResetHook, apply_one, as_hooks
 from cimenv.envs.observation import BOUND, ObservationLayout, Vector, View
 from cimenv.envs.reward import reward_named
@@ -40,16 +40,9 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
     metadata = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 2}
 
     # Shared between a fork and its original: nothing in an episode changes them.
-    _SHARED = (
-        "spec",
-        "layout",
-        "reward",
-        "hooks",
-        "_evaluators",
-        "_objectives",
-        "base_task",
-        "_given",
-        "_store",
+    _SHARED = frozenset(
+        ("spec", "layout", "reward", "hooks", "_held", "_given", "_store", "_evaluators", "_objectives")
+        + ("base_task", "task", "objective", "_none", "_evaluation", "placement")
     )
 
     def __init__(
@@ -90,7 +83,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         self._given, self._store = evaluator, store
         self._evaluators: dict[str, Evaluator] = {}
         self._objectives: dict[str, Objective] = {}
-        self._held_recipe: str | None = None
+        self._held: RecipeHook | None = None
         self._ended = True
         self._started = False
         self.blocked = False  # a wrapper's word that the next action is masked
@@ -109,14 +102,15 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         """
         _calm_threads()
         super().reset(seed=seed)
-        if options:
+        if options is not None:
             unknown = set(options) - {"recipe"}
             if unknown:
                 raise ConfigError(f"reset options: unknown key '{min(unknown)}'; known: recipe.")
-            self._held_recipe = options.get("recipe")
+            recipe = options.get("recipe")
+            self._held = RecipeHook(recipe) if recipe is not None else None
         task = apply_one(self.hooks, self.base_task, self.np_random)
-        if self._held_recipe is not None:
-            task = RecipeHook(self._held_recipe)(task, self.np_random)
+        if self._held is not None:
+            task = self._held(task, self.np_random)
         self.task, self.task_key = task, task.key
         self.objective = self._objective(task)
         self.ledger = Ledger(self._evaluator(task))
@@ -125,7 +119,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         self._none = self.ledger.evaluate(self.placement)
         self._evaluation = self._none
         self._started, self._ended = True, False
-        self._ended = self._nothing_left()
+        self._show()
         return self._observation(), self._info(invalid=False)
 
     def step(self, action: np.int64) -> tuple[Vector, float, bool, bool, Info]:
@@ -153,6 +147,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
             self._evaluation = self.ledger.evaluate(self.placement)
         after = self.objective.value(self._evaluation)
         reward = self.reward(before, after, self._ended) - self.invalid_penalty * self._penalised(invalid)
+        self._show()
         return self._observation(), float(reward), self._ended, False, self._info(invalid)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
@@ -176,18 +171,19 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
             return as_text(self.objective, self._none, self._evaluation)
         return draw(self.objective, self._none, self._evaluation, show=self.render_mode == "human")
 
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            self.render()
+
     def __deepcopy__(self, memo: dict[int, Any]) -> PlacementEnv:
         """Copy the episode; evaluators and what they know are shared."""
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        shared = {**{name: self.__dict__[name] for name in self._SHARED if name in self.__dict__}}
-        for value in shared.values():
-            memo[id(value)] = value
         for name, value in self.__dict__.items():
-            twin.__dict__[name] = value if name in _IMMUTABLE else copy.deepcopy(value, memo)
-        if "ledger" in self.__dict__:
-            twin.ledger = Ledger(self.ledger.evaluator, self.ledger.budget)
-            twin.ledger.requested = dict(self.ledger.requested)
+            if name == "ledger":
+                twin.ledger = self.ledger.copy()
+            else:
+                twin.__dict__[name] = value if name in self._SHARED else copy.deepcopy(value, memo)
         return twin
 
     def _decide(self, action: int) -> tuple[Placement, bool, bool]:
@@ -250,12 +246,19 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
             "percentile_accuracy": shown.value("percentile", self.task.percentile),
             "clean_accuracy": self.ledger.clean_accuracy(),
             "reference_accuracy": objective.acc_ref,
-            "objective": objective.score(shown) - self.task.cost_weight * objective.cost(self.placement),
-            "cost": {**objective.space.shares(self.placement), "scalar": objective.cost(self.placement)},
+            "objective": objective.value(shown),
+            "evaluated": shown.placement == self.placement,
+            "cost": self._costs(),
             "evaluations": self.ledger.spent,
             "is_success": bool(accuracy >= SUCCESS_SHARE * objective.acc_ref),
             "invalid_action": bool(invalid),
         }
+
+    def _costs(self) -> dict[str, float]:
+        space, cost = self.objective.space, self.objective.space.cost(self.placement)
+        ranges = {"energy_pj": cost.energy_pj, "area_mm2": cost.area_mm2}
+        ends = {f"{n}_{end}": getattr(r, end) for n, r in ranges.items() for end in ("low", "high")}
+        return {**space.shares(self.placement), "scalar": self.objective.cost(self.placement), **ends}
 
     def _evaluator(self, task: Task) -> Evaluator:
         if self._given is not None and task.key == self._given.task.key:
@@ -266,7 +269,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
                 del self._evaluators[oldest]
                 self._objectives.pop(oldest, None)
             store = self._store if isinstance(self._store, Store) else default_store(self._store)
-            shown = silent if multiprocessing.current_process().daemon else bar
+            shown = silent if in_worker_process() else bar
             self._evaluators[task.key] = MonteCarloEvaluator(task, store, progress=shown)
         return self._evaluators[task.key]
 
@@ -281,9 +284,6 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         return self._evaluation
 
 
-_IMMUTABLE = ("task", "objective", "_none", "_evaluation", "placement")
-
-
 def _limit(name: str, given: int | None, default: int, at_least: int) -> int:
     value = default if given is None else given
     if value < at_least:
@@ -292,6 +292,6 @@ def _limit(name: str, given: int | None, default: int, at_least: int) -> int:
 
 
 def _calm_threads() -> None:
-    """In a daemonic vector worker, one torch thread: OpenMP does not survive a fork."""
-    if multiprocessing.current_process().daemon and torch.get_num_threads() != 1:
+    """In a vector worker, one torch thread before any tensor work: OpenMP does not survive a fork."""
+    if in_worker_process() and torch.get_num_threads() != 1:
         torch.set_num_threads(1)

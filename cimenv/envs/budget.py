@@ -54,12 +54,14 @@ class EvaluationBudget(gym.Wrapper[Vector, np.int64, Vector, np.int64]):
 
     def step(self, action: np.int64) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
         """Take an action; one that cannot be paid for is treated as masked."""
-        self.inner.blocked = not self.action_masks()[int(action)]
+        if self.action_space.contains(action):
+            self.inner.blocked = not self.action_masks()[int(action)]
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, float(reward), terminated, truncated, self._noted(info)
 
     def _noted(self, info: dict[str, Any]) -> dict[str, Any]:
-        self.known.setdefault((self.inner.task_key, self.inner.placement), info["objective"])
+        if info["evaluated"]:
+            self.known.setdefault((self.inner.task_key, self.inner.placement), info["objective"])
         info["action_mask"] = self.action_masks().astype(np.int8)
         info["run_evaluations"] = self.spent
         return info

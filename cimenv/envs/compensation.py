@@ -55,8 +55,9 @@ class CompensationEnv(PlacementEnv):
 
     ## Information
     `action_mask`, `placement` (int8, -1 is padding), `accuracy` (the task's metric), `accuracy_std`,
-    `percentile_accuracy`, `clean_accuracy`, `reference_accuracy`, `objective`, `cost` (share of each term, and
-    `scalar`), `evaluations` (distinct placements requested this episode), `is_success` (accuracy at least 95 % of
+    `percentile_accuracy`, `clean_accuracy`, `reference_accuracy`, `objective`, `evaluated` (whether accuracy and
+    objective are those of `placement`: false while `feedback="reset"` hides them), `cost` (share of each term,
+    `scalar`, and the low and high ends of energy and area), `evaluations` (distinct placements requested this episode), `is_success` (accuracy at least 95 % of
     acc_ref), `invalid_action`.
 
     ## Arguments

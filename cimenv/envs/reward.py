@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from cimenv.core.errors import UnknownNameError
 from cimenv.tasks.objective import SCORE_RANGE
-
-RewardName = Literal["dense", "terminal"]
 
 
 class Reward(Protocol):

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from cimenv.compensation.bank import CompensationBank, site_weight
 from cimenv.compensation.options import BlockOption, Placement
+from cimenv.core.errors import MappingError
 from cimenv.core.progress import Progress, silent
+from cimenv.core.threads import torch_threads
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.mapping import site_module
 from cimenv.evaluation.prefix import PrefixCache, Sums, state_bytes
@@ -50,7 +52,7 @@ class Tally:
     images: int
 
 
-ChipModules = Callable[[dict[str, Tensor]], Mapping[str, nn.Module]]
+ChipModules = Callable[[dict[str, Tensor], Placement], Mapping[str, nn.Module]]
 Counts = npt.NDArray[np.int64]
 Sums64 = npt.NDArray[np.float64]
 
@@ -70,7 +72,7 @@ class _Block:
 class _Chip:
     number: int
     weights: dict[str, Tensor]
-    modules: Mapping[str, nn.Module]
+    modules: dict[Placement, Mapping[str, nn.Module]]  # calibrated ones; empty: the network's own
 
 
 class Engine:
@@ -85,7 +87,8 @@ class Engine:
         threads: worker threads; each runs torch with one thread.
         device: where to compute.
         cache: activations kept between two runs of a single placement; None keeps nothing.
-        chip_modules: from a chip's weights, modules that replace the network's own (calibrated batch norms).
+        chip_modules: from a chip's weights and a placement, modules that replace the network's own (calibrated batch
+            norms); placements then share no prefix.
     """
 
     def __init__(
@@ -124,14 +127,15 @@ class Engine:
         correct = np.zeros((len(tree), len(chips)), dtype=np.int64)
         squares = np.zeros((len(tree), len(self.layers), len(chips), 2))
         clean = np.zeros(len(self.layers))
-        cache = self.cache if len(tree) == 1 and not self.network.opaque else None
+        plain = not self.network.opaque and self.chip_modules is None
+        cache = self.cache if len(tree) == 1 and plain else None
         keeper = _Keeper(cache, tree[0], self.network.calls, len(self.blocks) * len(chips)) if cache else None
         with (
             progress("evaluating chips", len(self.blocks) * len(chips)) as advance,
             _workers(self.threads) as each,
         ):
             for start in range(0, len(chips), CHIP_GROUP):
-                group = [self._chip(chip) for chip in chips[start : start + CHIP_GROUP]]
+                group = [self._chip(chip, tree) for chip in chips[start : start + CHIP_GROUP]]
                 span = slice(start, start + len(group))
                 for counted, summed, clean_sums in each(partial(self._evaluate, tree, group, keeper), self.blocks):
                     correct[:, span] += counted
@@ -151,11 +155,14 @@ class Engine:
         with _workers(self.threads) as each:
             return sum(each(count, self.blocks))
 
-    def _chip(self, number: int) -> _Chip:
+    def _chip(self, number: int, tree: list[Placement]) -> _Chip:
         drawn = self.chips.all_weights(number)
-        modules = self.chip_modules(drawn) if self.chip_modules else {}
-        weights = {name: weight.to(self.device) for name, weight in drawn.items()}
-        return _Chip(number, weights, {name: module.to(self.device) for name, module in modules.items()})
+        modules: dict[Placement, Mapping[str, nn.Module]] = {}
+        if self.chip_modules:
+            for placement in tree:
+                made = self.chip_modules(drawn, placement)
+                modules[placement] = {name: module.to(self.device) for name, module in made.items()}
+        return _Chip(number, {name: weight.to(self.device) for name, weight in drawn.items()}, modules)
 
     def _clean_site(self, call: int, site: int, x: Tensor) -> Tensor:
         del call
@@ -177,8 +184,10 @@ class Engine:
                 clean[site] += _square(output)
             correct = np.zeros((len(tree), len(chips)), dtype=np.int64)
             squares = np.zeros((len(tree), len(clean), len(chips), 2))
+            shared = [slice(0, len(tree))] if not self.chip_modules else [slice(p, p + 1) for p in range(len(tree))]
             for k, chip in enumerate(chips):
-                _Walk(self, block, chip, tree, keeper, correct[:, k], squares[:, :, k]).run()
+                for part in shared:
+                    _Walk(self, block, chip, tree[part], keeper, correct[part, k], squares[part, :, k]).run()
             return correct, squares, clean
 
     def _clean_block(self, number: int, images: Tensor, labels: Tensor) -> _Block:
@@ -186,10 +195,17 @@ class Engine:
 
         def site(call: int, site: int, x: Tensor) -> Tensor:
             block.called.append(site)
-            block.clean.append(self._clean_site(call, site, x))
-            return block.clean[-1]
+            output = self._clean_site(call, site, x)
+            block.clean.append(output.clone() if self.network.opaque else output)  # it may be changed in place
+            return output
 
         self.network.forward(images, site)
+        missing = set(range(len(self.layers))) - set(block.called)
+        if missing:
+            raise MappingError(
+                f"Layer {self.network.sites[min(missing)].name} was mapped, but the network bypasses it when it runs "
+                "(a fused path of torch); use layers whose forward is called."
+            )
         return block
 
 
@@ -234,6 +250,7 @@ class _Walk:
         self.engine, self.block, self.chip, self.tree, self.keeper = engine, block, chip, tree, keeper
         self.network, self.options = engine.network, engine.bank.options
         self.correct, self.squares = correct, squares
+        self.modules = chip.modules.get(tree[0], {})
 
     def run(self) -> None:
         """Walk the whole tree."""
@@ -259,7 +276,7 @@ class _Walk:
             while end < high and self.tree[end][site] == option:
                 end += 1
             y = self._output(site, x, self.options.block(site, option), raw)
-            after = self.network.advance(call, state, y, self.chip.modules)
+            after = self.network.advance(call, state, y, self.modules)
             errors = [*sums, self._errors(call, y)]
             if self.keeper:
                 self.keeper.keep(self.chip.number, self.block.number, call + 1, after, errors)
@@ -294,7 +311,7 @@ class _Walk:
             sums.append(self._errors(call, y))
             return y
 
-        self._leaf(self.network.forward(self.block.images, site, self.chip.modules), sums, placement)
+        self._leaf(self.network.forward(self.block.images, site, self.modules), sums, placement)
 
 
 def _square(values: Tensor) -> float:
@@ -312,13 +329,9 @@ Blocks = Sequence[tuple[Tensor, Tensor]]
 @contextmanager
 def _workers(threads: int) -> Iterator[Callable[[Callable[[int, Tensor, Tensor], T], Blocks], Iterable[T]]]:
     """Give a map over numbered blocks; torch runs with one thread meanwhile, results come in order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         if threads == 1:
             yield lambda call, blocks: (call(k, *block) for k, block in enumerate(blocks))
         else:
             with ThreadPoolExecutor(threads) as pool:
                 yield lambda call, blocks: pool.map(call, range(len(blocks)), *zip(*blocks, strict=True))
-    finally:
-        torch.set_num_threads(before)

@@ -59,11 +59,6 @@ def percentile_interval(
     return (float(ordered[low - 1]), float(ordered[high - 1])), ""
 
 
-def paired_interval(a: Floats, b: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the t interval of the mean of `a - b` over the same chips."""
-    return mean_interval(a - b, confidence)
-
-
 def normalised_accuracy(accuracy: float, reference: float, classes: int) -> float:
     """Return A* = 1 - (e - e_fp) / (e_chance - e_fp) (Rasch et al., 2023); 1 is the digital network, 0 is chance."""
     chance = 1.0 / classes

@@ -98,7 +98,7 @@ class SegmentedNetwork:
             setattr(model.get_submodule(parent), child, module)
         for number, here in enumerate(self.sites):
             layer = site_module(model, here)
-            layer.forward = lambda x, number=number: site(next(count), number, x)  # type: ignore[method-assign,misc]
+            layer.forward = lambda input, number=number: site(next(count), number, input)  # type: ignore[method-assign,misc]
         output = model(images)
         assert isinstance(output, Tensor)
         return output
@@ -195,7 +195,8 @@ def _traced(model: nn.Module, sites: set[str]) -> fx.Graph | None:
         or (node.op == "call_function" and (node.kwargs.get("inplace") or _ends_in_underscore(node.target)))
         for node in graph.nodes
     )
-    simple = len(placeholders) == 1 and sites <= called and isinstance(outputs, fx.Node)
+    by_keyword = any(node.op == "call_module" and node.target in sites and not node.args for node in graph.nodes)
+    simple = len(placeholders) == 1 and not by_keyword and sites <= called and isinstance(outputs, fx.Node)
     return graph if simple and not in_place else None
 
 

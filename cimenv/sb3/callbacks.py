@@ -48,6 +48,8 @@ class PlacementCallback(BaseCallback):
         self._returns += self.locals["rewards"]
         for k, (info, done) in enumerate(zip(self.locals["infos"], self.locals["dones"], strict=True)):
             placement = tuple(int(o) for o in info["placement"] if o >= 0)
+            if not info["evaluated"]:
+                continue
             self.seen.setdefault(placement, float(info["objective"]))
             if info["objective"] > self.best:
                 self.best, self.best_placement = float(info["objective"]), placement

@@ -77,17 +77,6 @@ METHODS: dict[str, Factory] = {
 }
 
 
-def search_named(method: str, objective: Objective, seed: int = 0) -> Search:
-    """Return a search by name.
-
-    Raises:
-        UnknownNameError: no such method.
-    """
-    if method not in METHODS:
-        raise UnknownNameError("search method", method, METHODS)
-    return METHODS[method](objective, np.random.default_rng(seed))
-
-
 def run_search(evaluator: Evaluator, method: str = "greedy", budget: int | None = None, seed: int = 0) -> SearchResult:
     """Run a search to its end or to its budget of distinct evaluations (the empty placement counts).
 
@@ -104,8 +93,10 @@ def run_search(evaluator: Evaluator, method: str = "greedy", budget: int | None 
     if budget is None and method == "random":
         budget = 150
     ledger = Ledger(evaluator, budget)
+    if method not in METHODS:  # before anything is trained
+        raise UnknownNameError("search method", method, METHODS)
     objective = Objective.of(ledger)
-    search = search_named(method, objective, seed)
+    search = METHODS[method](objective, np.random.default_rng(seed))
     steps: dict[Placement, Step] = {}
     _note(ledger, objective, search, [objective.space.empty()], steps)
     while not ledger.exhausted:

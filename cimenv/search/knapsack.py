@@ -30,7 +30,7 @@ class Knapsack:
         self.proposals += 1
         if self.proposals == 1:
             return self._singles()
-        return [self._solution()] if self.proposals == 2 else []
+        return [self._feasible_solution()] if self.proposals == 2 else []
 
     def observe(self, placement: Placement, value: float) -> None:
         """Take note of a value."""
@@ -41,7 +41,15 @@ class Knapsack:
         allowed = np.argwhere(self.space.affordable(empty)[:, 1:])
         return [(*empty[:s], int(o) + 1, *empty[s + 1 :]) for s, o in allowed]
 
-    def _solution(self) -> Placement:
+    def _feasible_solution(self) -> Placement:
+        """Tighten the grid's capacity until the solution keeps the budget: energy ranges do not quite add up."""
+        for capacity in range(GRID, -1, -GRID // 100):
+            found = self._solution(capacity)
+            if self.space.feasible(found):
+                return found
+        return self.space.empty()
+
+    def _solution(self, capacity: int) -> Placement:
         empty = self.space.empty()
         base = self.values[empty]
         best: dict[int, tuple[float, Placement]] = {0: (0.0, ())}
@@ -54,7 +62,7 @@ class Knapsack:
             reached: dict[int, tuple[float, Placement]] = {}
             for (used, (value, placed)), (o, gain) in product(best.items(), gains.items()):
                 total = used + self._grid_cost(s, o)
-                if total <= GRID and (total not in reached or value + gain > reached[total][0]):
+                if total <= capacity and (total not in reached or value + gain > reached[total][0]):
                     reached[total] = (value + gain, (*placed, o))
             best = reached
         return max(best.values())[1]

@@ -20,9 +20,9 @@ from cimenv.compensation.bank import CompensationBank
 from cimenv.compensation.options import Placement
 from cimenv.core.progress import bar
 from cimenv.core.seeding import numpy_generator, torch_generator
+from cimenv.core.threads import torch_threads
 from cimenv.tasks import MonteCarloEvaluator, load_task
 from cimenv.training import fit_placement
-from cimenv.training.recipe import training_threads
 
 COLUMNS = ("placement", "bank", "stand_alone", "tuned")
 COUNT = 40
@@ -44,7 +44,7 @@ def stand_alone_accuracy(evaluator: MonteCarloEvaluator, placement: Placement) -
     """Return the accuracy with blocks that were initialised afresh and fitted for this placement alone."""
     problem, task = evaluator.problem, evaluator.task
     generator = torch_generator("stand-alone", placement, task.training_seed)
-    with training_threads(task.training_threads), torch.random.fork_rng(devices=[]):
+    with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         bank = CompensationBank(problem.options).eval()
         fit_placement(problem.network, bank, placement, problem.data.train, task.tuned, generator, bar)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -15,6 +14,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
+from cimenv.core.threads import allowed_threads
 from cimenv.data.splits import Split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
@@ -69,7 +69,7 @@ class MonteCarloEvaluator:
     Args:
         task: what to evaluate.
         store: default `default_store()`.
-        threads: worker threads; default torch's number, one in a daemonic worker.
+        threads: worker threads; default torch's number, one in a worker process.
         device: where to compute, `cpu` or `cuda`.
         executor: any `concurrent.futures.Executor` for `evaluate_many`.
         progress: opens bars.
@@ -114,7 +114,7 @@ class MonteCarloEvaluator:
         """Return the number of worker threads."""
         if self._threads is not None:
             return self._threads
-        return 1 if multiprocessing.current_process().daemon else torch.get_num_threads()
+        return allowed_threads(torch.get_num_threads())
 
     @property
     def problem(self) -> Problem:
@@ -164,13 +164,13 @@ class MonteCarloEvaluator:
         numbers = self._chip_numbers(split, fidelity, chips)
         checked = [self.space.options.checked(placement) for placement in placements]
         keys = {p: evaluation_key(self.problem, p, split, fidelity, numbers) for p in checked}
-        missing = sorted(p for p, key in keys.items() if self._recall(key) is None)
+        known = {p: self._recall(key) for p, key in keys.items()}
+        missing = sorted(p for p, evaluation in known.items() if evaluation is None)
         if missing:
             made = self._made(missing, split, fidelity, numbers, executor or self.executor)
             self.store.put_many((evaluation.key, evaluation.to_record()) for evaluation in made)
-            for evaluation in made:
-                self._remember(evaluation)
-        return [self._known[keys[p]] for p in checked]
+            known.update((evaluation.placement, self._remember(evaluation)) for evaluation in made)
+        return [evaluation for p in checked if (evaluation := known[p]) is not None]
 
     def reference_accuracy(self, split: Split = "val") -> float:
         """Return acc_ref on the images of an evaluation."""
@@ -225,8 +225,9 @@ class MonteCarloEvaluator:
         with self.progress("evaluating placements", len(placements)) as advance:
             made: list[Evaluation] = []
             for job in jobs:
-                made.extend(job.result())
-                advance(len(made))
+                found = job.result()
+                made.extend(found)
+                advance(len(found))
         return made
 
     def _recall(self, key: str) -> Evaluation | None:

@@ -28,6 +28,12 @@ class Ledger:
         self.evaluator, self.budget = evaluator, budget
         self.requested: dict[Placement, Evaluation] = {}
 
+    def copy(self) -> Ledger:
+        """Return a ledger with the same entries and an account of its own."""
+        twin = Ledger(self.evaluator, self.budget)
+        twin.requested = dict(self.requested)
+        return twin
+
     @property
     def task(self) -> Task:
         """Return the task."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -17,25 +18,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cimenv.compensation.bank import CompensationBank, bank_arrays, bank_from
+from cimenv.compensation.bank import CompensationBank, bank_arrays, bank_from, site_weights
 from cimenv.compensation.options import Options, Placement, options_by_type
 from cimenv.core.config import canonical, digest
 from cimenv.core.errors import ConfigError, DataError
 from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Record, Store
+from cimenv.core.threads import allowed_threads, torch_threads
 from cimenv.crossbar.batchnorm import batch_norms, calibrated_for_chip, recalibrate_shared
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.mapping import MappedNetwork, map_network
 from cimenv.data import DataSplits, load_data
 from cimenv.data.splits import Split
-from cimenv.evaluation.engine import Engine
+from cimenv.evaluation.engine import ChipModules, Engine
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.networks import build_backbone
 from cimenv.tasks.task import Task
 from cimenv.training import AnyRecipe, fit_bank, fit_placement, recipe_named
-from cimenv.training.recipe import training_threads
 
 STAGE_VERSIONS = {"backbone": 1, "bank": 1, "tuned": 1, "evaluation": 1}
 SHIPPED = Path(str(files("cimenv.tasks"))) / "shipped"
@@ -132,7 +133,7 @@ class Problem:
             threads=threads,
             device=device,
             cache=PrefixCache(KEPT_ACTIVATIONS) if bank is None else None,
-            chip_modules=self._calibrated if per_chip else None,
+            chip_modules=self._calibrator(bank or self.bank) if per_chip else None,
         )
 
     def reference_accuracy(self, split: Split) -> float:
@@ -160,9 +161,11 @@ class Problem:
 
         def compute() -> Record:
             bank = bank_from(self.options, {n: v.clone() for n, v in bank_arrays(self.bank).items()})
+            # A copy: other threads may be fitting other placements of the same network.
+            network = replace(self.network, model=copy.deepcopy(self.network.model))
             generator = torch_generator(key)
-            with training_threads(self.task.training_threads):
-                fit_placement(self.network, bank, placement, self.data.train, self.task.tuned, generator, progress)
+            with torch_threads(self.task.training_threads):
+                fit_placement(network, bank, placement, self.data.train, self.task.tuned, generator, progress)
             return _record(bank_arrays(bank))
 
         name = canonical({**key, **training_environment(self.task)})
@@ -173,9 +176,24 @@ class Problem:
         engine = Engine(segments, self.chips(split), self.bank, part.inputs(slice(count)), part.labels[:count])
         return engine.clean_correct() / count
 
-    def _calibrated(self, weights: dict[str, Tensor]) -> Mapping[str, nn.Module]:
-        images = self.data.train.inputs(slice(self.task.crossbar.batch_norm_images))
-        return calibrated_for_chip(self.network.model, weights, images)
+    @cached_property
+    def _calibration_images(self) -> Tensor:
+        return self.data.train.inputs(slice(self.task.crossbar.batch_norm_images))
+
+    def _calibrator(self, bank: CompensationBank) -> ChipModules:
+        """Return what calibrates the batch norms of one chip with a placement's blocks in their place."""
+        nominal = self.network.weights()
+
+        def calibrated(weights: dict[str, Tensor], placement: Placement) -> Mapping[str, nn.Module]:
+            here = site_weights(self.options, placement, nominal, weights)
+            return calibrated_for_chip(
+                self.network.model,
+                here,
+                self._calibration_images,
+                inserted=lambda model: bank.inserted(model, placement),
+            )
+
+        return calibrated
 
 
 class _Builder:
@@ -189,7 +207,8 @@ class _Builder:
         own = self.objects is not None or task.weights is not None
         self._check_shapes()
         model, key = self._own() if own else self._trained(task.recipe)
-        reference = model if own else self._trained(recipe_named("standard"))[0]
+        # A copy: recalibrated batch norms must not change what the clean accuracy is measured on.
+        reference = copy.deepcopy(model) if own else self._trained(recipe_named("standard"))[0]
         network = map_network(model.eval().requires_grad_(False), task.crossbar, self.data.image_shape)
         if task.crossbar.batch_norm == "shared":
             self._recalibrate(network)
@@ -202,21 +221,21 @@ class _Builder:
             network,
             bank,
             reference.eval().requires_grad_(False),
-            weights_digest(arrays),
+            weights_digest(arrays, network.model),
             self.store,
             self.histories,
         )
 
     def _own(self) -> tuple[nn.Module, dict[str, Any]]:
         if self.objects is not None:
-            model = copy.deepcopy(self.objects.model)
+            model = copy.deepcopy(self.objects.model).cpu()
         else:
-            model = build_backbone(self.task.backbone, self.task.backbone_args)
+            model = _built(self.task)
             assert self.task.weights is not None
             load_weights(model, self.task.weights)
         return model, {
             "stage": "own",
-            "weights": weights_digest(model.state_dict()),
+            "weights": weights_digest(model.state_dict(), model),
             "data": self.data.digest,
         }
 
@@ -234,8 +253,8 @@ class _Builder:
 
         def compute() -> Record:
             generator = torch_generator(key)
-            with training_threads(task.training_threads), torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+            with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
                 model = build_backbone(task.backbone, task.backbone_args)
                 trained = recipe.fit(model, self.data, generator, self.progress)
             return _record(trained.state, {"history": trained.history})
@@ -256,12 +275,13 @@ class _Builder:
             "crossbar": _physics(task),
             "options": [[o.model_dump() for o in here] for here in options.per_site],
             "recipe": task.bank.model_dump(mode="json"),
+            "seed": task.training_seed,
         }
 
         def compute() -> Record:
             generator = torch_generator(key)
-            with training_threads(task.training_threads), torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+            with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
                 bank = CompensationBank(options)
                 fit_bank(network, bank, self.data.train, task.bank, generator, self.progress)
             return _record(bank_arrays(bank))
@@ -284,13 +304,11 @@ class _Builder:
 
     def _check_shapes(self) -> None:
         """Refuse data that do not fit the backbone before anything is trained."""
-        if self.objects is not None:
-            model = self.objects.model
-        else:
-            model = build_backbone(self.task.backbone, self.task.backbone_args)
+        own = self.objects.model if self.objects is not None else None
+        model = copy.deepcopy(own).cpu() if own is not None else _built(self.task)
         map_network(model, self.task.crossbar, self.data.image_shape)
         with torch.no_grad():
-            outputs = copy.deepcopy(model).eval()(self.data.train.inputs(slice(1)))
+            outputs = model.eval()(self.data.train.inputs(slice(1)))
         if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < self.data.classes:
             shape = tuple(outputs.shape[1:]) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise DataError(
@@ -302,7 +320,7 @@ class _Builder:
 def training_environment(task: Task) -> dict[str, Any]:
     """Return what changes trained weights besides the task: threads, torch version, processor type."""
     return {
-        "threads": task.training_threads,
+        "threads": allowed_threads(task.training_threads),
         "torch": torch.__version__.split("+")[0],
         "device": "cpu",
         "machine": platform.machine(),
@@ -322,10 +340,27 @@ def load_weights(model: nn.Module, path: str) -> None:
         raise ConfigError(f"weights: cannot load '{path}' ({text}); give a safetensors file that fits.") from None
 
 
-def weights_digest(arrays: Mapping[str, Tensor]) -> str:
-    """Return a hash of named tensors."""
-    parts = [f"{name}:{digest(value.contiguous().cpu().numpy().tobytes())}" for name, value in arrays.items()]
+def weights_digest(arrays: Mapping[str, Tensor], model: nn.Module) -> str:
+    """Return a hash of named tensors and of the network that computes with them: its layers and their source."""
+    kinds = {type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")}
+    sources = sorted(_source(kind) for kind in kinds)
+    parts = [repr(model), *sources]
+    parts += [f"{name}:{digest(value.contiguous().cpu().numpy().tobytes())}" for name, value in arrays.items()]
     return digest("\n".join(sorted(parts)))
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # defined where no source is kept, such as a prompt
+        code = getattr(getattr(kind, "forward", None), "__code__", None)
+        return f"{kind.__qualname__}:{code.co_code.hex() if code else ''}:{code.co_names if code else ''}"
+
+
+def _built(task: Task) -> nn.Module:
+    """Build the backbone without touching torch's global generator."""
+    with torch.random.fork_rng(devices=[]):
+        return build_backbone(task.backbone, task.backbone_args)
 
 
 def _physics(task: Task) -> dict[str, Any]:

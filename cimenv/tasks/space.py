@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.compensation.options import BlockOption, Options, Placement, added_macs, added_weights
+from cimenv.core.errors import UnknownNameError
 from cimenv.cost.hardware import COST_TERMS, Cost, backbone_cost, block_cost, placement_cost, scalar, shares
 from cimenv.crossbar.mapping import Site
 from cimenv.tasks.task import Task
@@ -23,7 +24,8 @@ class PlacementSpace:
 
     Attributes:
         options: sites and block options.
-        terms: `[sites, 1 + options, 5]`: share of every cost term; infinite where a site has fewer options.
+        terms: `[sites, 1 + options, 5]`: share of every cost term of a block alone; infinite where a site has fewer
+            options. Ranges enter at the geometric mean of their sums, so single shares need not add up exactly.
     """
 
     def __init__(self, task: Task, options: Options | None = None) -> None:
@@ -31,6 +33,12 @@ class PlacementSpace:
         self.options = options if options is not None else task.block_options()
         self.sites: tuple[Site, ...] = self.options.sites
         self.backbone = backbone_cost(self.sites, task.crossbar)
+        self._known_shares: dict[Placement, dict[str, float]] = {}
+        if task.candidates is not None:
+            names = [site.name for site in self.sites]
+            for name in task.candidates:
+                if name not in names:
+                    raise UnknownNameError("candidate site", name, names)
         self.terms = np.full((len(self.sites), 1 + self.options.count, len(COST_TERMS)), np.inf)
         for s, site in enumerate(self.sites):
             self.terms[s, 0] = 0.0
@@ -44,8 +52,9 @@ class PlacementSpace:
 
     def shares(self, placement: Placement) -> dict[str, float]:
         """Return every cost term as a share of the backbone's."""
-        total = self.terms[np.arange(len(self.sites)), placement].sum(axis=0)
-        return dict(zip(COST_TERMS, total.tolist(), strict=True))
+        if placement not in self._known_shares:
+            self._known_shares[placement] = shares(self.cost(placement), self.backbone)
+        return dict(self._known_shares[placement])
 
     def scalar_cost(self, placement: Placement) -> float:
         """Return the scalar cost: the weighted sum of the shares."""
@@ -74,9 +83,9 @@ class PlacementSpace:
                     allowed[s, o] = False
         return allowed
 
-    @cached_property
-    def _limits(self) -> npt.NDArray[np.float64]:
-        return np.array([self.task.budget.get(term, np.inf) for term in COST_TERMS])
+    def _within(self, placement: Placement) -> bool:
+        part = self.shares(placement)
+        return all(part[term] <= limit + TOLERANCE for term, limit in self.task.budget.items())
 
     def affordable(self, placement: Placement) -> npt.NDArray[np.bool_]:
         """Return which options fit the budget beside a placement, at sites that are still empty.
@@ -85,18 +94,17 @@ class PlacementSpace:
             `[sites, 1 + options]`, column 0 (none) true.
         """
         fits = self.candidates.copy()
-        if self.task.budget:
-            used = self.terms[np.arange(len(self.sites)), placement].sum(axis=0)
-            fits &= (used + self.terms <= self._limits + TOLERANCE).all(axis=-1)
         fits[np.array(placement) > 0, 1:] = False
+        if self.task.budget:
+            for s, o in np.argwhere(fits[:, 1:]):
+                fits[s, o + 1] = self._within((*placement[:s], int(o) + 1, *placement[s + 1 :]))
         fits[:, 0] = True
         return fits
 
     def feasible(self, placement: Placement) -> bool:
         """Return whether a placement uses allowed options and keeps the budget."""
         chosen = self.candidates[np.arange(len(self.sites)), placement].all()
-        part = self.shares(placement)
-        return bool(chosen) and all(part[t] <= limit + TOLERANCE for t, limit in self.task.budget.items())
+        return bool(chosen) and self._within(placement)
 
     def all_placements(self) -> Iterator[Placement]:
         """Yield every feasible placement in lexical (depth-first) order."""

@@ -97,12 +97,7 @@ class TableEvaluator:
             ConfigError: another split, fidelity or number of chips than the table holds.
             PlacementError: the placement is not in the table.
         """
-        held = self._arrays["correct"].shape[-1]
-        if split != "val" or fidelity != "bank" or chips not in (None, held):
-            raise ConfigError(
-                f"The table {self.path} holds {held} chips of split 'val' at fidelity 'bank', not {chips} of "
-                f"'{split}' at '{fidelity}'; use a MonteCarloEvaluator for reports."
-            )
+        self._check(split, fidelity, chips)
         checked = self.space.options.checked(placement)
         if checked not in self._row:
             raise PlacementError(f"placement {checked} is not in the table {self.path}; it is not feasible.")
@@ -129,10 +124,18 @@ class TableEvaluator:
 
     def reference_accuracy(self, split: Split = "val") -> float:
         """Return acc_ref on the table's images."""
-        del split
+        self._check(split)
         return float(self._meta["reference_accuracy"])
 
     def clean_accuracy(self, split: Split = "val") -> float:
         """Return the backbone's clean accuracy on the table's images."""
-        del split
+        self._check(split)
         return float(self._meta["clean_accuracy"])
+
+    def _check(self, split: Split, fidelity: Fidelity = "bank", chips: int | None = None) -> None:
+        held = self._arrays["correct"].shape[-1]
+        if split != "val" or fidelity != "bank" or chips not in (None, held):
+            raise ConfigError(
+                f"The table {self.path} holds {held} chips of split 'val' at fidelity 'bank', not {chips or held} of "
+                f"'{split}' at '{fidelity}'; use a MonteCarloEvaluator for reports."
+            )

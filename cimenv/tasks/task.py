@@ -18,15 +18,13 @@ from cimenv.core.errors import ConfigError, DataError, UnknownNameError
 from cimenv.cost.hardware import COST_TERMS
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import Site, SiteType, map_network
-from cimenv.data import DATA_SETS, load_data
+from cimenv.data import DATA_SETS, image_shape
 from cimenv.networks import build_backbone
 from cimenv.tasks.named import named_task
 from cimenv.training import AnyRecipe, BankRecipe, TunedRecipe, recipe_named
 from cimenv.training.registry import RECIPES
 
 TaskMetric = Literal["mean", "mean_minus_std", "percentile"]
-KNOWN_SHAPES = {"fashion-mini": (1, 28, 28), "mnist": (1, 28, 28), "fashion": (1, 28, 28)}
-KNOWN_SHAPES |= {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
 
 
 class Task(Frozen):
@@ -96,6 +94,8 @@ class Task(Frozen):
     def key(self) -> str:
         """Return a digest of every field that changes the numbers (not name, description, threads)."""
         fields = self.model_dump(mode="json", exclude={"name", "description", "training_threads"})
+        if self.weights is not None and Path(self.weights).is_file():
+            fields["weights"] = digest(Path(self.weights).read_bytes())
         return digest(canonical(fields))
 
     def sites(self) -> tuple[Site, ...]:
@@ -118,7 +118,7 @@ class Task(Frozen):
 
 @lru_cache(maxsize=64)
 def _sites(backbone: str, arguments: str, data: str) -> tuple[Site, ...]:
-    shape = KNOWN_SHAPES.get(data) or load_data(data).image_shape
+    shape = image_shape(data)
     try:
         with torch.device("meta"):
             model = build_backbone(backbone, json.loads(arguments))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -107,7 +106,7 @@ class Recipe(Frozen):
         with torch.no_grad():
             for chip in range(chips):
                 draw = torch_generator("recipe-score", chip)
-                with programmed(network.model, _noisy(network, device, draw)) as model:
+                with programmed(network.model, network.program(draw, device)) as model:
                     accuracy += float((model(x).argmax(-1) == y).float().mean()) / chips
         return accuracy
 
@@ -115,20 +114,9 @@ class Recipe(Frozen):
         device = self.device(done)
         if isinstance(device, Ideal):
             return F.cross_entropy(network.model(x), y) + self.penalty(network)
-        with programmed(network.model, _noisy(network, device, generator)) as model:
+        with programmed(network.model, network.program(generator, device)) as model:
             loss = F.cross_entropy(model(x), y)
         return loss + self.penalty(network)
-
-
-def _noisy(network: MappedNetwork, device: Ideal | LogNormal, generator: torch.Generator) -> dict[str, Tensor]:
-    modules = {site.name: network.model.get_submodule(site.name) for site in network.sites}
-    return {name: device.program(_weight(module), generator) for name, module in modules.items()}
-
-
-def _weight(module: nn.Module) -> Tensor:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return weight
 
 
 def shuffled_batches(images: ImageSet, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -137,14 +125,3 @@ def shuffled_batches(images: ImageSet, batch_size: int, generator: torch.Generat
     for start in range(0, max(1, len(order) // batch_size) * batch_size, batch_size):
         which = order[start : start + batch_size]
         yield images.inputs(which), images.labels[which]
-
-
-@contextmanager
-def training_threads(count: int) -> Iterator[None]:
-    """Run torch with `count` threads; the previous number is set again afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
