@@ -40,10 +40,8 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
     metadata = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 2}
 
     # Shared between a fork and its original: nothing in an episode changes them.
-    _SHARED = frozenset(
-        ("spec", "layout", "reward", "hooks", "_held", "_given", "_store", "_evaluators", "_objectives")
-        + ("base_task", "task", "objective", "_none", "_evaluation", "placement")
-    )
+    _SHARED = frozenset(("spec", "layout", "reward", "hooks", "base_task", "task", "objective", "placement"))
+    _SHARED |= {"_held", "_given", "_store", "_evaluators", "_objectives", "_none", "_evaluation"}
 
     def __init__(
         self,

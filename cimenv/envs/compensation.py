@@ -57,8 +57,8 @@ class CompensationEnv(PlacementEnv):
     `action_mask`, `placement` (int8, -1 is padding), `accuracy` (the task's metric), `accuracy_std`,
     `percentile_accuracy`, `clean_accuracy`, `reference_accuracy`, `objective`, `evaluated` (whether accuracy and
     objective are those of `placement`: false while `feedback="reset"` hides them), `cost` (share of each term,
-    `scalar`, and the low and high ends of energy and area), `evaluations` (distinct placements requested this episode), `is_success` (accuracy at least 95 % of
-    acc_ref), `invalid_action`.
+    `scalar`, and the low and high ends of energy and area), `evaluations` (distinct placements requested this
+    episode), `is_success` (accuracy at least 95 % of acc_ref), `invalid_action`.
 
     ## Arguments
     * `task="lenet5-fashion-mini"`: a named task, a YAML file, or a mapping of fields.

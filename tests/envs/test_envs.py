@@ -151,6 +151,7 @@ def test_episode_ends(toy):
     poor = CompensationEnv(task={"extends": "toy-4site", "budget": {"weights": 0.0}})
     _, info = poor.reset(seed=0)
     assert info["action_mask"].tolist() == [1] + [0] * 8
+    assert poor.step(0)[2] is True  # stop is always valid, even where nothing is affordable
 
 
 def test_walk_places_nothing_unaffordable(toy):
@@ -320,6 +321,35 @@ def test_budget_of_evaluations(toy):
     unknown = next(a for a in range(1, 9) if env.inner.action_masks()[a] and not env.action_masks()[a])
     _, reward, _, _, info = env.step(unknown)
     assert info["invalid_action"] and reward == pytest.approx(-0.05) and env.spent == 12
+
+
+def test_budget_counts_only_what_was_evaluated():
+    env = EvaluationBudget(gym.make("CiMCompensation-v0", task="toy-4site", feedback="reset"), 10)
+    trace = rollout(env, 1)
+    final = tuple(int(o) for o in trace[-1][2]["placement"])
+    assert [placement for _, placement in env.known] == [(0, 0, 0, 0), final]
+    assert trace[-1][2]["evaluations"] == 2
+    bare = EvaluationBudget(CompensationEnv(task="toy-4site"), 5)
+    bare.reset(seed=0)
+    with pytest.raises(InvalidActionError):
+        bare.step(99)
+
+
+def test_async_workers_train_on_a_cold_store(tmp_path):
+    torch.set_num_threads(2)
+    torch.nn.functional.conv2d(torch.randn(64, 8, 32, 32), torch.randn(8, 8, 3, 3))
+    env = gym.make_vec("CiMCompensation-v0", 2, "async", task=QUICK, store=str(tmp_path))
+    _, infos = env.reset(seed=0)
+    assert infos["accuracy"][0] == infos["accuracy"][1]  # one trained, the other waited for it
+    env.close()
+
+
+def test_first_reset_of_the_default_task_trains_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Recipe, "fit", lambda *a: pytest.fail("a recipe ran"))
+    monkeypatch.setattr("cimenv.tasks.problem.fit_bank", lambda *a: pytest.fail("the bank was fitted"))
+    env = CompensationEnv(store=str(tmp_path))
+    _, info = env.reset(seed=0)
+    assert 0.70 < info["accuracy"] < 0.80 < info["clean_accuracy"] < info["reference_accuracy"] < 0.90
 
 
 def test_first_script_of_every_sb3_user(toy, tmp_path):

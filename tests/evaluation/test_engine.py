@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-from functools import partial
 
 import numpy as np
 import pytest
@@ -85,6 +84,26 @@ def test_engine_equals_plain_forwards(model):
             assert abs(int((logits.argmax(1) == y).sum()) - tally.correct[p, chip]) <= len(y) - sure
 
 
+def test_opaque_networks_keep_clean_features():
+    class InPlace(Branching):
+        def forward(self, x):
+            if float(x.sum()) > 1e9:
+                x = -x
+            x = F.relu(self.stem(x), inplace=True)
+            return self.head(F.relu(self.shared(x), inplace=True).mean((2, 3)))
+
+    class OutOfPlace(Branching):
+        def forward(self, x):
+            if float(x.sum()) > 1e9:
+                x = -x
+            x = F.relu(self.stem(x))
+            return self.head(F.relu(self.shared(x)).mean((2, 3)))
+
+    found = [made(model)[-1].run([(0, 2, 0)], range(2)) for model in (InPlace, OutOfPlace)]
+    assert (found[0].squares == found[1].squares).all()
+    assert (found[0].correct == found[1].correct).all()
+
+
 def test_feature_errors_follow_their_definition():
     network, bank, chips, x, _, engine = made(lambda: build_backbone("lenet5"))
     placement = (1, 2, 0, 1, 0)
@@ -154,14 +173,21 @@ def test_threads_and_chip_ranges_change_no_bit():
 def test_calibrated_chips_use_their_own_batch_norm():
     network, bank, chips, x, y, _ = made(Residual)
     images = torch.randn(100, 1, 28, 28)
-    calibrate = partial(calibrated_for_chip, network.model, images=images)
+
+    def calibrate(weights, placement):
+        return calibrated_for_chip(network.model, weights, images, inserted=lambda m: bank.inserted(m, placement))
+
     engine = Engine(SegmentedNetwork(network.model, network.sites), chips, bank, x, y, chip_modules=calibrate)
-    found = engine.run([(0, 0, 0)], range(3)).correct[0]
+    found = engine.run([(0, 0, 0), (0, 2, 1)], range(3)).correct
     for chip in range(3):
         model = copy.deepcopy(network.model)
         model.norm.load_state_dict(calibrated_for_chip(model, chips.all_weights(chip), images)["norm"].state_dict())
         with torch.no_grad(), programmed(model, chips.all_weights(chip)):
-            assert int((model(x).argmax(1) == y).sum()) == found[chip]
+            assert int((model(x).argmax(1) == y).sum()) == found[0, chip]
+        norms = calibrate(chips.all_weights(chip), (0, 2, 1))
+        model.norm.load_state_dict(norms["norm"].state_dict())
+        with torch.no_grad(), programmed(model, chips.all_weights(chip)), bank.inserted(model, (0, 2, 1)):
+            assert abs(int((model(x).argmax(1) == y).sum()) - found[1, chip]) <= 1
 
 
 def test_evaluation_leaves_the_network_as_it_was():

@@ -7,18 +7,29 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
-from cimenv.core.errors import BudgetError, ConfigError, DataError, PlacementError
+from cimenv.core.errors import BudgetError, ConfigError, DataError, MappingError, PlacementError
 from cimenv.core.store import Store
 from cimenv.data import load_data
 from cimenv.networks import build_backbone
-from cimenv.tasks import Ledger, MonteCarloEvaluator, Problem, TableEvaluator, load_task, write_table
+from cimenv.search import run_search
+from cimenv.tasks import (
+    Ledger,
+    MonteCarloEvaluator,
+    Problem,
+    TableEvaluator,
+    UserObjects,
+    load_task,
+    write_table,
+)
 from cimenv.training import Recipe
 
 QUICK = ["recipe.epochs=1", "bank.steps=30", "tuned.steps=10", "chips=3", "images=200", "report_chips=4"]
@@ -185,6 +196,86 @@ def test_eight_processes_on_a_cold_store_train_once(tmp_path):
         digests = pool.map(_build, [(tmp_path / "store", marker)] * 8, chunksize=1)
     assert len(set(digests)) == 1
     assert sorted(marker.read_text().split()) == ["noise", "standard"]
+
+
+class Relu(nn.Module):
+    act = staticmethod(torch.relu)
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(784, 10)
+        self.head = nn.Linear(10, 10)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.fc(x.flatten(1))))
+
+
+class Sigmoid(Relu):
+    def forward(self, x):
+        return self.head(torch.sigmoid(self.fc(x.flatten(1))))
+
+
+def test_equal_weights_in_another_network_are_another_key(tmp_path):
+    torch.manual_seed(0)
+    one = Relu()
+    two = Sigmoid()
+    two.load_state_dict(one.state_dict())
+    data, task = load_data("fashion-mini"), load_task("toy-4site", [*QUICK, "bank.steps=0"])
+    first, second = (
+        MonteCarloEvaluator(task, Store(tmp_path), objects=UserObjects(model, data)).evaluate((0, 0))
+        for model in (one, two)
+    )
+    assert first.key != second.key
+
+
+def test_data_digest_sees_normalisation():
+    data = load_data("fashion-mini")
+    other = replace(data, val=replace(data.val, mean=(0.5,)))
+    assert other.digest != data.digest
+
+
+def test_building_a_problem_leaves_the_global_generator_alone(toy, tmp_path):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    quick(Store(tmp_path)).evaluate((0, 0, 0, 1), "test", "tuned")
+    assert (torch.get_rng_state() == before).all()
+
+
+def test_threads_tune_different_placements_at_once(toy, tmp_path):
+    placements = [(0, 0, 0, 1), (0, 0, 1, 0), (0, 1, 0, 0), (1, 0, 0, 0)]
+    with ThreadPoolExecutor(2) as pool:
+        evaluator = quick(Store(tmp_path))
+        found = evaluator.evaluate_many(placements, "val", "tuned", executor=pool)
+    assert torch.get_num_threads() >= 1
+    assert [evaluation.placement for evaluation in found] == placements
+
+
+def test_bypassed_layer_is_named(tmp_path):
+    class Bypassing(Relu):
+        def forward(self, x):
+            if x.is_meta:
+                return super().forward(x)
+            return self.head(nn.functional.linear(x.flatten(1), self.fc.weight, self.fc.bias)) + float(x[0, 0, 0, 0])
+
+    task = load_task("toy-4site", [*QUICK, "bank.steps=0"])
+    own = UserObjects(Bypassing(), load_data("fashion-mini"))
+    with pytest.raises(MappingError, match="Layer fc was mapped"):
+        MonteCarloEvaluator(task, Store(tmp_path), objects=own).evaluate((0, 0))
+
+
+def test_shipped_weights_give_the_recorded_counts():
+    # Recorded when the shipped layer was made: correct of 200 validation images on chips 0-2. Within one image.
+    evaluator = MonteCarloEvaluator(load_task("lenet5-fashion-mini", ["images=200"]))
+    found = evaluator.evaluate_many([(0, 0, 0, 0, 0), (1, 2, 2, 3, 1)], chips=3)
+    recorded = [[151, 156, 142], [156, 159, 155]]
+    assert abs(np.array([e.correct[0] for e in found]) - recorded).max() <= 1
+
+
+@pytest.mark.slow
+def test_the_default_optimum_is_neither_none_nor_all():
+    evaluator = MonteCarloEvaluator(load_task("lenet5-fashion-mini"), threads=2)
+    best = run_search(evaluator, "exhaustive").best
+    assert any(best) and best != evaluator.space.largest()
 
 
 def test_bundled_data_feed_a_built_backbone():

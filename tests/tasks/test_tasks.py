@@ -100,6 +100,18 @@ def test_candidates_mask_other_sites():
     assert space.candidates[:, 1:].any(axis=1).tolist() == [False, True, False, False]
 
 
+def test_unknown_candidate():
+    with pytest.raises(UnknownNameError, match="Did you mean 'conv2'"):
+        PlacementSpace(load_task({"extends": "toy-4site", "candidates": ["conv_2"]}))
+
+
+def test_shares_are_ratios_of_totals():
+    space = PlacementSpace(load_task("lenet5-fashion-mini"))
+    cost = space.cost((3, 3, 3, 3, 3))
+    expected = math.sqrt(cost.energy_pj.low * cost.energy_pj.high) / space.backbone.energy_pj.middle
+    assert space.shares((3, 3, 3, 3, 3))["energy"] == pytest.approx(expected)
+
+
 def test_all_errors_are_cimenv_errors():
     with pytest.raises(CimenvError):
         load_task("no-such.yaml")
