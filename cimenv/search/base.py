@@ -107,7 +107,7 @@ def run_search(evaluator: Evaluator, method: str = "greedy", budget: int | None 
         room = len(new) if budget is None else budget - ledger.spent
         chosen = set(new[:room])
         _note(ledger, objective, search, [p for p in proposed if p in steps or p in chosen], steps)
-    best = max(steps.values(), key=lambda step: step.objective)
+    best = max(steps.values(), key=lambda step: objective.rank(step.placement, step.objective))
     return SearchResult(
         method,
         best.placement,

@@ -48,6 +48,10 @@ class Objective:
         gap = max(self.acc_ref - self.acc_none, SMALLEST_GAP)
         return (self.accuracy(evaluation) - self.acc_none) / gap
 
+    def rank(self, placement: Placement, value: float) -> tuple[float, float]:
+        """Return what placements are ordered by: J, and among equals fewer added weights."""
+        return value, -self.space.shares(placement)["weights"]
+
     def cost(self, placement: Placement) -> float:
         """Return the scalar cost."""
         return self.space.scalar_cost(placement)

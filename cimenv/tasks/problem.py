@@ -168,8 +168,8 @@ class Problem:
                 fit_placement(network, bank, placement, self.data.train, self.task.tuned, generator, progress)
             return _record(bank_arrays(bank))
 
-        name = canonical({**key, **training_environment(self.task)})
-        return bank_from(self.options, _tensors(self.store.once(name, compute, "the blocks of a placement")))
+        record = trained_once(self.store, self.task, key, compute, "the blocks of a placement")
+        return bank_from(self.options, _tensors(record))
 
     def _clean(self, segments: SegmentedNetwork, split: Split) -> float:
         part, count = self.data[split], self.images(split)
@@ -259,7 +259,7 @@ class _Builder:
                 trained = recipe.fit(model, self.data, generator, self.progress)
             return _record(trained.state, {"history": trained.history})
 
-        record = self._once(key, compute, f"the backbone ({recipe.name})")
+        record = trained_once(self.store, task, key, compute, f"the backbone ({recipe.name})")
         self.histories[recipe.name] = record.meta["history"]
         with torch.device("meta"):
             model = build_backbone(task.backbone, task.backbone_args)
@@ -288,12 +288,7 @@ class _Builder:
 
         if not any(o.kind != "digital" for here in options.per_site for o in here):
             return CompensationBank(options).eval()
-        return bank_from(options, _tensors(self._once(key, compute, "the bank")))
-
-    def _once(self, key: dict[str, Any], compute: Callable[[], Record], what: str) -> Record:
-        """Return what ships with the package, else what this machine trained, else train it."""
-        shipped = self.store.get(canonical(key))
-        return shipped or self.store.once(canonical({**key, **training_environment(self.task)}), compute, what)
+        return bank_from(options, _tensors(trained_once(self.store, task, key, compute, "the bank")))
 
     def _recalibrate(self, network: MappedNetwork) -> None:
         config = self.task.crossbar
@@ -317,14 +312,26 @@ class _Builder:
             )
 
 
-def training_environment(task: Task) -> dict[str, Any]:
+def training_environment(task: Task, threads: int | None = None) -> dict[str, Any]:
     """Return what changes trained weights besides the task: threads, torch version, processor type."""
     return {
-        "threads": allowed_threads(task.training_threads),
+        "threads": threads or allowed_threads(task.training_threads),
         "torch": torch.__version__.split("+")[0],
         "device": "cpu",
         "machine": platform.machine(),
     }
+
+
+def trained_once(store: Store, task: Task, key: dict[str, Any], compute: Callable[[], Record], what: str) -> Record:
+    """Return what ships with the package, else what this machine trained, else train it.
+
+    A worker process, which has one thread, takes what the main process trained with more.
+    """
+    for environment in ({}, training_environment(task, task.training_threads)):
+        found = store.get(canonical({**key, **environment}))
+        if found is not None:
+            return found
+    return store.once(canonical({**key, **training_environment(task)}), compute, what)
 
 
 def load_weights(model: nn.Module, path: str) -> None:

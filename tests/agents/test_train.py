@@ -44,7 +44,7 @@ def test_maskable_ppo_finds_the_optimum_of_the_toy_task_twice_the_same(toy, toy_
     assert sum(last.values()) == pytest.approx(1.0, abs=1e-5)
     assert events.Scalars("placement/best_objective")[-1].value == pytest.approx(toy_values[optimum], abs=1e-6)
 
-    rows = list(csv.DictReader((tmp_path / "a/placements.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "a/placements.csv").read_text().splitlines()))
     assert len(rows) == runs[0].evaluations
     assert float(rows[-1]["best_so_far"]) == pytest.approx(toy_values[runs[0].best])
     assert json.loads((tmp_path / "a/result.json").read_text())["best"] == list(runs[0].best)

@@ -335,6 +335,7 @@ def test_budget_counts_only_what_was_evaluated():
         bare.step(99)
 
 
+@pytest.mark.filterwarnings("ignore:Waiting for another process")
 def test_async_workers_train_on_a_cold_store(tmp_path):
     torch.set_num_threads(2)
     torch.nn.functional.conv2d(torch.randn(64, 8, 32, 32), torch.randn(8, 8, 3, 3))

@@ -6,12 +6,13 @@ from torch import nn
 
 from cimenv.core.errors import ConfigError, UnknownNameError
 from cimenv.core.progress import silent
+from cimenv.core.threads import torch_threads
 from cimenv.crossbar import CrossbarConfig, Ideal, LogNormal, map_network
 from cimenv.data import DataSplits, ImageSet
 from cimenv.training import RECIPES, Recipe, recipe_named
 from cimenv.training.lipschitz import Lipschitz, LipschitzNoise, gram_penalty, spectral_penalty, target_norm
 from cimenv.training.noise import Noise
-from cimenv.training.recipe import shuffled_batches, training_threads
+from cimenv.training.recipe import shuffled_batches
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_the_best_epoch_is_kept(data):
 @pytest.mark.parametrize("name", ["standard", "lipschitz_noise"])
 def test_same_seed_same_bits(data, name):
     recipe = recipe_named(name, epochs=1, batch_size=100)
-    with training_threads(1):
+    with torch_threads(1):
         (_, one), (_, two), (_, other) = (fitted(recipe, data, seed) for seed in (3, 3, 4))
     assert all(torch.equal(one.state[key], two.state[key]) for key in one.state)
     assert one.history == two.history
@@ -218,10 +219,10 @@ def test_shuffled_batches_are_full_and_without_repetition():
 
 def test_training_threads_are_set_and_restored():
     before = torch.get_num_threads()
-    with training_threads(before + 1):
+    with torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
-    with pytest.raises(ZeroDivisionError), training_threads(before + 1):
+    with pytest.raises(ZeroDivisionError), torch_threads(before + 1):
         _ = 1 / 0
     assert torch.get_num_threads() == before
 
