@@ -9,18 +9,24 @@ from pydantic import Field
 
 from cimenv.core.config import Frozen, read_yaml, with_overrides
 
+Algorithm = Literal["maskable_ppo", "ppo", "dqn", "a2c"]
+
 
 class AgentConfig(Frozen):
     """One training run."""
 
-    name: str = Field(description="the run's folder is runs/NAME-SEED")
-    algorithm: Literal["maskable_ppo"] = "maskable_ppo"
+    name: str = Field(pattern=r"^[\w.-]+$", description="the run's folder is runs/NAME-SEED")
+    algorithm: Algorithm = "maskable_ppo"
     env: Literal["CiMCompensation-v0", "CiMCompensationWalk-v0"] = "CiMCompensation-v0"
     env_arguments: dict[str, Any] = Field({}, description="arguments of gym.make, such as task and reset_hooks")
     task_overrides: tuple[str, ...] = Field((), description="dotted overrides of the task, such as chips=8")
     seed: int = Field(0, ge=0)
     evaluations: int = Field(150, ge=1, description="distinct placements of the whole run")
     steps: int = Field(10_000, ge=1, description="environment steps; known placements cost nothing")
+    log_every: int = Field(256, ge=1, description="least environment steps between two rows of the logs")
+    images_every: int = Field(5, ge=1, description="rows of the logs between two sets of pictures")
+    # A few seconds of steps; evaluations are in the store and never lost.
+    checkpoint_every: int = Field(512, ge=1, description="least environment steps between two checkpoints")
     hyper_parameters: dict[str, Any] = Field({}, description="arguments of the algorithm")
 
 

@@ -1,35 +1,37 @@
 """Train an agent: `python -m agents.train configs/agents/maskable_ppo.yaml [key=value ...]`.
 
-Leaves in runs/NAME-SEED/: config.yaml, model.zip, the TensorBoard files, placements.csv (every distinct placement in
-the order of its first evaluation) and result.json (the final policy's placement and the best one seen).
+Leaves in runs/NAME-SEED/: config.yaml, model.zip, progress.csv, the TensorBoard files, placements.csv (every distinct
+placement in the order of its first evaluation), result.json (the final policy's placement and the best one seen) and
+checkpoint/. The same command goes on with an interrupted run, bit by bit as if it had never stopped; agents/README.md
+says more.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import argparse
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
-import yaml
-from sb3_contrib import MaskablePPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
-from stable_baselines3.common.logger import configure
-from stable_baselines3.common.monitor import Monitor
 
-import cimenv
+from agents import checkpoint
+from agents.algorithms import new_model
+from agents.checkpoint import CheckpointCallback, Session
 from agents.config import AgentConfig, load_config
+from agents.environment import judged_env, make_env, placement_env
+from agents.logs import open_logger
+from agents.run_folder import claimed, read_result, start_afresh, write_results
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import CimenvError, ConfigError
+from cimenv.core.errors import CimenvError
 from cimenv.core.progress import bar
-from cimenv.envs import EvaluationBudget
-from cimenv.envs.base import PlacementEnv
-from cimenv.sb3 import PlacementCallback
-from cimenv.tasks import Evaluator, load_task
+from cimenv.sb3 import PlacementCallback, deterministic_rollout
+from cimenv.tasks import Evaluator, Objective
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,97 @@ class TrainedAgent:
     folder: Path
 
 
-class _Bar(BaseCallback):
-    def __init__(self, total: int) -> None:
+def train(
+    config: AgentConfig,
+    folder: Path,
+    evaluator: Evaluator | None = None,
+    *,
+    callback: BaseCallback | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> TrainedAgent:
+    """Train one agent and write its run folder; go on with an interrupted run, return the result of a finished one.
+
+    Args:
+        config: of the run.
+        folder: the run's own.
+        evaluator: in the place of the task's.
+        callback: one more, called after the others.
+        say: told in one line what a run goes on with.
+
+    Raises:
+        ConfigError: the folder belongs to another configuration, or a checkpoint is damaged.
+    """
+    with claimed(folder, config):
+        result = read_result(folder)
+        if result is not None:
+            say(f"{folder} is finished: {result['steps']} steps; nothing to train.")
+        else:
+            result = _trained(config, folder, evaluator, callback, say)
+    return TrainedAgent(tuple(result["final"]), tuple(result["best"]), result["evaluations"], folder)
+
+
+def _trained(
+    config: AgentConfig,
+    folder: Path,
+    evaluator: Evaluator | None,
+    callback: BaseCallback | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    env = make_env(config, evaluator)
+    inner = placement_env(env)
+    dashboard = PlacementCallback(config.log_every, config.images_every)
+    session = Session(config, env, dashboard, folder)
+    judged = judged_env(config, inner.evaluator, session.budget.known)
+    model: BaseAlgorithm
+    dashboard.final = lambda: deterministic_rollout(model, judged)
+
+    with one_thread():
+        saved = checkpoint.latest(folder)
+        if saved is None:
+            start_afresh(folder)
+            model = new_model(config, env)
+            model.set_logger(open_logger(folder))
+        else:
+            model = checkpoint.load(saved, session)
+            say(f"{folder} was interrupted; going on from step {model.num_timesteps} of {config.steps}.")
+        callbacks = [dashboard, _Rows(dashboard), CheckpointCallback(session, config.checkpoint_every), _Bar()]
+        try:
+            model.learn(
+                config.steps - model.num_timesteps,
+                callback=CallbackList([*callbacks, *([callback] if callback else [])]),
+                log_interval=None,  # type: ignore[arg-type]  # _Rows says when, in environment steps
+                reset_num_timesteps=saved is None,
+            )
+        finally:
+            model.logger.close()
+
+    assert dashboard.history is not None and dashboard.history.last is not None
+    result = write_results(folder, model, session.budget.known, dashboard.history.last, Objective.of(inner.evaluator))
+    env.close()
+    return result
+
+
+class _Rows(BaseCallback):
+    """Writes a row of the logs whenever the dashboard has reported, and at the last rollout."""
+
+    def __init__(self, dashboard: PlacementCallback) -> None:
         super().__init__()
-        self.total = total
+        self.dashboard = dashboard
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        last = self.num_timesteps >= self.model._total_timesteps
+        if last or self.dashboard.reported_at == self.num_timesteps:
+            self.model.dump_logs()
+
+
+class _Bar(BaseCallback):
+    """Shows how far the training is."""
 
     def _on_training_start(self) -> None:
-        self.opened = bar("training the agent", self.total)
+        self.opened = bar("training the agent", self.model._total_timesteps - self.num_timesteps)
         self.advance = self.opened.__enter__()
 
     def _on_step(self) -> bool:
@@ -59,110 +145,40 @@ class _Bar(BaseCallback):
         self.opened.__exit__(None, None, None)
 
 
-def train(config: AgentConfig, folder: Path, evaluator: Evaluator | None = None) -> TrainedAgent:
-    """Train one agent and write its run folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-
-    env = make_env(config, evaluator)
-    placements = env.unwrapped
-    assert isinstance(placements, PlacementEnv)
-    callback = PlacementCallback(action_names(placements))
-
-    # The policy network is tiny: one thread is fastest, and sums come in one order.
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: the policy network is tiny, and sums come in one order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        model = MaskablePPO("MlpPolicy", env, seed=config.seed, device="cpu", **config.hyper_parameters)
-    except TypeError as error:
-        raise ConfigError(f"hyper_parameters: {error}; use arguments of {config.algorithm}.") from None
-    model.set_logger(configure(str(folder), ["tensorboard", "csv"]))
-    try:
-        model.learn(config.steps, callback=CallbackList([callback, _Bar(config.steps)]))
+        yield
     finally:
         torch.set_num_threads(threads)
-        model.logger.close()
-    model.save(folder / "model.zip")
-
-    final = deterministic_placement(model, env)
-    budget = env.env
-    assert isinstance(budget, EvaluationBudget)
-    write_placements(folder / "placements.csv", budget)
-    best = max(budget.known, key=lambda key: budget.known[key])[1]
-    result = {"final": final, "best": best, "evaluations": budget.spent}
-    (folder / "result.json").write_text(json.dumps(result, indent=2))
-    env.close()
-    return TrainedAgent(final, best, budget.spent, folder)
-
-
-def make_env(config: AgentConfig, evaluator: Evaluator | None = None) -> Monitor[Any, Any]:
-    """Return the environment of a run: budget of distinct evaluations, then SB3's monitor."""
-    arguments = dict(config.env_arguments)
-    if evaluator is not None:
-        arguments["evaluator"] = evaluator
-    elif config.task_overrides:
-        task = load_task(arguments.get("task", "lenet5-fashion-mini"), list(config.task_overrides))
-        arguments["task"] = task.model_dump(mode="json")
-    try:
-        inner = gym.make(config.env, **arguments)
-    except TypeError as error:
-        raise ConfigError(f"env_arguments: {error}; use arguments of {config.env}.") from None
-    env = EvaluationBudget(inner, config.evaluations)
-    env.reset(seed=config.seed)
-    return Monitor(env)
-
-
-def deterministic_placement(model: MaskablePPO, env: Monitor[Any, Any]) -> Placement:
-    """Return the placement at the end of a deterministic rollout."""
-    observation, info = env.reset()
-    done = False
-    while not done:
-        action, _ = model.predict(observation, action_masks=info["action_mask"].astype(bool), deterministic=True)
-        observation, _, terminated, truncated, info = env.step(action)
-        done = terminated or truncated
-    return tuple(int(option) for option in info["placement"] if option >= 0)
-
-
-def action_names(env: PlacementEnv) -> list[tuple[str, str]]:
-    """Return (site, option label) of every action but stop (Walk: of every option)."""
-    options = env.base_task.block_options()
-    sites = [site.name for site in options.sites] + [f"padding{k}" for k in range(env.max_sites - len(options.sites))]
-    width = env.layout.options
-    labels = {
-        site: [option.label for option in here] + ["-"] * (width - len(here))
-        for site, here in zip(sites, options.per_site, strict=False)
-    }
-    if not isinstance(env, cimenv.envs.CompensationEnv):
-        return [("any", f"option {o}") for o in range(1, width + 1)]
-    return [(site, label) for site in sites for label in labels.get(site, ["-"] * width)]
-
-
-def write_placements(path: Path, budget: EvaluationBudget) -> None:
-    """Write every distinct placement in order, with the best objective so far."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["evaluation", "task", "placement", "objective", "best_so_far"])
-        best = float("-inf")
-        for number, ((task, placement), objective) in enumerate(budget.known.items(), 1):
-            best = max(best, objective)
-            writer.writerow([number, task, " ".join(map(str, placement)), repr(objective), repr(best)])
 
 
 def main(arguments: list[str]) -> int:
     """Run from the command line."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(__doc__)
-        return 0 if arguments else 2
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser("agents.train", description=__doc__.splitlines()[0], usage=USAGE)
+    parser.add_argument("config", help="a YAML file, such as configs/agents/maskable_ppo.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides, such as seed=1")
+    parser.add_argument("--runs", default="runs", type=Path, metavar="FOLDER", help="where run folders lie")
+    given = parser.parse_intermixed_args(arguments)
     try:
-        config = load_config(arguments[0], arguments[1:])
-        agent = train(config, Path("runs") / f"{config.name}-{config.seed}")
+        config = load_config(given.config, given.overrides)
+        agent = train(config, given.runs / f"{config.name}-{config.seed}", say=print)
     except CimenvError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
     print(f"final policy {agent.final}, best seen {agent.best}, {agent.evaluations} distinct evaluations")
     print(f"run folder {agent.folder}; look at it with: tensorboard --logdir {agent.folder.parent}")
     return 0
 
+
+USAGE = "python -m agents.train [-h] [--runs FOLDER] CONFIG [key=value ...]"
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,16 +1,37 @@
-"""The command line: one sentence on stderr, exit code 2, no traceback."""
+"""The command line: what programs read, what people see at 80 columns, and one sentence for every mistake."""
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import cimenv
+from cimenv.cli import app, main
+from cimenv.core.store import Record, Store
+
+COMMANDS = ("tasks", "show", "evaluate", "search", "render", "enumerate", "validate")
+CACHE_COMMANDS = ("info", "verify", "clear")
 
 
 def run(*arguments):
     return subprocess.run([sys.executable, "-m", "cimenv", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run `cimenv ARGUMENTS` in this process; returns exit code, output and errors."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cimenv", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, captured.err
+
+    return called
 
 
 @pytest.mark.parametrize(
@@ -20,14 +41,26 @@ def run(*arguments):
         (("show", "toy-4site", "--set", "crossbar.device.sigma=-1"), "sigma"),
         (("evaluate", "toy-4site", "--placement", "0,0"), "one option index for each of the 4 sites"),
         (("evaluate", "toy-4site", "--placement", "a,b"), "commas"),
+        (("evaluate", "toy-4site", "--placement", "0,0,0,0", "--split", "train"), "split: got 'train'"),
+        (("evaluate", "toy-4site", "--placement", "0,0,0,0", "--chips", "0"), "chips: got 0"),
         (("search", "toy-4site", "--method", "annealing"), "Unknown search method"),
+        (("search", "toy-4site", "--pareto", "missing/front.png"), "there is no folder missing"),
+        (("search", "toy-4site", "--pareto", "front.xyz"), "must end in one of .png, .pdf, .svg"),
+        (("render", "toy-4site", "--placement", "0,0,0,9", "--out", "a.png"), "option 9 at site 3"),
+        (("render", "toy-4site", "--placement", "0,0,0,0", "--out", "missing/a.png"), "there is no folder missing"),
+        (("render", "toy-4site", "--placement", "0,0,0,0", "--out", "a.png", "--fidelity", "best"), "fidelity: got"),
+        (("enumerate", "toy-4site", "--out", "missing/all.csv"), "there is no folder missing"),
+        (("enumerate", "toy-4site", "--out", "all.csv", "--split", "train"), "split: got 'train'"),
+        (("enumerate", "toy-4site", "--out", "."), "is a folder"),
+        (("validate", "missing.csv"), "Cannot read missing.csv"),
     ],
 )
-def test_bad_input(toy, arguments, words):
-    found = run(*arguments)
-    assert found.returncode == 2 and found.stdout == ""
-    last = found.stderr.strip().splitlines()
-    assert len(last) == 1 and words in last[0] and "Traceback" not in found.stderr
+def test_bad_input(toy, call, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1 and words in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unwritable_cache(monkeypatch, tmp_path):
@@ -37,18 +70,144 @@ def test_unwritable_cache(monkeypatch, tmp_path):
     assert found.returncode == 2 and "CIMENV_CACHE" in found.stderr and "Traceback" not in found.stderr
 
 
-def test_evaluate_and_search_print_json(toy, toy_values):
-    found = json.loads(run("evaluate", "toy-4site", "--placement", "1,0,2,0", "--json").stdout)
+def test_evaluate_and_search_print_json(toy, toy_values, call, tmp_path):
+    found = json.loads(call("evaluate", "toy-4site", "--placement", "1,0,2,0", "--json")[1])
     assert found["mean"] == toy.evaluate((1, 0, 2, 0)).value("mean")
-    searched = json.loads(run("search", "toy-4site", "--method", "exhaustive", "--json").stdout)
+    picture = tmp_path / "front.png"
+    searched = json.loads(call("search", "toy-4site", "--method", "exhaustive", "--json", "--pareto", picture)[1])
     assert searched["objective"] == pytest.approx(max(toy_values.values()))
+    assert png_size(picture) == (900, 660)  # 6 x 4.4 inches at 150 dots
 
 
-def test_tasks_and_help():
-    assert set(json.loads(run("tasks", "--json").stdout)) >= {"toy-4site", "lenet5-fashion-mini"}
-    assert "greedy, knapsack, random or exhaustive" in run("search", "--help").stdout.replace("\n", " ").replace(
-        "  ", ""
+def test_one_chip_has_no_interval(toy, call):
+    one = ("evaluate", "toy-4site", "--placement", "0 0 0 0", "--chips", "1")
+    assert json.loads(call(*one, "--json")[1])["mean_interval"] == [None, None]  # JSON has no infinity
+    assert "mean interval" in call(*one)[1]
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def test_render(toy, toy_values, call, tmp_path):
+    picture = tmp_path / "placement.png"
+    code, out, _ = call("render", "toy-4site", "--placement", "1,0,2,0", "--out", picture, "--json")
+    assert code == 0 and json.loads(out)["objective"] == toy_values[1, 0, 2, 0]
+    assert png_size(picture) == (1350, 720)  # 9 x 4.8 inches at 150 dots
+
+
+def test_enumerate_then_validate(toy, toy_values, call, tmp_path):
+    path = tmp_path / "all.csv"
+    code, out, _ = call("enumerate", "toy-4site", "--out", path, "--json")
+    found = json.loads(out)
+    assert (code, found["placements"], found["new"]) == (0, 81, 81)
+    assert tuple(found["optimum"]) == max(toy_values, key=toy_values.__getitem__)
+    assert found["objective"] == max(toy_values.values())
+    again = call("enumerate", "toy-4site", "--out", path)
+    assert again[0] == 0 and "is complete: nothing was evaluated" in again[1]
+
+    code, out, _ = call("validate", path, "--rows", 4, "--seed", 1, "--json")
+    found = json.loads(out)
+    assert (code, found["valid"], found["differences"], len(found["checked"])) == (0, True, [], 4)
+    assert call("validate", path, "--rows", 2)[0] == 0
+
+    lines = path.read_text().splitlines(keepends=True)
+    *rest, counts = lines[2].rsplit(",", 1)  # the empty placement: always evaluated again
+    first, others = counts.split(" ", 1)
+    path.write_text("".join([*lines[:2], f"{','.join(rest)},{int(first) + 1} {others}", *lines[3:]]))
+    code, out, _ = call("validate", path, "--rows", 2, "--json")
+    found = json.loads(out)
+    assert (code, found["valid"], found["largest_gap_images"], found["allowed_gap_images"]) == (1, False, 1, 0.5)
+    changed = [d for d in found["differences"] if d["column"] == "correct, chip 0"]
+    assert [(d["line"], d["file"], d["here"]) for d in changed] == [(3, int(first) + 1, int(first))]
+    code, out, _ = call("validate", path, "--rows", 2)
+    assert code == 1 and "correct, chip 0" in out and "not shown" in out  # every objective rests on this row
+
+    code, _, err = call("enumerate", "toy-4site", "--out", path)
+    assert code == 2 and "Line 3 of" in err
+    path.write_text("placement,objective\n")
+    code, out, err = call("validate", path)
+    assert (code, out) == (2, "") and "is not an enumeration" in err
+
+
+def test_cache(call, tmp_path, monkeypatch):
+    root = tmp_path / "cache"
+    monkeypatch.setenv("CIMENV_CACHE", str(root))
+    store = Store(root)
+    store.put('{"stage":"bank"}', Record({"n": 1}))
+    store.put('{"stage":"evaluation"}', Record({"n": 2}))
+    store.close()
+    found = json.loads(call("cache", "info", "--json")[1])
+    assert (found["folder"], found["entries"]) == (str(root), 2)
+    assert found["kinds"]["bank"]["entries"] == found["kinds"]["evaluation"]["entries"] == 1
+    (layer,) = found["layers"]
+    assert layer["kinds"].keys() == {"backbone", "bank"}  # what the package ships
+    assert "read-only layer" in call("cache", "info")[1]
+
+    entries = 2 + layer["entries"]
+    assert call("cache", "verify") == (0, f"All {entries} entries are sound.\n", "")
+    store._ask(root, lambda index: index.execute("UPDATE entries SET payload = x'00' WHERE key LIKE '%bank%'"))
+    code, out, _ = call("cache", "verify", "--json")
+    (damaged,) = json.loads(out)["damaged"]
+    assert (code, damaged["kind"], damaged["repaired"]) == (1, "bank", True)
+    assert call("cache", "verify")[0] == 0
+
+    monkeypatch.setattr("typer.confirm", lambda question: False)
+    assert call("cache", "clear") == (1, "Nothing was removed.\n", "")
+    assert Store(root).info()["entries"] == 1
+    code, out, _ = call("cache", "clear", "--yes")
+    assert code == 0 and out.startswith("Removed 1 entries")
+    assert Store(root).info()["entries"] == 0
+
+
+def test_cache_of_a_folder_that_is_not_there(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("CIMENV_CACHE", str(tmp_path / "missing"))
+    for command in (("info",), ("verify",), ("clear", "--yes")):
+        assert call("cache", *command)[0] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command", [(), *((c,) for c in COMMANDS), ("cache",), *(("cache", c) for c in CACHE_COMMANDS)]
+)
+def test_help_fits_80_columns(call, command):
+    code, out, _ = call(*command, "--help")
+    assert code == 0 and max(map(len, out.splitlines())) <= 80
+    assert "..." not in out.replace("O,O,...", "").replace("[ARGS]...", "")  # no description is cut short
+    if command and command[0] not in ("tasks", "cache"):
+        assert f"Example:\n    cimenv {command[0]} " in out
+
+
+def test_every_command_is_tested_for_its_help():
+    assert {command.name for command in app.registered_commands} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("task", ["toy-4site", "lenet5-fashion-mini"])
+def test_show_fits_80_columns_and_is_a_task_file(call, tmp_path, task):
+    _, out, _ = call("show", task)
+    assert max(map(len, out.splitlines())) <= 80
+    assert "low_rank 0.125" in out  # in one line
+    file = tmp_path / "mine.yaml"
+    file.write_text(out.split("every field:\n")[1])
+    shown = [json.loads(call("show", given, "--json")[1]) for given in (task, file)]
+    assert shown[0] == shown[1]
+    assert [option["label"] for option in shown[0]["sites"][-1]["options"]][-1] == "low_rank 0.125"
+
+
+def test_tasks_version_and_help_of_the_real_command(call):
+    assert set(json.loads(call("tasks", "--json")[1])) >= {"toy-4site", "lenet5-fashion-mini"}
+    assert run("--version").stdout.strip() == cimenv.__version__
+    assert "greedy, knapsack, random or exhaustive" in call("search", "--help")[1]
+
+
+def test_help_needs_no_torch():
+    script = (
+        "import sys; sys.argv = ['cimenv', '--help']; from cimenv.cli import main\ntry: main()\nexcept SystemExit: "
     )
+    script += "print([name for name in ('torch', 'scipy', 'matplotlib') if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True).splitlines()[-1] == "[]"
 
 
 def test_import_is_light():

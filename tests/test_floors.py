@@ -20,7 +20,7 @@ FLOORS = {
     "search": 6,
     "studies": 6,
     "sb3": 7,
-    "cli.py": 7,
+    "cli": 7,
     "__main__.py": 8,
 }
 

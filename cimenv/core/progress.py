@@ -21,12 +21,12 @@ class Advance(Protocol):
 class Progress(Protocol):
     """Opens a bar: `with progress("training", total) as advance: advance()`."""
 
-    def __call__(self, description: str, total: int) -> AbstractContextManager[Advance]:
-        """Open a bar of `total` units."""
+    def __call__(self, description: str, total: int, done: int = 0) -> AbstractContextManager[Advance]:
+        """Open a bar of `total` units, `done` of which an earlier run did: they count as done, not in the rate."""
 
 
 @contextmanager
-def silent(description: str, total: int) -> Iterator[Advance]:
+def silent(description: str, total: int, done: int = 0) -> Iterator[Advance]:
     """Show nothing."""
 
     def advance(steps: int = 1) -> None:
@@ -36,12 +36,13 @@ def silent(description: str, total: int) -> Iterator[Advance]:
 
 
 @contextmanager
-def bar(description: str, total: int) -> Iterator[Advance]:
+def bar(description: str, total: int, done: int = 0) -> Iterator[Advance]:
     """Show a bar on standard error once the work has lasted two seconds.
 
     On a terminal it is a moving bar; in a log it is one line every ten seconds.
     """
-    shown = _TerminalBar(description, total) if sys.stderr.isatty() else _LogLines(description, total)
+    kind = _TerminalBar if sys.stderr.isatty() else _LogLines
+    shown = kind(description, total, done)
     try:
         yield shown.advance
     finally:
@@ -49,8 +50,8 @@ def bar(description: str, total: int) -> Iterator[Advance]:
 
 
 class _LogLines:
-    def __init__(self, description: str, total: int) -> None:
-        self.description, self.total, self.done = description, total, 0
+    def __init__(self, description: str, total: int, done: int) -> None:
+        self.description, self.total, self.before, self.done = description, total, done, done
         self.start = time.monotonic()
         self.next = self.start + SHOW_AFTER_S
 
@@ -58,7 +59,7 @@ class _LogLines:
         self.done += steps
         now = time.monotonic()
         if now >= self.next:
-            rate = self.done / (now - self.start)
+            rate = (self.done - self.before) / (now - self.start)
             left = (self.total - self.done) / max(rate, 1e-9)
             line = f"{self.description}: {self.done}/{self.total}, {rate:.1f}/s, {left:.0f} s left"
             print(line, file=sys.stderr, flush=True)
@@ -69,7 +70,7 @@ class _LogLines:
 
 
 class _TerminalBar:
-    def __init__(self, description: str, total: int) -> None:
+    def __init__(self, description: str, total: int, done: int) -> None:
         from rich import progress as shown
         from rich.console import Console
 
@@ -83,7 +84,7 @@ class _TerminalBar:
             console=Console(stderr=True),
             transient=True,
         )
-        self.task = self.bar.add_task(description, total=total, rate=0.0)
+        self.task = self.bar.add_task(description, total=total, completed=done, rate=0.0)
         self.done = 0
         self.open = False
 

@@ -30,10 +30,12 @@ from safetensors.numpy import save as save_tensors
 
 from cimenv.core.config import canonical, digest
 from cimenv.core.errors import StoreError
+from cimenv.core.progress import Progress, silent
 
 CACHE_VARIABLE = "CIMENV_CACHE"
 LEFTOVER_S = 3600.0  # a temporary file older than an hour belongs to a killed writer
 INLINE_BYTES = 32_768  # a smaller payload lives in the index itself: one file less per evaluation
+INDEX = "index.sqlite"  # what `verify` calls a damaged index
 
 Array = npt.NDArray[Any]
 
@@ -60,6 +62,14 @@ def _header(data: bytes) -> dict[str, str]:
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     return dict(header["__metadata__"])
+
+
+def kind_of(key: str) -> str:
+    """Return the stage that a key names, such as `backbone` or `evaluation`; `other` where it names none."""
+    try:
+        return str(json.loads(key)["stage"])
+    except (ValueError, TypeError, KeyError):
+        return "other"
 
 
 def default_root() -> Path:
@@ -138,34 +148,74 @@ class Store:
                 self._connections.pop(place).close()
 
     def info(self) -> dict[str, Any]:
-        """Return the folder, the number of entries and their bytes."""
+        """Return the folder, its entries and bytes in all and by kind, and the same of every read-only layer."""
         with self._guarded("read"):
-            sums = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM entries"
-            count, size = self._ask(self.root, lambda index: index.execute(sums).fetchone())
-        return {"folder": str(self.root), "entries": int(count), "bytes": int(size)}
+            return {**self._summary(self.root), "layers": [self._summary(layer) for layer in self.layers]}
 
     def keys(self) -> list[str]:
         """Return every key of this store (not of its layers)."""
         with self._guarded("read"):
-            rows = self._ask(self.root, lambda index: index.execute("SELECT key FROM entries").fetchall())
-        return [str(key) for (key,) in rows]
+            return [key for key, _ in self._entries(self.root)]
 
-    def verify(self) -> list[str]:
-        """Read every entry; drop damaged ones and leftovers of killed writers; return the dropped keys."""
-        keys = self.keys()
+    def verify(self, progress: Progress = silent) -> list[str]:
+        """Read every entry; drop damaged ones and leftovers of killed writers; return the dropped keys.
+
+        A damaged index comes first, as `INDEX`: it is rebuilt from the files, and the entries that it held itself are
+        lost.
+        """
+        index = self.root / INDEX
+        with self._guarded("read"):
+            damaged = [INDEX] if index.exists() and not _sound(index) else []
         for leftover in self.root.glob("objects/*.tmp"):
             if time.time() - leftover.stat().st_mtime > LEFTOVER_S:
                 leftover.unlink(missing_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return [key for key in keys if self._read(self.root, key) is None]
+        return damaged + self._damaged(self.root, progress)
+
+    def verify_layers(self, progress: Progress = silent) -> list[tuple[Path, str]]:
+        """Read every entry of the read-only layers; return folder and key of damaged ones, which stay there."""
+        return [(layer, key) for layer in self.layers for key in self._damaged(layer, progress)]
 
     def clear(self) -> None:
-        """Remove every entry of this store (never of its layers)."""
+        """Remove every entry of this store (never of its layers) and give the space back."""
         with self._guarded("written"):
             self._ask(self.root, lambda index: index.execute("DELETE FROM entries"))
-            for path in self.root.glob("objects/*"):
-                path.unlink(missing_ok=True)
+            self._ask(self.root, lambda index: index.execute("VACUUM"))
+            for pattern in ("objects/*", "damaged-*"):
+                for path in self.root.glob(pattern):
+                    path.unlink(missing_ok=True)
+
+    def _entries(self, folder: Path) -> list[tuple[str, int]]:
+        """Return key and bytes of every entry of a folder; a folder that is not there has none."""
+        try:
+            folder.stat()
+        except FileNotFoundError:
+            return []
+        if folder != self.root and not (folder / "index.sqlite").exists():
+            return []
+        return self._ask(folder, lambda index: index.execute("SELECT key, bytes FROM entries").fetchall())
+
+    def _summary(self, folder: Path) -> dict[str, Any]:
+        kinds: dict[str, dict[str, int]] = {}
+        for key, size in self._entries(folder):
+            kind = kinds.setdefault(kind_of(key), {"entries": 0, "bytes": 0})
+            kind["entries"] += 1
+            kind["bytes"] += size
+        total = {name: sum(kind[name] for kind in kinds.values()) for name in ("entries", "bytes")}
+        return {"folder": str(folder), **total, "kinds": dict(sorted(kinds.items()))}
+
+    def _damaged(self, folder: Path, progress: Progress) -> list[str]:
+        """Return the keys whose payload is not what was written."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with self._guarded("read"):
+                keys = [key for key, _ in self._entries(folder)]
+            damaged = []
+            with progress(f"verifying {folder}", len(keys)) as advance:
+                for key in keys:
+                    if self._read(folder, key) is None:
+                        damaged.append(key)
+                    advance()
+        return damaged
 
     def _row(self, key: str, record: Record) -> tuple[str, str, int, str, bytes | None]:
         data = record.to_bytes(key)

@@ -41,7 +41,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
 
     # Shared between a fork and its original: nothing in an episode changes them.
     _SHARED = frozenset(("spec", "layout", "reward", "hooks", "base_task", "task", "objective", "placement"))
-    _SHARED |= {"_held", "_given", "_store", "_evaluators", "_objectives", "_none", "_evaluation"}
+    _SHARED |= {"block_options", "_held", "_given", "_store", "_evaluators", "_objectives", "_none", "_evaluation"}
 
     def __init__(
         self,
@@ -72,8 +72,8 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         self.feedback, self.invalid_action, self.invalid_penalty = feedback, invalid_action, invalid_penalty
         self.render_mode = render_mode
         space = evaluator.space if evaluator is not None else None
-        sites = len(space.sites if space else self.base_task.sites())
-        options = (space.options if space else self.base_task.block_options()).count
+        self.block_options = space.options if space else self.base_task.block_options()
+        sites, options = len(self.block_options.sites), self.block_options.count
         self.max_sites = _limit("max_sites", max_sites, sites, at_least=sites)
         self.max_steps = _limit("max_steps", max_steps, self._default_steps(sites), at_least=1)
         self.layout = ObservationLayout(self.max_sites, options)
@@ -207,8 +207,23 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         """Return the mask of all actions."""
 
     @abstractmethod
+    def action_names(self) -> list[tuple[str, str]]:
+        """Return (site, option) of every action but 0."""
+
+    @abstractmethod
     def _default_steps(self, sites: int) -> int:
         """Return the default step limit."""
+
+    def _site_names(self) -> list[str]:
+        """Return the name of every site, padding included."""
+        names = [site.name for site in self.block_options.sites]
+        return names + [f"padding{k}" for k in range(self.max_sites - len(names))]
+
+    def _option_names(self, site: int) -> list[str]:
+        """Return the label of every option at a site; an option that does not exist there is a number."""
+        per_site = self.block_options.per_site
+        labels = [option.label for option in per_site[site]] if site < len(per_site) else []
+        return labels + [f"option {o}" for o in range(len(labels) + 1, self.layout.options + 1)]
 
     def _penalised(self, invalid: bool) -> bool:
         return invalid
@@ -250,6 +265,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
             "evaluations": self.ledger.spent,
             "is_success": bool(accuracy >= SUCCESS_SHARE * objective.acc_ref),
             "invalid_action": bool(invalid),
+            "task_key": self.task_key,
         }
 
     def _costs(self) -> dict[str, float]:
@@ -280,6 +296,73 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
     def evaluation(self) -> Evaluation:
         """Return the evaluation of the blocks placed so far."""
         return self._evaluation
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """Return what evaluates placements of the task without reset hooks."""
+        return self._evaluator(self.base_task)
+
+    def outcome(self, placement: Placement) -> tuple[Objective, Evaluation, Evaluation]:
+        """Return objective, evaluation of the empty placement and of `placement`, for the task without reset hooks.
+
+        The episode and its account stay as they are; a placement that is not known yet is evaluated.
+        """
+        objective = self._objective(self.base_task)
+        none, placed = self.evaluator.evaluate_many([objective.space.empty(), placement])
+        return objective, none, placed
+
+    # An interrupted episode
+
+    def state(self) -> dict[str, Any]:
+        """Return the episode as JSON values; evaluations are named by their placements.
+
+        Reset hooks are not part of it: a callable that keeps a state of its own must keep it elsewhere.
+        """
+        generator = self._np_random
+        state: dict[str, Any] = {
+            "generator": generator.bit_generator.state if generator is not None else None,
+            "generator_seed": self._np_random_seed,
+            "held": self._held.recipe.name if self._held is not None else None,
+            "episode": None,
+        }
+        if self._started:
+            state["episode"] = {
+                "task": self.task.model_dump(mode="json"),
+                "placement": list(self.placement),
+                "steps": self.steps,
+                "invalid_actions": self.invalid_actions,
+                "ended": self._ended,
+                "blocked": self.blocked,
+                "requested": [list(placement) for placement in self.ledger.requested],
+                "evaluated": list(self._evaluation.placement),
+            }
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with the episode that `state()` described; its evaluations are asked from the evaluator again.
+
+        gym.make's wrappers want a `reset` before this.
+        """
+        if state["generator"] is not None:
+            self._np_random = np.random.default_rng()
+            self._np_random.bit_generator.state = state["generator"]
+        self._np_random_seed = state["generator_seed"]
+        self._held = RecipeHook(state["held"]) if state["held"] is not None else None
+        episode = state["episode"]
+        self._started = episode is not None
+        if episode is None:
+            return
+        same = episode["task"] == self.base_task.model_dump(mode="json")
+        self.task = self.base_task if same else Task(**episode["task"])
+        self.task_key = self.task.key
+        self.objective = self._objective(self.task)
+        self.ledger = Ledger(self._evaluator(self.task))
+        self.ledger.evaluate_many([tuple(placement) for placement in episode["requested"]])
+        self._none = self.ledger.evaluate(self.objective.space.empty())
+        self._evaluation = self.ledger.evaluate(tuple(episode["evaluated"]))
+        self.placement = tuple(episode["placement"])
+        self.steps, self.invalid_actions = episode["steps"], episode["invalid_actions"]
+        self._ended, self.blocked = episode["ended"], episode["blocked"]
 
 
 def _limit(name: str, given: int | None, default: int, at_least: int) -> int:

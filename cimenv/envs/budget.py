@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -23,16 +24,22 @@ class EvaluationBudget(gym.Wrapper[Vector, np.int64, Vector, np.int64]):
     Args:
         env: a placement environment, wrapped or not.
         evaluations: distinct placements, the empty one included.
+        known: the account, (task key, placement) -> objective; one dictionary in several wrappers is one account.
     """
 
-    def __init__(self, env: gym.Env[Vector, np.int64], evaluations: int) -> None:
+    def __init__(
+        self,
+        env: gym.Env[Vector, np.int64],
+        evaluations: int,
+        known: dict[tuple[str, Placement], float] | None = None,
+    ) -> None:
         super().__init__(env)
         if evaluations < 1:
             raise ConfigError(f"evaluations: got {evaluations}; give at least 1.")
         inner = env.unwrapped
         assert isinstance(inner, PlacementEnv)
         self.inner, self.budget = inner, evaluations
-        self.known: dict[tuple[str, Placement], float] = {}
+        self.known = {} if known is None else known
 
     @property
     def spent(self) -> int:
@@ -58,6 +65,17 @@ class EvaluationBudget(gym.Wrapper[Vector, np.int64, Vector, np.int64]):
             self.inner.blocked = not self.action_masks()[int(action)]
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, float(reward), terminated, truncated, self._noted(info)
+
+    def state(self) -> dict[str, Any]:
+        """Return account and episode as JSON values."""
+        known = [[task, list(placement), objective] for (task, placement), objective in self.known.items()]
+        return {"known": known, "env": self.inner.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with the account and the episode that `state()` described."""
+        self.inner.restore(state["env"])
+        self.known.clear()
+        self.known.update({(task, tuple(placement)): objective for task, placement, objective in state["known"]})
 
     def _noted(self, info: dict[str, Any]) -> dict[str, Any]:
         if info["evaluated"]:

@@ -27,7 +27,7 @@ class CompensationEnv(PlacementEnv):
     what is valid: filled sites, padding, options over the budget, options that cost more weights and more MACs than
     keeping the layer digital, and sites that are no candidates are masked. A masked action changes nothing, costs
     `invalid_penalty` and counts as a step; with `invalid_action="raise"` it raises. An action outside the space
-    always raises.
+    always raises. `env.unwrapped.action_names()` names them.
 
     ## Observation Space
     A 1-D `Box(-5, 5)`, float32, of fixed transforms. Per site: valid, one-hot type, depth, log weights, log MACs, log
@@ -58,7 +58,8 @@ class CompensationEnv(PlacementEnv):
     `percentile_accuracy`, `clean_accuracy`, `reference_accuracy`, `objective`, `evaluated` (whether accuracy and
     objective are those of `placement`: false while `feedback="reset"` hides them), `cost` (share of each term,
     `scalar`, and the low and high ends of energy and area), `evaluations` (distinct placements requested this
-    episode), `is_success` (accuracy at least 95 % of acc_ref), `invalid_action`.
+    episode), `is_success` (accuracy at least 95 % of acc_ref), `invalid_action`, `task_key` (digest of the episode's
+    task, which reset hooks change).
 
     ## Arguments
     * `task="lenet5-fashion-mini"`: a named task, a YAML file, or a mapping of fields.
@@ -79,6 +80,10 @@ class CompensationEnv(PlacementEnv):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.action_space = gym.spaces.Discrete(1 + self.max_sites * self.layout.options)
+
+    def action_names(self) -> list[tuple[str, str]]:
+        """Return (site, option) of every action but stop."""
+        return [(site, option) for s, site in enumerate(self._site_names()) for option in self._option_names(s)]
 
     def _default_steps(self, sites: int) -> int:
         return 2 * sites + 1

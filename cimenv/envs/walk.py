@@ -48,6 +48,10 @@ class CompensationWalkEnv(PlacementEnv):
         super().__init__(*args, **kwargs)
         self.action_space = gym.spaces.Discrete(1 + self.layout.options)
 
+    def action_names(self) -> list[tuple[str, str]]:
+        """Return (site, option) of every action but "none" at the first site."""
+        return [(self._site_names()[0], option) for option in self._option_names(0)]
+
     def _default_steps(self, sites: int) -> int:
         return sites
 

@@ -10,5 +10,6 @@ except ImportError as error:  # pragma: no cover - depends on the installation
     ) from error
 
 from cimenv.sb3.callbacks import PlacementCallback
+from cimenv.sb3.rollout import deterministic_rollout, placement_of
 
-__all__ = ["PlacementCallback"]
+__all__ = ["PlacementCallback", "deterministic_rollout", "placement_of"]

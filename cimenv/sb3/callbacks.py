@@ -1,113 +1,234 @@
-"""TensorBoard curves of placement policies."""
+"""The dashboard of a placement policy, as a callback of Stable-Baselines3."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Figure
 
-from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError
+from cimenv.envs import EvaluationBudget
+from cimenv.sb3.board import Board
+from cimenv.sb3.figures import error_bars, heat_map
+from cimenv.sb3.history import History, Info
+from cimenv.sb3.rollout import placement_of
+from cimenv.sb3.views import ActionView, action_view
 
 
 class PlacementCallback(BaseCallback):
-    """Logs what a placement policy does.
+    """Logs what a placement policy does; for any algorithm: `model.learn(steps, callback=PlacementCallback())`.
 
-    Metrics, at every end of a rollout: `placement/return` (mean of the episodes since the last one),
-    `placement/accuracy`, `placement/cost`, `placement/evaluations` (distinct placements of the run),
-    `placement/best_objective`; `policy/stop` and `policy/SITE/OPTION`, the probability of each action in the empty
-    placement; `policy/heatmap`, the same as an image.
+    Scalars go through SB3's logger at ends of rollouts: `placement/...` (means of the episodes since the last report,
+    and the run's best), `policy/SITE/OPTION` (probability of every first action; for a DQN `q/SITE/OPTION`, its
+    Q-value), `sites/SITE` (share of the episodes with a block there), `errors/SITE/none|placed` (feature error of the
+    last finished episode's placement). With a TensorBoard writer there are pictures (`policy/heatmap` or `q/heatmap`,
+    `search/pareto`, `errors/bars`, `placement/network`), `search/...` over distinct evaluations, the HPARAMS tab with
+    `final/...` as its metrics, and a layout of the CUSTOM SCALARS tab. agents/README.md explains every one.
+
+    Reset hooks: episode means are over all tasks; placements, best, errors and pictures are those of the task without
+    hooks.
 
     Args:
-        names: a label for every action but stop, `(site, option)`.
-        images_every: rollouts between two heat maps.
+        every: least environment steps between two reports.
+        images_every: reports between two sets of pictures; the first and the last report have them.
+        final: returns the infos of a rollout of the final policy (`deterministic_rollout`), called at the end of the
+            training; by default the last finished episode stands for the final policy.
     """
 
-    def __init__(self, names: list[tuple[str, str]], images_every: int = 5) -> None:
+    def __init__(self, every: int = 256, images_every: int = 5, final: Callable[[], list[Info]] | None = None) -> None:
         super().__init__()
-        self.names, self.images_every = names, images_every
-        self.best = -np.inf
-        self.best_placement: Placement = ()
-        self.seen: dict[Placement, float] = {}
-        self.rollouts = 0
-        self._ended: list[dict[str, Any]] = []
-        self._returns: npt.NDArray[np.float64] = np.zeros(0)
-        self._episode_returns: list[float] = []
-        self._first_observation: npt.NDArray[np.float32] | None = None
+        if every < 1 or images_every < 1:
+            raise ConfigError(f"every: got {every}, images_every: got {images_every}; give at least 1.")
+        self.every, self.images_every, self.final = every, images_every, final
+        self.reports = 0
+        self.reported_at = 0
+        self.history: History | None = None
+        self._observation: np.ndarray[Any, Any] = np.zeros((1, 0), dtype=np.float32)
+        self._mask = np.zeros((1, 0), dtype=np.bool_)
+
+    # The run
 
     def _on_training_start(self) -> None:
-        assert self.model._last_obs is not None and not isinstance(self.model._last_obs, dict)
-        self._first_observation = self.model._last_obs[:1].copy()
-        self._first_mask = np.stack(self.training_env.env_method("action_masks", indices=[0]))
-        self._returns = np.zeros(self.training_env.num_envs)
+        try:
+            self.names = self._asked("action_names")
+        except AttributeError:
+            raise ConfigError(
+                "PlacementCallback found no placement environment; train on CiMCompensation-v0 or "
+                "CiMCompensationWalk-v0."
+            ) from None
+        self.task = self.training_env.get_attr("base_task", indices=[0])[0]
+        self.sites = [site.name for site in self.training_env.get_attr("block_options", indices=[0])[0].sites]
+        self.board = Board(self.logger)
+        self.reported_at = min(self.reported_at, self.num_timesteps)
+        if self.history is not None:
+            return
+        observation = self.model._last_obs
+        assert isinstance(observation, np.ndarray)
+        self._observation = observation[:1].copy()
+        self._mask = np.stack([self._asked("action_masks")])
+        self.history = History(self.task.key)
+        self.history.start(list(getattr(self.training_env, "reset_infos", [{}] * self.training_env.num_envs)))
+        self._write_search()
+        self.board.hyper_parameters(self.model, self.task.name)
+        self._write_layout()
 
     def _on_step(self) -> bool:
-        self._returns += self.locals["rewards"]
-        for k, (info, done) in enumerate(zip(self.locals["infos"], self.locals["dones"], strict=True)):
-            placement = tuple(int(o) for o in info["placement"] if o >= 0)
-            if not info["evaluated"]:
-                continue
-            self.seen.setdefault(placement, float(info["objective"]))
-            if info["objective"] > self.best:
-                self.best, self.best_placement = float(info["objective"]), placement
-            if done:
-                self._ended.append(info)
-                self._episode_returns.append(float(self._returns[k]))
-                self._returns[k] = 0.0
+        assert self.history is not None
+        given = zip(self.locals["rewards"], self.locals["dones"], self.locals["infos"], strict=True)
+        for k, (reward, done, info) in enumerate(given):
+            new = self.history.step(k, float(reward), bool(done), info)
+            if done:  # with reset hooks the next episode may begin with a placement of another task
+                new |= self.history.note(getattr(self.training_env, "reset_infos", [{}] * (k + 1))[k])
+            if new:
+                self._write_search()
         return True
 
     def _on_rollout_end(self) -> None:
-        self.rollouts += 1
-        record = self.logger.record
-        if self._ended:
-            record("placement/return", float(np.mean(self._episode_returns)))
-            record("placement/accuracy", float(np.mean([info["accuracy"] for info in self._ended])))
-            record("placement/cost", float(np.mean([info["cost"]["scalar"] for info in self._ended])))
-            last = self._ended[-1]
-            record("placement/evaluations", last.get("run_evaluations", len(self.seen)))
-            record("placement/best_objective", self.best)
-            self._ended, self._episode_returns = [], []
-        probabilities = self.action_probabilities()
-        if probabilities is None:
+        last = self.num_timesteps >= self.model._total_timesteps  # then the end of the training reports
+        if self.num_timesteps - self.reported_at >= self.every and not last:
+            self._report(images=self.reports % self.images_every == 0)
+
+    def _on_training_end(self) -> None:
+        assert self.history is not None
+        if self.final is not None:
+            infos = self.final()
+            new = [self.history.note(info) for info in infos]
+            if any(new):
+                self._write_search()
+            self.history.last = placement_of(infos[-1])
+        self._report(images=True)
+        self._write_final()
+        self.logger.dump(self.num_timesteps)
+
+    # Reports
+
+    def _report(self, images: bool) -> None:
+        """Record everything for the logger's next dump."""
+        history, record = self.history, self.logger.record
+        assert history is not None
+        self.reports += 1
+        self.reported_at = self.num_timesteps
+        if history.ended:
+            for name, value in history.means().items():
+                record(f"placement/{name}", value)
+            for site, share in zip(self.sites, history.site_shares(), strict=True):
+                record(f"sites/{site}", share)
+            history.ended = []
+        record("placement/evaluations", self._evaluations())
+        if history.best_point is not None:
+            record("placement/best_objective", history.best_point.objective)
+        view = action_view(self.model.policy, self._observation, self._mask)
+        if view is not None:
+            for tag, value in zip(self._tags(view.kind), view.values, strict=True):
+                record(tag, float(value))
+            if view.kind == "q":
+                record("q/greedy_action", view.greedy)
+        if history.last is not None:
+            self._record_errors()
+        if images and self.board.there:
+            self._draw(view)
+
+    def _record_errors(self) -> None:
+        assert self.history is not None and self.history.last is not None
+        _, none, placed = self._asked("outcome", self.history.last)
+        for site, before, after in zip(self.sites, none.site_errors[:, 0], placed.site_errors[:, 0], strict=True):
+            self.logger.record(f"errors/{site}/none", float(before))
+            self.logger.record(f"errors/{site}/placed", float(after))
+
+    def _draw(self, view: ActionView | None) -> None:
+        from cimenv.envs.render import figure
+        from cimenv.studies.pareto import pareto_figure
+
+        history, step = self.history, self.num_timesteps
+        assert history is not None
+        if view is not None:
+            self.board.figure(f"{view.kind}/heatmap", heat_map(self.names, view, step), step)
+        if history.last is not None:
+            _, none, placed = self._asked("outcome", history.last)
+            title = f"last episode, step {step}: {_digits(history.last)}"
+            errors = error_bars(self.sites, none.site_errors[:, 0], placed.site_errors[:, 0], title)
+            self.board.figure("errors/bars", errors, step)
+        if history.best is None or history.best_point is None:
             return
-        record("policy/stop", float(probabilities[0]))
-        for (site, option), probability in zip(self.names, probabilities[1:], strict=True):
-            record(f"policy/{site}/{option}", float(probability))
-        if self.rollouts % self.images_every == 1:
-            figure = heat_map(self.names, probabilities)
-            record("policy/heatmap", Figure(figure, close=True), exclude=("stdout", "log", "json", "csv"))
+        points = list(history.of_task.values())
+        self.board.figure(
+            "search/pareto",
+            pareto_figure(
+                np.array([point.cost for point in points]),
+                np.array([point.accuracy for point in points]),
+                {f"best J: {_digits(history.best)}": (history.best_point.cost, history.best_point.accuracy)},
+                value_label=f"accuracy over chips ({self.task.metric})",
+                title=f"{self.task.name}: {len(points)} placements seen, {self.task.chips} validation chips",
+            ),
+            step,
+        )
+        self.board.figure("placement/network", figure(*self._asked("outcome", history.best)), step)
 
-    def action_probabilities(self) -> npt.NDArray[np.float64] | None:
-        """Return the probability of every action in the empty placement; None for policies without one."""
-        policy: Any = self.model.policy
-        if not hasattr(policy, "get_distribution") or self._first_observation is None:
-            return None
-        observation, _ = policy.obs_to_tensor(self._first_observation)
-        masked = {"action_masks": self._first_mask} if "Maskable" in type(policy).__name__ else {}
-        with torch.no_grad():
-            distribution = policy.get_distribution(observation, **masked).distribution
-        return np.asarray(distribution.probs[0].cpu().numpy(), dtype=np.float64)
+    def _write_search(self) -> None:
+        assert self.history is not None
+        best = self.history.best_point
+        if best is not None:
+            self.board.scalar("search/best_objective", best.objective, len(self.history.points))
+            self.board.scalar("search/best_accuracy", best.accuracy, len(self.history.points))
+
+    def _write_layout(self) -> None:
+        tags = self._tags("q" if hasattr(self.model.policy, "q_net") else "policy")
+        actions: dict[str, list[str]] = {"action 0": tags[:1]}
+        for (site, _), tag in zip(self.names, tags[1:], strict=True):
+            actions.setdefault(site, []).append(tag)
+        self.board.layout(actions, self.sites)
+
+    def _write_final(self) -> None:
+        """Write the metrics of the HPARAMS tab."""
+        assert self.history is not None
+        best, last = self.history.best_point, self.history.last
+        values = {"evaluations": float(self._evaluations())}
+        if best is not None:
+            values["best_objective"] = best.objective
+        if last is not None:
+            objective, _, placed = self._asked("outcome", last)
+            values["objective"] = objective.value(placed)
+            values["accuracy"] = objective.accuracy(placed)
+            values["cost"] = objective.cost(last)
+        for name, value in values.items():
+            self.logger.record(f"final/{name}", value)
+
+    # Parts
+
+    def _asked(self, method: str, *arguments: Any) -> Any:
+        return self.training_env.env_method(method, *arguments, indices=[0])[0]
+
+    def _evaluations(self) -> int:
+        """Return the distinct placements of the run: the budget's account if there is one."""
+        assert self.history is not None
+        if self.training_env.env_is_wrapped(EvaluationBudget, indices=[0])[0]:
+            return int(self.training_env.get_attr("spent", indices=[0])[0])
+        return len(self.history.points)
+
+    def _tags(self, kind: str) -> list[str]:
+        return [f"{kind}/stop", *(f"{kind}/{site}/{option}" for site, option in self.names)]
+
+    # An interrupted run
+
+    def state(self) -> dict[str, Any]:
+        """Return as JSON values what `restore` needs to go on reporting as if never interrupted."""
+        return {
+            "reports": self.reports,
+            "reported_at": self.reported_at,
+            "history": self.history.state() if self.history is not None else None,
+            "observation": self._observation.tolist(),
+            "mask": self._mask.tolist(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with what `state()` described; before `model.learn`."""
+        self.reports, self.reported_at = state["reports"], state["reported_at"]
+        self.history = History.from_state(state["history"]) if state["history"] is not None else None
+        self._observation = np.array(state["observation"], dtype=np.float32)
+        self._mask = np.array(state["mask"], dtype=np.bool_)
 
 
-def heat_map(names: list[tuple[str, str]], probabilities: npt.NDArray[np.float64]) -> Any:
-    """Return a figure: sites down, options across, the probability of stop in the title."""
-    from matplotlib.figure import Figure as Canvas
-
-    sites = list(dict.fromkeys(site for site, _ in names))
-    width = len(names) // max(len(sites), 1)
-    table = probabilities[1:].reshape(len(sites), width)
-    figure = Canvas(figsize=(1.6 + 1.3 * width, 1.2 + 0.5 * len(sites)), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(table, vmin=0, cmap="viridis", aspect="auto")
-    axes.set_yticks(range(len(sites)), sites)
-    axes.set_xticks(range(width), [f"option {o + 1}" for o in range(width)])
-    for (s, o), value in np.ndenumerate(table):
-        label = f"{names[s * width + o][1]}\n{value:.2f}"
-        bright = value > 0.5 * table.max()
-        axes.text(o, s, label, ha="center", va="center", fontsize=7, color="black" if bright else "white")
-    axes.set_title(f"first action of the policy (stop: {probabilities[0]:.2f})", fontsize=9)
-    figure.colorbar(image, ax=axes, label="probability")
-    return figure
+def _digits(placement: tuple[int, ...]) -> str:
+    return "".join(map(str, placement)) if max(placement) < 10 else " ".join(map(str, placement))

@@ -11,14 +11,13 @@ from typing import Any, Protocol
 import torch
 
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
 from cimenv.data.splits import Split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.jobs import Fidelity, evaluation_key, run_job
+from cimenv.tasks.jobs import Fidelity, chip_numbers, evaluation_key, run_job
 from cimenv.tasks.problem import Problem, UserObjects, default_store
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
@@ -161,7 +160,7 @@ class MonteCarloEvaluator:
         executor: Executor | None = None,
     ) -> list[Evaluation]:
         """Return the evaluations of many placements, in their order; `executor` replaces the evaluator's own."""
-        numbers = self._chip_numbers(split, fidelity, chips)
+        numbers = chip_numbers(self.task, split, fidelity, chips)
         checked = [self.space.options.checked(placement) for placement in placements]
         keys = {p: evaluation_key(self.problem, p, split, fidelity, numbers) for p in checked}
         known = {p: self._recall(key) for p, key in keys.items()}
@@ -183,16 +182,6 @@ class MonteCarloEvaluator:
         if ("backbone", split) not in self._clean:
             self._clean["backbone", split] = self.problem.clean_accuracy(split)
         return self._clean["backbone", split]
-
-    def _chip_numbers(self, split: Split, fidelity: Fidelity, chips: int | None) -> range:
-        if split not in ("val", "test"):
-            raise ConfigError(f"split: got '{split}'; use 'val' for selection or 'test' for reports.")
-        if fidelity not in ("bank", "tuned"):
-            raise ConfigError(f"fidelity: got '{fidelity}'; use 'bank' or 'tuned'.")
-        count = chips if chips is not None else self.task.chips if split == "val" else self.task.report_chips
-        if count < 1:
-            raise ConfigError(f"chips: got {count}; take at least 1.")
-        return range(count)
 
     def _made(
         self,

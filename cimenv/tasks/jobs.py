@@ -6,13 +6,31 @@ from collections.abc import Sequence
 
 from cimenv.compensation.options import Placement
 from cimenv.core.config import canonical
+from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.data.splits import Split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation, site_errors
 from cimenv.tasks.problem import STAGE_VERSIONS, Problem, training_environment
+from cimenv.tasks.task import Task
 
 Fidelity = str  # "bank" or "tuned"
+
+
+def chip_numbers(task: Task, split: Split, fidelity: Fidelity, chips: int | None = None) -> range:
+    """Return the numbers of the chips of an evaluation; by default `chips` of the task on val, `report_chips` on test.
+
+    Raises:
+        ConfigError: unknown split or fidelity, or fewer than one chip.
+    """
+    if split not in ("val", "test"):
+        raise ConfigError(f"split: got '{split}'; use 'val' for selection or 'test' for reports.")
+    if fidelity not in ("bank", "tuned"):
+        raise ConfigError(f"fidelity: got '{fidelity}'; use 'bank' or 'tuned'.")
+    count = chips if chips is not None else task.chips if split == "val" else task.report_chips
+    if count < 1:
+        raise ConfigError(f"chips: got {count}; take at least 1.")
+    return range(count)
 
 
 def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelity: Fidelity, chips: range) -> str:

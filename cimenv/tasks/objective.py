@@ -32,10 +32,10 @@ class Objective:
     acc_ref: float
 
     @staticmethod
-    def of(evaluator: Evaluator, split: Split = "val") -> Objective:
+    def of(evaluator: Evaluator, split: Split = "val", chips: int | None = None) -> Objective:
         """Return the objective of an evaluator's task; evaluates the empty placement."""
         space = evaluator.space
-        none = evaluator.evaluate(space.empty(), split)
+        none = evaluator.evaluate(space.empty(), split, chips=chips)
         accuracy = none.value(evaluator.task.metric, evaluator.task.percentile)
         return Objective(evaluator.task, space, accuracy, evaluator.reference_accuracy(split))
 

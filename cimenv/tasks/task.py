@@ -57,6 +57,7 @@ class Task(Frozen):
     images: int = Field(1000, ge=1, description="validation images per evaluation in a search")
     chip_seed: int = Field(0, ge=0)
     report_chips: int = Field(300, ge=1, description="test chips of a report")
+    report_images: int = Field(10_000, ge=1, description="test images of a report, evenly spaced over the split")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,54 +1,87 @@
-"""The first agent: it solves the toy task, twice the same, and writes its run folder."""
+"""The trainer: it solves the toy task, twice the same; every algorithm runs; a run writes into its folder only."""
 
 import csv
 import json
+import tempfile
 import time
 
 import pytest
 import yaml
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from conftest import TOY, series
 
 from agents.config import load_config
+from agents.run_folder import write_placements
 from agents.train import main, train
 from cimenv.core.errors import ConfigError
+from cimenv.tasks import Objective
 
 YAML = "configs/agents/maskable_ppo.yaml"
-TOY = ["env_arguments.task=toy-4site", "task_overrides=[]", "steps=3000", "evaluations=60", "name=toy"]
+LONG = [*TOY, "steps=3000", "evaluations=60", "images_every=100"]
 
 
-@pytest.fixture(autouse=True)
-def at_root(monkeypatch, request):
-    monkeypatch.chdir(request.config.rootpath)
-
-
-def test_maskable_ppo_finds_the_optimum_of_the_toy_task_twice_the_same(toy, toy_values, tmp_path):
-    config = load_config(YAML, TOY)
+def test_maskable_ppo_finds_the_optimum_of_the_toy_task_twice_the_same(toy, toy_values, tmp_path, assert_same_runs):
+    config = load_config(YAML, LONG)
     start = time.monotonic()
     runs = [train(config, tmp_path / name, toy) for name in "ab"]
+    assert time.monotonic() - start < 120
     assert runs[0].final == runs[1].final and runs[0].best == runs[1].best
-    assert (tmp_path / "a/placements.csv").read_bytes() == (tmp_path / "b/placements.csv").read_bytes()
+    assert_same_runs(tmp_path / "a", tmp_path / "b")
     optimum = max(toy_values, key=lambda p: toy_values[p])
     assert runs[0].best == optimum
     assert toy_values[runs[0].final] >= toy_values[optimum] - 0.01
     assert runs[0].evaluations <= 60
-    assert time.monotonic() - start < 120
 
-    events = EventAccumulator(str(tmp_path / "a"), size_guidance={"images": 0})
-    events.Reload()
-    tags = events.Tags()
-    for name in ("return", "accuracy", "cost", "evaluations", "best_objective"):
-        assert f"placement/{name}" in tags["scalars"]
-    assert "policy/stop" in tags["scalars"] and "policy/conv1/affine" in tags["scalars"]
-    assert tags["images"] == ["policy/heatmap"]
-    last = {tag: events.Scalars(tag)[-1].value for tag in tags["scalars"] if tag.startswith("policy/")}
+    curves = series(tmp_path / "a")
+    last = {tag: values[-1][1] for tag, values in curves.items() if tag.startswith("policy/") and "heat" not in tag}
     assert sum(last.values()) == pytest.approx(1.0, abs=1e-5)
-    assert events.Scalars("placement/best_objective")[-1].value == pytest.approx(toy_values[optimum], abs=1e-6)
+    assert curves["placement/best_objective"][-1][1] == pytest.approx(toy_values[optimum], abs=1e-6)
+    assert curves["final/objective"][-1][1] == pytest.approx(toy_values[runs[0].final], abs=1e-6)
+    assert curves["search/best_objective"][-1][0] == runs[0].evaluations  # the axis counts evaluations
 
     rows = list(csv.DictReader((tmp_path / "a/placements.csv").read_text().splitlines()))
     assert len(rows) == runs[0].evaluations
     assert float(rows[-1]["best_so_far"]) == pytest.approx(toy_values[runs[0].best])
-    assert json.loads((tmp_path / "a/result.json").read_text())["best"] == list(runs[0].best)
+    result = json.loads((tmp_path / "a/result.json").read_text())
+    assert result["best"] == list(runs[0].best)
+    assert result["final_objective"] == pytest.approx(toy_values[runs[0].final], abs=1e-12)
     assert yaml.safe_load((tmp_path / "a/config.yaml").read_text())["name"] == "toy"
+
+
+@pytest.mark.parametrize("algorithm", ["maskable_ppo", "ppo", "dqn", "a2c"])
+def test_every_algorithm_trains_and_leaves_nothing_elsewhere(algorithm, toy, toy_values, tmp_path, monkeypatch):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    config = load_config(f"configs/agents/{algorithm}.yaml", [*TOY, "steps=300", "evaluations=30"])
+    assert config.hyper_parameters["gamma"] == 1.0
+    agent = train(config, tmp_path / "run", toy)
+    assert agent.evaluations <= 30
+    assert toy_values[agent.best] >= toy_values[agent.final]
+    assert list(temporary.iterdir()) == []
+    names = {path.name.split(".tfevents")[0] for path in (tmp_path / "run").iterdir()}
+    always = {"config.yaml", "model.zip", "progress.csv", "events.out", "placements.csv", "result.json"}
+    assert always <= names <= {*always, "checkpoint", ".lock"}
+    rows = list(csv.DictReader((tmp_path / "run/progress.csv").read_text().splitlines()))
+    assert not any(row["metric"].startswith("time/") for row in rows)
+    assert len({(row["step"], row["metric"]) for row in rows}) == len(rows)
+    spent = [float(row["value"]) for row in rows if row["metric"] == "placement/evaluations"]
+    assert spent == sorted(spent) and spent[-1] == agent.evaluations
+
+
+def test_best_is_of_the_task_itself_and_the_lighter_among_equals(toy, tmp_path):
+    objective, key = Objective.of(toy), toy.task.key
+    weights = {p: toy.space.shares(p)["weights"] for p in [(1, 0, 0, 0), (0, 0, 0, 2)]}
+    light, heavy = sorted(weights, key=lambda p: weights[p])
+    known = {(key, (0, 0, 0, 0)): 0.0, ("a hook's task", (2, 2, 2, 2)): 9.0, (key, heavy): 0.1, (key, light): 0.1}
+    assert write_placements(tmp_path / "placements.csv", known, objective) == (light, 0.1)
+    rows = list(csv.DictReader((tmp_path / "placements.csv").read_text().splitlines()))
+    assert [float(row["best_so_far"]) for row in rows] == [0.0, 0.0, 0.1, 0.1]
+
+
+def test_walk_trains_too(toy, toy_values, tmp_path):
+    small = ["env=CiMCompensationWalk-v0", "steps=200", "evaluations=30", "hyper_parameters.n_steps=64"]
+    agent = train(load_config(YAML, [*TOY, *small]), tmp_path, toy)
+    assert toy_values[agent.best] >= toy_values[agent.final]
 
 
 def test_bad_configurations(tmp_path, capsys):
@@ -56,6 +89,15 @@ def test_bad_configurations(tmp_path, capsys):
         load_config(YAML, ["sead=1"])
     with pytest.raises(ConfigError, match="evaluations"):
         load_config(YAML, ["evaluations=0"])
+    with pytest.raises(ConfigError, match="algorithm"):
+        load_config(YAML, ["algorithm=sac"])
+    with pytest.raises(ConfigError, match="name"):
+        load_config(YAML, ["name=../elsewhere"])
+    for changes in ("{n_stepz: 3}", "{n_steps: 0, batch_size: 1}"):
+        with pytest.raises(ConfigError, match=r"hyper_parameters: .*use arguments of maskable_ppo"):
+            train(load_config(YAML, [*TOY, f"hyper_parameters={changes}"]), tmp_path / changes)
+    with pytest.raises(ConfigError, match=r"env_arguments: .*use arguments of CiMCompensation-v0"):
+        train(load_config(YAML, [*TOY, "env_arguments.taks=1"]), tmp_path / "taks")
     assert main([str(tmp_path / "none.yaml")]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("\n") == 1 and "Cannot read" in shown.err

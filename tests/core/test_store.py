@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cimenv.core.errors import StoreError
-from cimenv.core.store import INLINE_BYTES, Record, Store
+from cimenv.core.store import INDEX, INLINE_BYTES, Record, Store
 
 SMALL = Record({"correct": [1, 2], "name": "a"}, {"x": np.arange(5, dtype=np.int16)})
 LARGE = Record({"n": 1}, {"w": np.arange(30_000, dtype=np.float32).reshape(100, 300)})  # 120 kB: a file of its own
@@ -87,6 +87,29 @@ def test_info_counts_and_clear_empties(tmp_path):
     Store(tmp_path).clear()
     assert Store(tmp_path).info()["entries"] == 0
     assert objects(tmp_path) == []
+
+
+def test_info_sorts_by_kind_and_lists_layers(tmp_path):
+    filled(tmp_path / "layer")
+    store = Store(tmp_path / "root", layers=[tmp_path / "layer", tmp_path / "missing"])
+    assert (store.info()["entries"], store.info()["bytes"], store.info()["kinds"]) == (0, 0, {})
+    assert store.keys() == [] and store.verify() == []
+    assert not (tmp_path / "root").exists()  # looking makes no folder
+    keys = ['{"stage":"bank","backbone":{"stage":"backbone"}}', '{"stage":"bank"}', '{"table":1}', "plain"]
+    store.put_many((key, SMALL) for key in keys)
+    kinds, sizes = store.info()["kinds"], [len(SMALL.to_bytes(key)) for key in keys]
+    assert kinds["bank"] == {"entries": 2, "bytes": sizes[0] + sizes[1]}
+    assert kinds["other"] == {"entries": 2, "bytes": sizes[2] + sizes[3]}
+    assert [layer["entries"] for layer in store.info()["layers"]] == [2, 0]
+
+
+def test_clear_gives_the_space_back(tmp_path):
+    store = Store(tmp_path)
+    store.put_many((f"k{i}", SMALL) for i in range(400))
+    (tmp_path / "damaged-0-index.sqlite").write_text("left by a rebuild")
+    store.clear()
+    store.close()
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 20_000  # 400 entries took 200 kB
 
 
 @pytest.mark.parametrize("key", ["small", "large"])
@@ -319,6 +342,25 @@ def test_verify_drops_damage_and_leftovers(tmp_path):
     assert Store(tmp_path).verify() == []
     assert Store(tmp_path).info()["entries"] == 1
     assert Store(tmp_path).get("small") is None  # silent: the damage is gone
+
+
+def test_verify_names_a_damaged_index(tmp_path):
+    filled(tmp_path)
+    index = tmp_path / "index.sqlite"
+    index.write_bytes(b"x" * 100 + index.read_bytes()[100:])
+    assert Store(tmp_path).verify() == [INDEX]
+    assert Store(tmp_path).keys() == ["large"]  # the file was found again; what the index held is lost
+    assert Store(tmp_path).verify() == []
+
+
+def test_verify_reads_layers_and_leaves_them(tmp_path):
+    layer = tmp_path / "layer"
+    shipped(layer, "delete")
+    damage(layer, "large")
+    before = picture(layer)
+    store = Store(tmp_path / "root", layers=[layer])
+    assert (store.verify(), store.verify_layers()) == ([], [(layer, "large")])
+    assert picture(layer) == before
 
 
 def test_root_from_the_environment(tmp_path, monkeypatch):

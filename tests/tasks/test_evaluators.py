@@ -88,6 +88,15 @@ def test_val_and_test_use_different_images_and_chips(toy):
     assert toy.evaluate((0, 0, 0, 0)).images == 500
 
 
+def test_report_images_are_spaced_evenly_over_the_test_split(toy):
+    fewer = MonteCarloEvaluator(toy.task.with_changes(report_images=300), toy.store)
+    _, labels = fewer.problem.evaluated("test")
+    every = len(fewer.problem.data.test) // 300  # 2,000 images: every sixth
+    assert every == 6
+    assert torch.equal(labels, fewer.problem.data.test.labels[::every][:300])
+    assert fewer.evaluate(fewer.space.empty(), "test", chips=2).images == 300
+
+
 def test_tuned_blocks_fit_better_than_none(toy):
     none = toy.evaluate((0, 0, 0, 0), "test")
     tuned = toy.evaluate((2, 2, 2, 1), "test", "tuned")

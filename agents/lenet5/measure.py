@@ -1,0 +1,138 @@
+"""What one job measures. Every function returns rows: plain mappings, one line of the CSV each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.config import load_config
+from agents.lenet5.plan import DIGITAL, Job, Plan
+from agents.train import train
+from cimenv.compensation.options import Placement
+from cimenv.core.store import Store
+from cimenv.search import run_search
+from cimenv.tasks import MonteCarloEvaluator, Objective, Task
+from cimenv.tasks.problem import default_store
+
+Row = dict[str, Any]
+QUANTILE = 0.01
+WHOLE_SPLIT = 10_000
+
+
+def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
+    """Run one job; `folder` keeps what it trains and the results of the jobs before it."""
+    store = default_store(folder / "store")
+    work = {"bare": bare, "blocks": blocks, "tail": tail}[job.kind]
+    rows = work(plan, job, store, folder)
+    return [{"data": job.data, "recipe": job.recipe, "seed": job.seed, **row} for row in rows]
+
+
+def bare(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
+    """Measure one backbone without blocks: every sigma, then with the first layers exempt from variation."""
+    del folder
+    rows = []
+    for sigma in plan.sigmas:
+        evaluator = _digital(plan.task(job, sigma), store)
+        rows.append(report(evaluator, "none", evaluator.space.empty()))
+    whole = _digital(plan.task(job, 0.0, report_images=WHOLE_SPLIT), store)
+    rows[0]["clean_whole_split"] = whole.clean_accuracy("test")
+    if job.seed not in plan.first_varied_seeds:
+        return rows
+    sites = len(evaluator.space.sites)
+    largest = len(DIGITAL)
+    for first in range(1, sites):  # a digital site is exact, so variation begins at site `first`
+        rows.append(report(evaluator, f"from_site_{first}", (largest,) * first + (0,) * (sites - first)))
+    return rows
+
+
+def blocks(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
+    """Let searches and an agent place blocks on one backbone; measure what they found beside the baselines."""
+    task = plan.task(job, job.sigma)
+    evaluator = MonteCarloEvaluator(task, store, threads=1)
+    found: dict[str, tuple[Placement, int]] = {}
+    for name, method in (("optimum", "exhaustive"), ("greedy", "greedy"), ("knapsack", "knapsack")):
+        result = run_search(evaluator, method)
+        found[name] = (result.best, result.evaluations)
+    config = load_config(plan.agent, [f"name={job.name}", f"seed={job.seed}"])
+    agent = train(config, folder / "agents" / job.name, evaluator)
+    found["agent"] = (agent.final, agent.evaluations)
+    found["affine"] = (evaluator.space.uniform("affine"), 1)
+    found["all_largest"] = (evaluator.space.largest(), 1)
+    found["none"] = (evaluator.space.empty(), 1)
+    rows = [report(evaluator, name, placement, evaluations) for name, (placement, evaluations) in found.items()]
+    return rows + digital_baselines(_digital(task, store), evaluator, agent.final)
+
+
+def digital_baselines(digital: MonteCarloEvaluator, evaluator: MonteCarloEvaluator, agent: Placement) -> list[Row]:
+    """Measure the best whole or partial digital layers: within the weight budget, and at the agent's scalar cost."""
+    limit = evaluator.space.scalar_cost(agent)
+    space = digital.space
+    everything = digital.evaluate_many(list(space.all_placements()))
+    affordable = [e for e in everything if space.scalar_cost(e.placement) <= limit + 1e-9]
+    rows = []
+    for name, pool in (("digital_equal_weights", everything), ("digital_equal_cost", affordable)):
+        best = max(pool, key=lambda e: (e.value("mean"), -space.scalar_cost(e.placement)))
+        rows.append(report(digital, name, best.placement, len(pool)))
+    return rows
+
+
+def tail(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
+    """Measure the 1 % percentile over many chips for the rows of another job."""
+    rows = []
+    for row in json.loads((folder / "jobs" / f"{job.parent}.json").read_text()):
+        if row["method"].startswith("from_site"):
+            continue
+        task = plan.task(job, row["sigma"], report_chips=plan.percentile_chips, report_images=plan.percentile_images)
+        without_bank = job.of == "bare" or row["method"].startswith("digital")
+        evaluator = _digital(task, store) if without_bank else MonteCarloEvaluator(task, store, threads=1)
+        evaluation = evaluator.evaluate(tuple(row["placement"]), "test", "tuned")
+        low, high = evaluation.interval("percentile", QUANTILE) or (float("nan"), float("nan"))
+        rows.append(
+            {
+                "sigma": row["sigma"],
+                "method": row["method"],
+                "p01": evaluation.value("percentile", QUANTILE),
+                "p01_low": low,
+                "p01_high": high,
+                "p01_chips": plan.percentile_chips,
+                "p01_images": evaluation.images,
+            }
+        )
+    return rows
+
+
+def report(evaluator: MonteCarloEvaluator, method: str, placement: Placement, evaluations: int = 0) -> Row:
+    """Measure one placement on the test split with fitted blocks, and its objective on validation."""
+    space = evaluator.space
+    tested = evaluator.evaluate(placement, "test", "tuned")
+    part, cost = space.shares(placement), space.cost(placement)
+    device = evaluator.task.crossbar.device
+    return {
+        "sigma": getattr(device, "sigma", 0.0),
+        "method": method,
+        "placement": list(placement),
+        "evaluations": evaluations,
+        "objective": Objective.of(evaluator).value(evaluator.evaluate(placement)),
+        "mean": tested.value("mean"),
+        "std": tested.value("std"),
+        "chips": tested.correct.shape[-1],
+        "images": tested.images,
+        "clean": evaluator.clean_accuracy("test"),
+        "standard_clean": evaluator.reference_accuracy("test"),
+        "weights": part["weights"],
+        "macs": part["macs"],
+        "energy": part["energy"],
+        "scalar_cost": space.scalar_cost(placement),
+        "energy_low_pj": cost.energy_pj.low,
+        "energy_high_pj": cost.energy_pj.high,
+        "site_error": np.round(tested.site_errors[:, 0], 6).tolist(),
+        "correct": tested.correct[0].tolist(),
+    }
+
+
+def _digital(task: Task, store: Store) -> MonteCarloEvaluator:
+    """Return an evaluator of the same backbone whose only options keep layers off the crossbar: it needs no bank."""
+    return MonteCarloEvaluator(task.with_changes(options={"conv": DIGITAL, "dense": DIGITAL}), store, threads=1)

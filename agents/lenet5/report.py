@@ -1,0 +1,183 @@
+"""From the rows of finished jobs to results/lenet5: results.csv, table.md, targets.json, figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from agents.lenet5.figures import draw_all
+from agents.lenet5.measure import Row
+from agents.lenet5.plan import Plan
+
+METHODS = {
+    "none": "no blocks",
+    "affine": "affine everywhere",
+    "digital_equal_weights": "digital, same weight budget",
+    "digital_equal_cost": "digital, at the agent's cost",
+    "knapsack": "knapsack",
+    "greedy": "greedy",
+    "agent": "agent",
+    "optimum": "enumerated optimum",
+    "all_largest": "all-largest",
+}
+COMMAND = "python -m agents.lenet5"
+FLOORS = {"fashion": 0.90, "mnist": 0.988}
+NOISE_SHARE = {"fashion": 0.96, "mnist": 0.993}
+
+
+def write_results(plan: Plan, folder: Path, out: Path) -> None:
+    """Write everything that follows from the jobs that are done."""
+    rows = collected(plan, folder)
+    if not rows:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    _write_csv(out / "results.csv", rows)
+    results = Results(plan, rows)
+    (out / "table.md").write_text(table(results))
+    (out / "targets.json").write_text(json.dumps(targets(results), indent=2) + "\n")
+    draw_all(results, out)
+
+
+def collected(plan: Plan, folder: Path) -> list[Row]:
+    """Return the rows of finished jobs in the plan's order, with the tails merged into them."""
+    rows: dict[tuple[Any, ...], Row] = {}
+    for job in (job for stage in plan.stages() for job in stage):
+        path = folder / "jobs" / f"{job.name}.json"
+        if not path.exists():
+            continue
+        origin = job.of or job.kind
+        for row in json.loads(path.read_text()):
+            key = (origin, *(row[name] for name in ("data", "recipe", "seed", "sigma", "method")))
+            rows.setdefault(key, {"job": origin}).update(row)
+    return list(rows.values())
+
+
+class Results:
+    """Rows with the questions that tables, targets and figures ask of them."""
+
+    def __init__(self, plan: Plan, rows: list[Row]) -> None:
+        self.plan, self.rows = plan, rows
+
+    def select(self, **wanted: Any) -> list[Row]:
+        """Return the rows whose fields equal the given ones."""
+        return [row for row in self.rows if all(row.get(name) == value for name, value in wanted.items())]
+
+    def mean(self, field: str, **wanted: Any) -> float:
+        """Return the mean of a field over the training seeds that are done; NaN without rows."""
+        values = [row[field] for row in self.select(**wanted) if row.get(field) is not None]
+        return float(np.mean(values)) if values else float("nan")
+
+    def share(self, **wanted: Any) -> float:
+        """Return noisy accuracy as a share of the standard-trained clean accuracy, mean over seeds."""
+        found = self.select(**wanted)
+        return float(np.mean([row["mean"] / row["standard_clean"] for row in found])) if found else float("nan")
+
+    def gain(self, over: str, method: str = "agent", **wanted: Any) -> tuple[float, float, float]:
+        """Return the paired difference of two methods with its 95 % interval.
+
+        The same chips carry both placements. Differences are averaged over seeds, chip by chip, and the interval is
+        Student's over chips.
+        """
+        ours = {row["seed"]: _accuracy(row) for row in self.select(method=method, job="blocks", **wanted)}
+        theirs = {row["seed"]: _accuracy(row) for row in self.select(method=over, job="blocks", **wanted)}
+        seeds = sorted(ours.keys() & theirs.keys())
+        if not seeds:
+            return float("nan"), float("nan"), float("nan")
+        difference = np.mean([ours[seed] - theirs[seed] for seed in seeds], axis=0)
+        mean = float(difference.mean())
+        error = float(stats.sem(difference)) * float(stats.t.ppf(0.975, len(difference) - 1))
+        return mean, mean - error, mean + error
+
+
+def _accuracy(row: Row) -> np.ndarray:
+    return np.asarray(row["correct"], dtype=float) / row["images"]
+
+
+def _write_csv(path: Path, rows: list[Row]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()})
+
+
+def table(results: Results) -> str:
+    """Return the table at the first block sigma, and what was measured how."""
+    plan = results.plan
+    sigma = plan.block_sigmas[0]
+    lines = [
+        f"LeNet-5, log-normal sigma {sigma:g}, official test split: {plan.chips} fresh chips x {plan.images} images, "
+        f"fitted blocks, mean over training seeds; 1 % percentile: {plan.percentile_chips} chips x "
+        f"{plan.percentile_images} images, seed {', '.join(map(str, plan.percentile_seeds))}. Budget: at most "
+        f"{plan.budget.get('weights', 1):.0%} more weights (all-largest: none). Placements were chosen on validation.",
+        "",
+        "| data, recipe | blocks | seeds | mean | std | 1 % pct | of standard clean | +weights | +MACs | cost |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for data in plan.data:
+        for recipe in plan.recipes:
+            for method, label in METHODS.items():
+                lines += _line(results, data, recipe, sigma, method, label)
+    return "\n".join(lines) + "\n"
+
+
+def _line(results: Results, data: str, recipe: str, sigma: float, method: str, label: str) -> list[str]:
+    job = "blocks" if recipe in results.plan.block_recipes else "bare"
+    wanted: dict[str, Any] = {"data": data, "recipe": recipe, "sigma": sigma, "method": method, "job": job}
+    rows = results.select(**wanted)
+    if not rows:
+        return []
+    p01 = results.mean("p01", **wanted)
+    cells = [
+        f"{data}, {recipe}",
+        label,
+        str(len(rows)),
+        f"{results.mean('mean', **wanted):.1%}",
+        f"{results.mean('std', **wanted):.1%}",
+        "" if np.isnan(p01) else f"{p01:.1%}",
+        f"{results.share(**wanted):.1%}",
+        f"{results.mean('weights', **wanted):.2%}",
+        f"{results.mean('macs', **wanted):.1%}",
+        f"{results.mean('scalar_cost', **wanted):.3f}",
+    ]
+    return ["| " + " | ".join(cells) + " |"]
+
+
+def targets(results: Results) -> list[dict[str, Any]]:
+    """Return every target with what was measured; one that was not measured yet is not met."""
+    plan, found = results.plan, []
+    sigma = plan.block_sigmas[0]
+
+    def add(target: str, bound: str, measured: float, met: bool, **more: Any) -> None:
+        value = None if np.isnan(measured) else round(measured, 5)
+        found.append(
+            {"target": target, "bound": bound, "measured": value, "met": bool(met), "command": COMMAND, **more}
+        )
+
+    for data in plan.data:
+        clean = results.mean("clean_whole_split", data=data, recipe="standard", sigma=0.0, method="none")
+        add(f"{data}: clean accuracy, recipe standard", f">= {FLOORS[data]}", clean, clean >= FLOORS[data])
+        recipes = [r for r in plan.block_recipes if "noise" in r]
+        for recipe in recipes:
+            at = {"data": data, "recipe": recipe, "sigma": sigma, "job": "blocks"}
+            share, weights = results.share(method="agent", **at), results.mean("weights", method="agent", **at)
+            goal = NOISE_SHARE[data]
+            name = f"{data}, {recipe}, sigma {sigma:g}: agent's placement, share of standard clean accuracy"
+            add(name, f">= {goal} with <= 5 % weights", share, share >= goal and weights <= 0.05, weights=weights)
+    for recipe in ("standard", "lipschitz"):
+        at = {"data": "fashion", "recipe": recipe, "sigma": sigma, "job": "blocks"}
+        bare, lifted = results.mean("mean", method="none", **at), results.mean("mean", method="agent", **at)
+        add(f"fashion, {recipe}, sigma {sigma:g}: blocks alone", ">= 0.84", lifted, lifted >= 0.84, without=bare)
+    for data in plan.data:
+        for recipe in plan.block_recipes:
+            for over in ("affine", "digital_equal_cost", "digital_equal_weights"):
+                mean, low, high = results.gain(over, data=data, recipe=recipe, sigma=sigma)
+                name = f"{data}, {recipe}, sigma {sigma:g}: agent's placement beyond {over}, paired over chips"
+                add(name, "95 % interval above 0", mean, low > 0, interval=[low, high])
+    return found

@@ -1,0 +1,152 @@
+"""The folder of a run: whose it is, whether it is finished, and its result files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from agents.config import AgentConfig
+from agents.environment import Known
+from agents.logs import cut_logs
+from cimenv.compensation.options import Placement
+from cimenv.core.config import read_yaml
+from cimenv.core.errors import ConfigError
+from cimenv.tasks import Objective
+
+CONFIG, MODEL, PLACEMENTS, RESULT = "config.yaml", "model.zip", "placements.csv", "result.json"
+COLUMNS = ("evaluation", "task", "placement", "objective", "best_so_far")
+
+
+@contextmanager
+def claimed(folder: Path, config: AgentConfig) -> Iterator[None]:
+    """Hold a folder for one process and one configuration.
+
+    Raises:
+        ConfigError: another process trains there, or the folder belongs to another configuration.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(f"Another process trains in {folder}; wait for it or choose another name=... .") from None
+    try:
+        if (folder / CONFIG).exists():
+            _same(folder, config)
+        else:
+            text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+            write_whole(folder / CONFIG, text)
+        yield
+    finally:
+        lock.release()
+
+
+def _same(folder: Path, config: AgentConfig) -> None:
+    there = AgentConfig(**read_yaml(folder / CONFIG)).model_dump(mode="json")
+    here = config.model_dump(mode="json")
+    different = [name for name in here if there[name] != here[name]]
+    if different:
+        raise ConfigError(
+            f"{folder} holds a run of another configuration ({', '.join(different)} differ); choose another name=... "
+            "or delete the folder."
+        )
+
+
+def start_afresh(folder: Path) -> None:
+    """Remove what a run left that was interrupted before its first checkpoint."""
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    cut_logs(folder, {})
+
+
+def write_results(
+    folder: Path, model: BaseAlgorithm, known: Known, final: Placement, objective: Objective
+) -> dict[str, Any]:
+    """Write model.zip, placements.csv and, last, result.json, whose presence says that the run is finished."""
+    part = folder / "model.part.zip"
+    model.save(part)
+    part.replace(folder / MODEL)
+    best, best_value = write_placements(folder / PLACEMENTS, known, objective)
+    key = objective.task.key
+    result = {
+        "final": list(final),
+        "best": list(best),
+        "final_objective": known[key, final],
+        "best_objective": best_value,
+        "evaluations": len(known),
+        "steps": model.num_timesteps,
+        "task": key,
+    }
+    write_whole(folder / RESULT, json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def write_placements(path: Path, known: Known, objective: Objective) -> tuple[Placement, float]:
+    """Write every distinct placement in order, with the task's best so far, and return the best and its objective.
+
+    Placements that reset hooks made of other tasks are listed, but do not compete. Order is `Objective.rank`.
+    """
+    part, key = path.with_suffix(".part"), objective.task.key
+    best: tuple[Placement, float] | None = None
+    with part.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for number, ((task, placement), value) in enumerate(known.items(), 1):
+            if task == key and (best is None or objective.rank(placement, value) > objective.rank(*best)):
+                best = (placement, value)
+            shown = repr(best[1]) if best is not None else ""
+            rows.writerow([number, task, " ".join(map(str, placement)), repr(value), shown])
+    part.replace(path)
+    assert best is not None, "the final rollout begins with the task's empty placement"
+    return best
+
+
+def read_placements(path: Path) -> Known:
+    """Return what `write_placements` wrote.
+
+    Raises:
+        ConfigError: the file is missing or damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {
+                (row["task"], tuple(int(option) for option in row["placement"].split())): float(row["objective"])
+                for row in csv.DictReader(file)
+            }
+    except (OSError, KeyError, ValueError, TypeError, AttributeError):
+        raise ConfigError(f"{path} is missing or damaged; train again under another name=... .") from None
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Return the result of a finished run, None for an unfinished one.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        result["final"], result["best"] = tuple(result["final"]), tuple(result["best"])
+        return dict(result)
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path} is damaged; delete it to let the run finish again.") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is either complete or not there."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)

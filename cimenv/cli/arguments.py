@@ -1,0 +1,68 @@
+"""Arguments and options that several commands share, and what is read from their text."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cimenv.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cimenv.compensation.options import Placement
+    from cimenv.tasks import MonteCarloEvaluator
+
+PICTURES = (".png", ".pdf", ".svg")
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="A named task (see `cimenv tasks`) or a YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a field: crossbar.device.sigma=0.3. May be repeated."),
+]
+PlacementText = Annotated[
+    str, typer.Option(metavar="O,O,...", help="One option index per site, 0 = none (see `cimenv show`).")
+]
+SplitName = Annotated[str, typer.Option(metavar="val|test", help="Images and chips for selection or for reports.")]
+FidelityName = Annotated[
+    str, typer.Option(metavar="bank|tuned", help="Shared blocks, or blocks fitted for this placement.")
+]
+Chips = Annotated[int | None, typer.Option(metavar="N", help="Monte-Carlo chips; default: the task's, for this split.")]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Worker threads; default: all cores.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def parse_placement(text: str) -> Placement:
+    """Return the placement that a text such as `0,2,0,1,0` writes; spaces will do, as files have them.
+
+    Raises:
+        ConfigError: a part is no whole number.
+    """
+    try:
+        return tuple(int(part) for part in re.split(r"[,\s]+", text.strip()))
+    except ValueError:
+        raise ConfigError(f"placement: got '{text}'; write option indices with commas, such as 0,2,0,1,0.") from None
+
+
+def check_picture(path: Path) -> None:
+    """Refuse, before any long work, the name of a picture that cannot be written.
+
+    Raises:
+        ConfigError: another format, no such folder, or no permission.
+    """
+    if path.suffix.lower() not in PICTURES:
+        raise ConfigError(f"Cannot draw {path}: its name must end in one of {', '.join(PICTURES)}.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"Cannot write {path}: there is no folder {path.parent}; make it first.")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"Cannot write {path}; give a file in a folder that you may write.")
+
+
+def evaluator_of(task: str, overrides: list[str] | None) -> MonteCarloEvaluator:
+    """Return the evaluator of a task's name or file; nothing is trained before it is asked."""
+    from cimenv.core.progress import bar
+    from cimenv.tasks import MonteCarloEvaluator, load_task
+
+    return MonteCarloEvaluator(load_task(task, overrides), progress=bar)

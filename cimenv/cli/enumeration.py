@@ -1,0 +1,169 @@
+"""`cimenv enumerate` and `cimenv validate`: a file of every placement, and whether it is what it says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.console import Console
+
+from cimenv.cli.arguments import AsJson, Chips, Overrides, SplitName, TaskName, Threads
+from cimenv.cli.output import as_text, print_json, print_row, table_of
+
+if TYPE_CHECKING:
+    from cimenv.studies.enumeration_file import EnumeratedSplit, Enumeration
+    from cimenv.studies.validation import Difference, Validation
+
+SHOWN = 20  # differences in the table; JSON has all
+
+
+def enumerate_task(
+    task: TaskName,
+    out: Annotated[Path, typer.Option(metavar="CSV", help="The file to write, or to go on with.")],
+    split: SplitName = "val",
+    chips: Chips = None,
+    threads: Threads = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate every placement of a task into a CSV file.
+
+    Stopped or killed, the same command goes on where it was; the finished file
+    is that of an uninterrupted run, byte for byte. After a first line that fixes
+    the problem (# and JSON), each row has the placement, its objective, mean, std
+    and 5 % percentile of the accuracy, its costs as shares of the backbone's, and
+    the correct images of every chip. Read it with pandas.read_csv(CSV, comment="#").
+
+    \b
+    Example:
+      cimenv enumerate toy-4site --out toy.csv
+    """
+    from cimenv.core.progress import bar
+    from cimenv.studies.enumeration import enumerate_placements
+    from cimenv.tasks import load_task
+
+    loaded, part = load_task(task, overrides), cast("EnumeratedSplit", split)
+    try:
+        found = enumerate_placements(loaded, out, split=part, chips=chips, threads=threads, progress=bar)
+    except KeyboardInterrupt:
+        print(f"Stopped; the same command goes on with {out}.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if not as_json and not found.new:
+        print(f"{out} is complete: nothing was evaluated.")
+    print_row(_summary(found), as_json)
+
+
+def validate_file(
+    file: Annotated[Path, typer.Argument(metavar="CSV", help="What `cimenv enumerate` wrote.")],
+    rows: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Rows to evaluate again; the best is always among them.")
+    ] = 16,
+    every: Annotated[bool, typer.Option("--all", help="Evaluate every row again.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw of rows.")] = 0,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check an enumeration by evaluating rows again.
+
+    Evaluates the rows afresh, reading no stored evaluation. A chip's correct
+    images may differ by 0.1 % of the images. In every row of the file, objective,
+    mean and all other columns must follow from the counts. Exit code 0: nothing
+    differs; 1: something does, or the weights here are not those of the file.
+
+    \b
+    Example:
+      cimenv validate toy.csv --rows 32 --seed 1
+    """
+    from cimenv.core.progress import bar
+    from cimenv.studies.validation import validate
+
+    found = validate(file, rows=None if every else rows, seed=seed, threads=threads, progress=bar)
+    if as_json:
+        print_json(_report(found))
+    else:
+        _print_validation(found)
+    if not found.valid:
+        raise typer.Exit(1)
+
+
+def _summary(found: Enumeration) -> dict[str, Any]:
+    from cimenv.tasks.space import describe
+
+    header, best = found.header, found.best
+    return {
+        "file": str(found.path),
+        "placements": len(found.rows),
+        "new": found.new,
+        "split": header.split,
+        "fidelity": header.fidelity,
+        "chips": header.chips,
+        "images": header.images,
+        "optimum": list(best.placement),
+        "blocks": dict(describe(best.placement, found.space.options)),
+        **{name: best.numbers[name] for name in ("objective", "mean", "std", "p05")},
+        "mean_without_blocks": found.rows[0].numbers["mean"],
+        "clean_accuracy": header.clean_accuracy,
+        "reference_accuracy": header.reference_accuracy,
+        "cost": best.numbers["cost"],
+        "cost_shares": found.space.shares(best.placement),
+        "weights_digest": header.weights_digest,
+    }
+
+
+def _report(found: Validation) -> dict[str, Any]:
+    header = found.enumeration.header
+    return {
+        "file": str(found.enumeration.path),
+        "valid": found.valid,
+        "rows": len(found.enumeration.rows),
+        "finished": found.enumeration.finished,
+        "checked": [list(found.enumeration.rows[k].placement) for k in found.checked],
+        "seed": found.seed,
+        "weights_digest": {"file": header.weights_digest, "here": found.weights_digest, "equal": found.same_weights},
+        "largest_gap_images": found.largest_gap,
+        "allowed_gap_images": found.allowed_gap,
+        "differences": [_difference(difference) for difference in found.differences],
+    }
+
+
+def _difference(found: Difference) -> dict[str, Any]:
+    placement = None if found.placement is None else list(found.placement)
+    return {
+        "line": found.line,
+        "placement": placement,
+        "column": found.column,
+        "file": found.there,
+        "here": found.here,
+    }
+
+
+def _print_validation(found: Validation) -> None:
+    header, rows = found.enumeration.header, found.enumeration.rows
+    weights = "the file's" if found.same_weights else "others: trained ones differ between machines and torch versions"
+    drawn = f"{len(found.checked)}, drawn with seed {found.seed}, on {header.chips} {header.split} chips"
+    gap = f"differ by at most {found.largest_gap} of {header.images} on a chip; allowed are {found.allowed_gap:g}"
+    row = {
+        "file": f"{found.enumeration.path}, {header.task.name}",
+        "rows": f"{len(rows)}" if found.enumeration.finished else f"{len(rows)}, unfinished",
+        "evaluated again": drawn,
+        "correct images": gap,
+        "weights": weights,
+    }
+    print_row(row, as_json=False)
+    if found.valid:
+        print("Nothing differs.")
+        return
+    table = table_of("line", "placement", "column", "file", "here", right=("line",))
+    for difference in found.differences[:SHOWN]:
+        placement = "header" if difference.placement is None else " ".join(map(str, difference.placement))
+        values = (_exact(difference.there), _exact(difference.here))
+        table.add_row(str(difference.line), placement, difference.column, *values)
+    Console().print(table)
+    more = len(found.differences) - SHOWN
+    print(f"{len(found.differences)} differences" + (f", {more} of them not shown." if more > 0 else "."))
+
+
+def _exact(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else as_text(value)

@@ -1,0 +1,265 @@
+"""Evaluate every feasible placement of a task into one file, through kills, full disks and races.
+
+Rows are appended in flushed chunks. Run again, an enumeration goes on where it was stopped, and the finished file is,
+byte for byte, that of an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from filelock import FileLock, Timeout
+
+from cimenv.compensation.options import Placement
+from cimenv.core.config import canonical
+from cimenv.core.errors import ConfigError
+from cimenv.core.progress import Progress, silent
+from cimenv.core.store import Store
+from cimenv.core.threads import allowed_threads
+from cimenv.evaluation.record import Evaluation
+from cimenv.studies.enumeration_file import (
+    ENUMERATION_VERSION,
+    FIRST_ROW,
+    MAGIC,
+    EnumeratedSplit,
+    Enumeration,
+    Header,
+    Row,
+    damaged,
+    parse,
+    split_lines,
+)
+from cimenv.tasks.jobs import chip_numbers, run_job
+from cimenv.tasks.problem import Problem
+from cimenv.tasks.space import PlacementSpace
+from cimenv.tasks.task import Task
+
+FIDELITY = "bank"
+LARGEST = 1_000_000  # placements: a file of some 300 MB
+FLUSH_S = 3.0  # of work: rows are written about this often
+LEAST_CHUNK = 16  # placements; fewer share so few prefixes that 3 at a time take 4 times as long as 27
+LARGEST_CHUNK = 4_096
+
+
+def enumerate_placements(
+    task: Task,
+    path: str | Path,
+    *,
+    split: EnumeratedSplit = "val",
+    chips: int | None = None,
+    threads: int | None = None,
+    store: Store | None = None,
+    progress: Progress = silent,
+    flush_s: float = FLUSH_S,
+) -> Enumeration:
+    """Evaluate every feasible placement into a file, or go on with one that an earlier run began.
+
+    Evaluates afresh, whatever the store knows; only trained weights come from there. A finished file is returned as
+    it is, without training.
+
+    Args:
+        task: what to enumerate.
+        path: the CSV file; `path.lock` beside it keeps a second process away until it is finished.
+        split: `val` or `test`.
+        chips: chips per placement; default the task's for the split.
+        threads: worker threads; default torch's number, all cores.
+        store: where trained weights are kept.
+        progress: opens bars.
+        flush_s: seconds of work between two writes; at least `LEAST_CHUNK` placements are evaluated together.
+
+    Raises:
+        ConfigError: the file cannot be written, is no enumeration or that of something else, is damaged, or another
+            process is writing it; or there are too many placements.
+    """
+    path = Path(path)
+    space = PlacementSpace(task)
+    numbers = chip_numbers(task, split, FIDELITY, chips)
+    placements = _placements(space)
+    planned = {"version": ENUMERATION_VERSION, "task": task.model_dump(mode="json"), "split": split}
+    planned |= {"fidelity": FIDELITY, "chips": len(numbers)}
+    begun = _begun(path, planned)
+    if begun is not None and begun.finished and path.read_bytes().endswith(b"\n"):
+        return begun
+    with _only_writer(path) as file:
+        begun = _begun(path, planned)  # again, now that nobody else writes, and before anything is trained
+        problem = Problem.build(task, store, progress)
+        header = _measured(problem, planned)
+        if begun is not None:
+            _check_same(path, begun.header, header.model_dump(mode="json"))
+        _cut(file, path, header)
+        rows = list(begun.rows) if begun is not None else []
+        before = len(rows)
+        threads = threads or allowed_threads(torch.get_num_threads())
+        for chunk in _evaluated(problem, header, placements, rows, threads, progress, flush_s):
+            _append(file, path, "".join(row.text() for row in chunk))
+            rows += chunk
+    return Enumeration(path, header, space, tuple(rows), finished=True, new=len(rows) - before)
+
+
+def _placements(space: PlacementSpace) -> list[Placement]:
+    count = math.prod(int(row.sum()) for row in space.candidates)
+    if count > LARGEST:
+        raise ConfigError(
+            f"{space.task.name} has {count:,} placements and an enumeration at most {LARGEST:,}; name fewer "
+            "`candidates` or `options`, or use `cimenv search`."
+        )
+    return list(space.all_placements())
+
+
+def _measured(problem: Problem, planned: Mapping[str, Any]) -> Header:
+    split = planned["split"]
+    return Header(
+        **planned,
+        images=problem.images(split),
+        reference_accuracy=problem.reference_accuracy(split),
+        clean_accuracy=problem.clean_accuracy(split),
+        weights_digest=problem.weights_digest,
+    )
+
+
+def _evaluated(
+    problem: Problem,
+    header: Header,
+    placements: Sequence[Placement],
+    known: Sequence[Row],
+    threads: int,
+    progress: Progress,
+    flush_s: float,
+) -> Iterator[list[Row]]:
+    """Yield the rows that are missing, in chunks of about `flush_s` seconds; their numbers know no chunks."""
+    engine = problem.engine(header.split, threads=threads)
+
+    def run(chunk: Sequence[Placement]) -> list[Evaluation]:
+        return run_job(problem, chunk, header.split, FIDELITY, range(header.chips), engine=engine)
+
+    none = known[0].correct if known else run(placements[:1])[0].correct[0].tolist()
+    objective = header.objective(PlacementSpace(header.task), none)
+    done, size = len(known), LEAST_CHUNK
+    with progress("enumerating placements", len(placements), done) as advance:
+        while done < len(placements):
+            start, busy = time.monotonic(), time.process_time()
+            chunk = placements[done : done + size]
+            yield [Row.of(objective, evaluation) for evaluation in run(chunk)]
+            advance(len(chunk))
+            done += len(chunk)
+            # The lesser, lest chunks shrink, and their work grow, because other programs are running.
+            took = min(time.monotonic() - start, time.process_time() - busy)
+            fitting = int(size * flush_s / max(took, 1e-9))
+            size = max(LEAST_CHUNK, min(fitting, 2 * size, LARGEST_CHUNK))
+
+
+def _begun(path: Path, wanted: Mapping[str, Any]) -> Enumeration | None:
+    """Return the rows that an earlier run wrote, or None where none did.
+
+    Raises:
+        ConfigError: the file holds anything else than the enumeration that is wanted.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None  # a wrong place is refused when it is to be written
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    lines, _ = split_lines(data)
+    magic = MAGIC.encode()
+    if len(lines) < 2 and (data.startswith(magic) or magic.startswith(data)):
+        return None  # killed while it wrote the first two lines
+    found = parse(path, lines)
+    _check_same(path, found.header, wanted)
+    for number, row in enumerate(found.rows, FIRST_ROW):
+        if wrong := found.disagreements(row):
+            raise damaged(path, number, f"{', '.join(wrong)} and the counts disagree")
+    return found
+
+
+def _check_same(path: Path, header: Header, wanted: Mapping[str, Any]) -> None:
+    there = header.model_dump(mode="json")
+    digest = there["weights_digest"]
+    if wanted.get("weights_digest", digest) != digest:
+        raise ConfigError(
+            f"{path} was made with other weights (digest {digest}, here {wanted['weights_digest']}): they were trained "
+            "again, on another machine or torch version; enumerate into a new file, or use the cache that made it."
+        )
+    for name, here in wanted.items():
+        if there[name] != here:
+            where, old, new = _difference(name, there[name], here)
+            raise ConfigError(
+                f"{path} holds another enumeration: {where.removeprefix('task.')} is {old} there and {new} here; "
+                "enumerate into a new file, or give the same task and options."
+            )
+
+
+def _difference(name: str, there: Any, here: Any) -> tuple[str, str, str]:
+    """Return the dotted name of the first field that differs, and both values as JSON."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in sorted(there.keys() | here.keys()):
+            if there.get(key) != here.get(key):
+                return _difference(f"{name}.{key}", there.get(key), here.get(key))
+    old, new = (text if len(text := canonical(value)) <= 60 else text[:57] + "..." for value in (there, here))
+    return name, old, new
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[BinaryIO]:
+    """Open the file for reading and appending, while a lock beside it keeps other processes away."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give the name of a CSV file.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"Cannot write {path}: there is no folder {path.parent}; make it first.")
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    with _opened(path) as file:  # first: filelock takes a folder that cannot be written for one that is locked
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                f"Another process is enumerating into {path}; wait until it has finished, or enumerate into another "
+                "file."
+            ) from None
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        try:
+            yield file
+        finally:
+            lock.release()
+    with suppress(OSError):  # finished: a process that comes now finds nothing left to write
+        Path(lock.lock_file).unlink()
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return open(path, "a+b")
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _cut(file: BinaryIO, path: Path, header: Header) -> None:
+    """Drop what a kill left of a row; begin a file that lacks one of its first two lines."""
+    try:
+        file.seek(0)
+        data = file.read()
+        begun = data.count(b"\n") >= 2
+        file.truncate(data.rfind(b"\n") + 1 if begun else 0)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if not begun:
+        _append(file, path, header.text())
+
+
+def _append(file: BinaryIO, path: Path, text: str) -> None:
+    try:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"Cannot write {path}: {error.strerror}; give a file in a folder with room that you may write.")

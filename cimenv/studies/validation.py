@@ -1,0 +1,173 @@
+"""Is an enumeration what it says? Re-run rows of it, and compute every column again from the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError
+from cimenv.core.progress import Progress, silent
+from cimenv.core.seeding import numpy_generator
+from cimenv.core.store import Store
+from cimenv.core.threads import allowed_threads
+from cimenv.studies.enumeration_file import FIRST_ROW, Enumeration, Row, read_enumeration
+from cimenv.tasks.jobs import run_job
+from cimenv.tasks.problem import Problem
+
+TOLERANCE = 0.001  # of the images per chip: what another processor's rounding may change
+ROWS = 16
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something the file says and this machine does not.
+
+    Attributes:
+        line: of the file, from 1; the header is line 1.
+        placement: the row's, None for the header.
+        column: which column or field of the header.
+        there: what the file says.
+        here: what was computed.
+    """
+
+    line: int
+    placement: Placement | None
+    column: str
+    there: Any
+    here: Any
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was looked at and what differs.
+
+    Attributes:
+        enumeration: the file.
+        seed: that the rows were drawn with.
+        checked: indices of the rows that were evaluated again.
+        weights_digest: of the weights that they were evaluated with.
+        largest_gap: largest difference of a chip's correct images.
+        differences: by line.
+    """
+
+    enumeration: Enumeration
+    seed: int
+    checked: tuple[int, ...]
+    weights_digest: str
+    largest_gap: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def allowed_gap(self) -> float:
+        """Return by how many images a chip may differ."""
+        return TOLERANCE * self.enumeration.header.images
+
+    @property
+    def same_weights(self) -> bool:
+        """Return whether the rows were evaluated with the weights of the file."""
+        return self.weights_digest == self.enumeration.header.weights_digest
+
+    @property
+    def valid(self) -> bool:
+        """Return whether nothing differs."""
+        return not self.differences
+
+
+def validate(
+    path: str | Path,
+    *,
+    rows: int | None = ROWS,
+    seed: int = 0,
+    threads: int | None = None,
+    store: Store | None = None,
+    progress: Progress = silent,
+) -> Validation:
+    """Evaluate rows of an enumeration afresh (no stored evaluation is read) and compare them with the file.
+
+    Compared are the weights' digest and the clean accuracies; the correct images of every chip of the rows drawn,
+    within `TOLERANCE`; and, in every row of the file, the columns that follow from the counts.
+
+    Args:
+        path: what `enumerate_placements` wrote, finished or not.
+        rows: how many rows to draw; the best and the empty placement are always among them; None for all.
+        seed: of the draw.
+        threads: worker threads; default torch's number, all cores.
+        store: where trained weights are kept; what it lacks is trained.
+        progress: opens bars.
+
+    Raises:
+        ConfigError: the file is missing, is no enumeration, is of another version, or a row is damaged.
+    """
+    if rows is not None and rows < 1:
+        raise ConfigError(f"rows: got {rows}; take at least 1.")
+    found = read_enumeration(path)
+    checked = _drawn(found, rows, seed)
+    problem = Problem.build(found.header.task, store, progress)
+    differences = [*_of_header(found, problem), *_of_columns(found)]
+    threads = threads or allowed_threads(torch.get_num_threads())
+    chosen = [found.rows[k] for k in checked]
+    gaps = _gaps(found, problem, chosen, threads, progress)
+    for k, row, (chip, fresh) in zip(checked, chosen, gaps, strict=True):
+        if abs(fresh - row.correct[chip]) > TOLERANCE * found.header.images:
+            column = f"correct, chip {chip}"
+            differences.append(Difference(FIRST_ROW + k, row.placement, column, row.correct[chip], fresh))
+    largest = max(abs(fresh - row.correct[chip]) for row, (chip, fresh) in zip(chosen, gaps, strict=True))
+    differences.sort(key=lambda difference: difference.line)
+    return Validation(found, seed, checked, problem.weights_digest, largest, tuple(differences))
+
+
+def _drawn(found: Enumeration, rows: int | None, seed: int) -> tuple[int, ...]:
+    """Return the indices of rows to evaluate: the empty placement, the best, and random others."""
+    count = len(found.rows)
+    if rows is None:
+        return tuple(range(count))
+    always = {0, found.rows.index(found.best)}
+    order = numpy_generator("validate", seed).permutation(count).tolist()
+    others = [k for k in order if k not in always]
+    return tuple(sorted([*always, *others[: max(0, rows - len(always))]]))
+
+
+def _of_header(found: Enumeration, problem: Problem) -> Iterator[Difference]:
+    header = found.header
+    if header.weights_digest != problem.weights_digest:
+        yield Difference(1, None, "weights_digest", header.weights_digest, problem.weights_digest)
+    images = problem.images(header.split)
+    if header.images != images:
+        yield Difference(1, None, "images", header.images, images)
+    fresh = {
+        "reference_accuracy": problem.reference_accuracy(header.split),
+        "clean_accuracy": problem.clean_accuracy(header.split),
+    }
+    for name, here in fresh.items():
+        there = getattr(header, name)
+        if abs(there - here) > TOLERANCE:
+            yield Difference(1, None, name, there, here)
+
+
+def _of_columns(found: Enumeration) -> Iterator[Difference]:
+    for k, row in enumerate(found.rows):
+        for name, here in found.disagreements(row).items():
+            yield Difference(FIRST_ROW + k, row.placement, name, row.numbers[name], here)
+
+
+def _gaps(
+    found: Enumeration, problem: Problem, rows: list[Row], threads: int, progress: Progress
+) -> list[tuple[int, int]]:
+    """Evaluate rows afresh; return, for each, the chip that differs most and its correct images now."""
+    header = found.header
+    placements = [row.placement for row in rows]
+    fresh = run_job(
+        problem, placements, header.split, header.fidelity, range(header.chips), threads=threads, progress=progress
+    )
+    gaps = []
+    for row, evaluation in zip(rows, fresh, strict=True):
+        counts = evaluation.correct[0]
+        chip = int(np.abs(counts - np.array(row.correct)).argmax())
+        gaps.append((chip, int(counts[chip])))
+    return gaps

@@ -1,0 +1,54 @@
+"""An episode described as JSON goes on exactly where it was, in another environment and another process's memory."""
+
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from cimenv.envs import EvaluationBudget
+
+
+def walk_on(env, info, generator):
+    """Return everything that random valid actions show until two episodes have ended."""
+    trace, ended = [], 0
+    while ended < 2:
+        action = int(generator.choice(np.flatnonzero(info["action_mask"])))
+        observation, reward, done, _, info = env.step(action)
+        trace.append((observation.tobytes(), reward, done, info["placement"].tobytes(), info["run_evaluations"]))
+        if done:
+            ended += 1
+            observation, info = env.reset()
+            trace.append((observation.tobytes(), info["evaluations"]))
+    return trace, env.unwrapped.np_random.integers(2**60)
+
+
+@pytest.mark.parametrize("feedback", ["step", "reset"])
+@pytest.mark.parametrize("name", ["CiMCompensation-v0", "CiMCompensationWalk-v0"])
+def test_a_restored_episode_goes_on_the_same(name, feedback, toy):
+    first, second = (EvaluationBudget(gym.make(name, evaluator=toy, feedback=feedback), 12, known={}) for _ in range(2))
+    _, info = first.reset(seed=5)
+    generator = np.random.default_rng(1)
+    for _ in range(9):  # beyond the end of an episode, into the middle of the next
+        action = int(generator.choice(np.flatnonzero(info["action_mask"])))
+        _, _, done, _, info = first.step(action)
+        if done:
+            _, info = first.reset()
+    text = json.dumps(first.state(), allow_nan=False)
+    second.reset(seed=77)
+    second.restore(json.loads(text))
+    assert second.known == first.known and second.spent == first.spent
+    assert json.dumps(second.state()) == text
+    restored = {**info, "action_mask": second.action_masks().astype(np.int8)}
+    assert np.array_equal(restored["action_mask"], info["action_mask"])
+    a = walk_on(first, info, np.random.default_rng(2))
+    assert a == walk_on(second, restored, np.random.default_rng(2))
+
+
+def test_a_held_recipe_and_an_unstarted_environment(toy):
+    env = gym.make("CiMCompensation-v0", evaluator=toy).unwrapped
+    assert env.state()["episode"] is None
+    env.reset(seed=1, options={"recipe": toy.task.recipe.name})
+    twin = gym.make("CiMCompensation-v0", evaluator=toy).unwrapped
+    twin.restore(json.loads(json.dumps(env.state())))
+    assert twin.state() == env.state() and twin.state()["held"] == toy.task.recipe.name
