@@ -125,7 +125,8 @@ def load(checkpoint: Path, session: Session) -> BaseAlgorithm:
         algorithm = ALGORITHMS[session.config.algorithm]
         model = algorithm.load(checkpoint / MODEL, env=session.env, device="cpu", force_reset=False)
         if isinstance(model, OffPolicyAlgorithm):
-            model.load_replay_buffer(checkpoint / REPLAY)
+            with (checkpoint / REPLAY).open("rb") as file:
+                model.load_replay_buffer(file)
     except CimenvError:
         raise
     except Exception as error:  # whatever a damaged file makes json, zipfile, torch or pickle say

@@ -29,7 +29,7 @@ from agents.logs import open_logger
 from agents.run_folder import claimed, read_result, start_afresh, write_results
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import CimenvError
-from cimenv.core.progress import bar
+from cimenv.core.progress import Advance, bar
 from cimenv.sb3 import PlacementCallback, deterministic_rollout
 from cimenv.tasks import Evaluator, Objective
 
@@ -97,14 +97,16 @@ def _trained(
         else:
             model = checkpoint.load(saved, session)
             say(f"{folder} was interrupted; going on from step {model.num_timesteps} of {config.steps}.")
-        callbacks = [dashboard, _Rows(dashboard), CheckpointCallback(session, config.checkpoint_every), _Bar()]
+        callbacks = [dashboard, CheckpointCallback(session, config.checkpoint_every)]
+        left = config.steps - model.num_timesteps
         try:
-            model.learn(
-                config.steps - model.num_timesteps,
-                callback=CallbackList([*callbacks, *([callback] if callback else [])]),
-                log_interval=None,  # type: ignore[arg-type]  # _Rows says when, in environment steps
-                reset_num_timesteps=saved is None,
-            )
+            with bar("training the agent", left) as advance:
+                model.learn(
+                    left,
+                    callback=CallbackList([*callbacks, _Advance(advance), *([callback] if callback else [])]),
+                    log_interval=None,  # type: ignore[arg-type]  # the dashboard writes the rows
+                    reset_num_timesteps=saved is None,
+                )
         finally:
             model.logger.close()
 
@@ -114,35 +116,16 @@ def _trained(
     return result
 
 
-class _Rows(BaseCallback):
-    """Writes a row of the logs whenever the dashboard has reported, and at the last rollout."""
+class _Advance(BaseCallback):
+    """Moves a bar."""
 
-    def __init__(self, dashboard: PlacementCallback) -> None:
+    def __init__(self, advance: Advance) -> None:
         super().__init__()
-        self.dashboard = dashboard
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_end(self) -> None:
-        last = self.num_timesteps >= self.model._total_timesteps
-        if last or self.dashboard.reported_at == self.num_timesteps:
-            self.model.dump_logs()
-
-
-class _Bar(BaseCallback):
-    """Shows how far the training is."""
-
-    def _on_training_start(self) -> None:
-        self.opened = bar("training the agent", self.model._total_timesteps - self.num_timesteps)
-        self.advance = self.opened.__enter__()
+        self.advance = advance
 
     def _on_step(self) -> bool:
         self.advance(self.training_env.num_envs)
         return True
-
-    def _on_training_end(self) -> None:
-        self.opened.__exit__(None, None, None)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ MARKS = {
     "greedy": ("s", "#2ca02c"),
     "agent": ("*", "#d62728"),
     "optimum": ("o", "#1f77b4"),
+    "most_accurate": ("P", "#ff7f0e"),
     "all_largest": ("^", "#17becf"),
 }
 
@@ -105,7 +106,7 @@ def against_weights(results: Results) -> Any:
         line[0].set_ylabel("mean test accuracy")
     for ax in axes[-1]:
         ax.set_xlabel("added weights, %")
-    axes[0][0].legend(frameon=False, fontsize=7, ncols=2, loc="lower right")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper")
     return figure
 
 
@@ -124,9 +125,10 @@ def error_growth(results: Results) -> Any:
                     ax.plot(range(1, len(error) + 1), error, style, color=f"C{number}", label=label)
         ax.set_title(f"{data}, sigma {plan.block_sigmas[0]:g}", fontsize=10)
         ax.set_xlabel("layer (1 is next to the input)")
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.25)
     axes[0][0].set_ylabel("relative feature error, mean over chips")
-    axes[0][0].legend(frameon=False, fontsize=8)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right center")
     return figure
 
 
@@ -143,6 +145,7 @@ def first_varied_layer(results: Results) -> Any:
             ax.plot(range(1, len(means) + 1), means, ".-", color=f"C{number}", label=recipe)
         ax.set_title(f"{data}, sigma {sigma:g}", fontsize=10)
         ax.set_xlabel("first varied layer (1: all vary)")
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.25)
     axes[0][0].set_ylabel("mean test accuracy")
     axes[0][0].legend(frameon=False, fontsize=8, loc="lower right")

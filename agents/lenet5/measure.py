@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from agents.config import load_config
+from agents.lenet5.journal import Row
 from agents.lenet5.plan import DIGITAL, Job, Plan
 from agents.train import train
 from cimenv.compensation.options import Placement
@@ -17,16 +16,26 @@ from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Objective, Task
 from cimenv.tasks.problem import default_store
 
-Row = dict[str, Any]
 QUANTILE = 0.01
 WHOLE_SPLIT = 10_000
 
 
-def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
-    """Run one job; `folder` keeps what it trains and the results of the jobs before it."""
+def measure(plan: Plan, job: Job, folder: Path, before: list[Row]) -> list[Row]:
+    """Run one job.
+
+    Args:
+        plan: the study's configuration.
+        job: what to measure.
+        folder: keeps what is trained.
+        before: for a tail, the rows that it continues.
+    """
     store = default_store(folder / "store")
-    work = {"bare": bare, "blocks": blocks, "tail": tail}[job.kind]
-    rows = work(plan, job, store, folder)
+    if job.kind == "tail":
+        rows = tail(plan, job, store, before)
+    elif job.kind == "accurate":
+        rows = accurate(plan, job, store)
+    else:
+        rows = (bare if job.kind == "bare" else blocks)(plan, job, store, folder)
     return [{"data": job.data, "recipe": job.recipe, "seed": job.seed, **row} for row in rows]
 
 
@@ -66,6 +75,14 @@ def blocks(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
     return rows + digital_baselines(_digital(task, store), evaluator, agent.final)
 
 
+def accurate(plan: Plan, job: Job, store: Store) -> list[Row]:
+    """Measure the placement that validates best within the budget, cost aside, with blocks fitted for longer."""
+    evaluator = MonteCarloEvaluator(plan.task(job, job.sigma, tuned={"steps": plan.accurate_steps}), store, threads=1)
+    everything = evaluator.evaluate_many(list(evaluator.space.all_placements()))
+    best = max(everything, key=lambda e: (e.value("mean"), -evaluator.space.shares(e.placement)["weights"]))
+    return [report(evaluator, "most_accurate", best.placement, len(everything))]
+
+
 def digital_baselines(digital: MonteCarloEvaluator, evaluator: MonteCarloEvaluator, agent: Placement) -> list[Row]:
     """Measure the best whole or partial digital layers: within the weight budget, and at the agent's scalar cost."""
     limit = evaluator.space.scalar_cost(agent)
@@ -79,10 +96,10 @@ def digital_baselines(digital: MonteCarloEvaluator, evaluator: MonteCarloEvaluat
     return rows
 
 
-def tail(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
+def tail(plan: Plan, job: Job, store: Store, before: list[Row]) -> list[Row]:
     """Measure the 1 % percentile over many chips for the rows of another job."""
     rows = []
-    for row in json.loads((folder / "jobs" / f"{job.parent}.json").read_text()):
+    for row in before:
         if row["method"].startswith("from_site"):
             continue
         task = plan.task(job, row["sigma"], report_chips=plan.percentile_chips, report_images=plan.percentile_images)

@@ -26,6 +26,8 @@ class Plan(Frozen):
     search_chips: int
     search_images: int
     tuned_steps: int = Field(description="steps that fit the blocks of every reported placement")
+    accurate: dict[str, tuple[str, ...]] = Field(description="jobs that take the most accurate placement in the budget")
+    accurate_steps: int = Field(description="steps that fit its blocks")
     chips: int = Field(description="test chips of mean and standard deviation")
     images: int = Field(description="test images, evenly spaced over the official test split")
     percentile_chips: int
@@ -52,6 +54,11 @@ class Plan(Frozen):
         }
         return load_task({**fields, **changes})
 
+    def measured(self) -> dict[str, Any]:
+        """Return the fields that change a job's numbers, not those that say which jobs there are."""
+        which = {"accurate", "data", "seeds", "block_recipes", "block_sigmas", "block_seeds", "percentile_seeds"}
+        return self.model_dump(mode="json", exclude=which)
+
     def stages(self) -> list[list[Job]]:
         """Return the jobs, the most telling first; those of one stage need only the stages before it."""
         first, *rest = [
@@ -59,10 +66,16 @@ class Plan(Frozen):
             for sigma, seeds in zip(self.block_sigmas, self.block_seeds, strict=True)
         ]
         bare = self._each("bare", tuple(self.recipes), self.seeds, 0.0)
-        stages = []
-        for jobs in (first, bare, *rest):
-            stages += [jobs, [job.tail() for job in jobs if job.seed in self.percentile_seeds]]
-        return stages
+        accurate = [
+            job.following("accurate")
+            for job in first
+            if job.data in self.accurate["data"] and job.recipe in self.accurate["recipes"]
+        ]
+        tails = [
+            [job.following("tail") for job in jobs if job.seed in self.percentile_seeds]
+            for jobs in (first, bare, *rest)
+        ]
+        return [first, accurate, bare, tails[0], *rest, *tails[1:]]
 
     def _each(self, kind: str, recipes: tuple[str, ...], seeds: tuple[int, ...], sigma: float) -> list[Job]:
         """Return a job for every seed, recipe and data set: one whole seed after the other."""
@@ -73,7 +86,8 @@ class Job(Frozen):
     """A piece of work that one process does.
 
     `bare`: one backbone without blocks at every sigma. `blocks`: searches, an agent and baselines on one backbone at
-    one sigma. `tail`: the percentile over many chips for the rows of another job (`of`).
+    one sigma. What follows another job (`of`): `accurate`, the most accurate placement in the budget, cost aside, with
+    blocks fitted for longer; `tail`, the percentile over many chips for the job's rows.
     """
 
     kind: str
@@ -92,11 +106,11 @@ class Job(Frozen):
         sigma = "" if "bare" in (self.kind, self.of) else f"-{self.sigma:g}"
         return "-".join(filter(None, [self.kind, self.of, self.data, self.recipe, str(self.seed)])) + sigma
 
-    def tail(self) -> Job:
-        """Return the job that measures the percentile over many chips for this job's rows."""
-        return Job("tail", self.data, self.recipe, self.seed, self.sigma, self.kind)
+    def following(self, kind: str) -> Job:
+        """Return the job of another kind that goes on with this one."""
+        return Job(kind, self.data, self.recipe, self.seed, self.sigma, self.kind)
 
     @property
     def parent(self) -> str:
-        """Return the name of the job whose rows a tail continues."""
+        """Return the name of the job that this one follows."""
         return Job(self.of, self.data, self.recipe, self.seed, self.sigma).name

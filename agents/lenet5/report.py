@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from agents.lenet5.figures import draw_all
-from agents.lenet5.measure import Row
+from agents.lenet5.journal import Row
 from agents.lenet5.plan import Plan
 
 METHODS = {
@@ -23,6 +23,7 @@ METHODS = {
     "greedy": "greedy",
     "agent": "agent",
     "optimum": "enumerated optimum",
+    "most_accurate": "most accurate in the budget",
     "all_largest": "all-largest",
 }
 COMMAND = "python -m agents.lenet5"
@@ -30,31 +31,15 @@ FLOORS = {"fashion": 0.90, "mnist": 0.988}
 NOISE_SHARE = {"fashion": 0.96, "mnist": 0.993}
 
 
-def write_results(plan: Plan, folder: Path, out: Path) -> None:
-    """Write everything that follows from the jobs that are done."""
-    rows = collected(plan, folder)
+def write_results(plan: Plan, rows: list[Row], out: Path) -> None:
+    """Write everything that follows from the rows of the jobs that are done."""
     if not rows:
         return
-    out.mkdir(parents=True, exist_ok=True)
     _write_csv(out / "results.csv", rows)
     results = Results(plan, rows)
     (out / "table.md").write_text(table(results))
     (out / "targets.json").write_text(json.dumps(targets(results), indent=2) + "\n")
     draw_all(results, out)
-
-
-def collected(plan: Plan, folder: Path) -> list[Row]:
-    """Return the rows of finished jobs in the plan's order, with the tails merged into them."""
-    rows: dict[tuple[Any, ...], Row] = {}
-    for job in (job for stage in plan.stages() for job in stage):
-        path = folder / "jobs" / f"{job.name}.json"
-        if not path.exists():
-            continue
-        origin = job.of or job.kind
-        for row in json.loads(path.read_text()):
-            key = (origin, *(row[name] for name in ("data", "recipe", "seed", "sigma", "method")))
-            rows.setdefault(key, {"job": origin}).update(row)
-    return list(rows.values())
 
 
 class Results:
@@ -166,14 +151,19 @@ def targets(results: Results) -> list[dict[str, Any]]:
         recipes = [r for r in plan.block_recipes if "noise" in r]
         for recipe in recipes:
             at = {"data": data, "recipe": recipe, "sigma": sigma, "job": "blocks"}
-            share, weights = results.share(method="agent", **at), results.mean("weights", method="agent", **at)
-            goal = NOISE_SHARE[data]
-            name = f"{data}, {recipe}, sigma {sigma:g}: agent's placement, share of standard clean accuracy"
-            add(name, f">= {goal} with <= 5 % weights", share, share >= goal and weights <= 0.05, weights=weights)
+            goal, bare = NOISE_SHARE[data], results.share(method="none", **at)
+            for method in ("agent", "most_accurate"):
+                share, weights = results.share(method=method, **at), results.mean("weights", method=method, **at)
+                name = f"{data}, {recipe}, sigma {sigma:g}: {METHODS[method]}, share of standard clean accuracy"
+                met = share >= goal and weights <= 0.05
+                add(name, f">= {goal} with <= 5 % weights", share, met, weights=weights, without=bare)
     for recipe in ("standard", "lipschitz"):
         at = {"data": "fashion", "recipe": recipe, "sigma": sigma, "job": "blocks"}
-        bare, lifted = results.mean("mean", method="none", **at), results.mean("mean", method="agent", **at)
-        add(f"fashion, {recipe}, sigma {sigma:g}: blocks alone", ">= 0.84", lifted, lifted >= 0.84, without=bare)
+        bare = results.mean("mean", method="none", **at)
+        for method in ("agent", "most_accurate"):
+            lifted = results.mean("mean", method=method, **at)
+            name = f"fashion, {recipe}, sigma {sigma:g}: blocks alone, {METHODS[method]}"
+            add(name, ">= 0.84 with <= 5 % weights", lifted, lifted >= 0.84, without=bare)
     for data in plan.data:
         for recipe in plan.block_recipes:
             for over in ("affine", "digital_equal_cost", "digital_equal_weights"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,6 +57,7 @@ def _root(
 
 def main() -> None:
     """Run; an error that cimenv raises on purpose is one sentence on stderr and exit code 2."""
+    sys.path.append(str(Path.cwd()))  # for a user's package.module:factory; python -m does the same
     with warnings.catch_warnings():
         # The sentence, not where in the code it was raised.
         warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)

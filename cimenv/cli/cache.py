@@ -81,13 +81,15 @@ def clear(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] 
     Asks first, unless --yes. Read-only layers stay.
     """
     store = _store()
+    if not store.root.exists():
+        print(f"There is no folder {store.root}: nothing to remove.")
+        return
     found = store.info()
     what = f"{found['entries']:,} entries ({_size(found['bytes'])}, trained weights included) from {store.root}"
     if not yes and not typer.confirm(f"Remove {what}?"):
         print("Nothing was removed.")
         raise typer.Exit(1)
-    if store.root.exists():
-        store.clear()
+    store.clear()
     print(f"Removed {what}.")
 
 

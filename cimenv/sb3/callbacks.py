@@ -20,6 +20,9 @@ from cimenv.sb3.views import ActionView, action_view
 class PlacementCallback(BaseCallback):
     """Logs what a placement policy does; for any algorithm: `model.learn(steps, callback=PlacementCallback())`.
 
+    With `learn(..., log_interval=None)` the callback says when the logger writes: at every report, for all algorithms
+    alike in environment steps; else SB3 does, by rollouts or episodes.
+
     Scalars go through SB3's logger at ends of rollouts: `placement/...` (means of the episodes since the last report,
     and the run's best), `policy/SITE/OPTION` (probability of every first action; for a DQN `q/SITE/OPTION`, its
     Q-value), `sites/SITE` (share of the episodes with a block there), `errors/SITE/none|placed` (feature error of the
@@ -89,6 +92,8 @@ class PlacementCallback(BaseCallback):
         last = self.num_timesteps >= self.model._total_timesteps  # then the end of the training reports
         if self.num_timesteps - self.reported_at >= self.every and not last:
             self._report(images=self.reports % self.images_every == 0)
+            if self._writes_rows:
+                self.model.dump_logs()
 
     def _on_training_end(self) -> None:
         assert self.history is not None
@@ -100,7 +105,10 @@ class PlacementCallback(BaseCallback):
             self.history.last = placement_of(infos[-1])
         self._report(images=True)
         self._write_final()
-        self.logger.dump(self.num_timesteps)
+        if self._writes_rows:
+            self.model.dump_logs()
+        else:
+            self.logger.dump(self.num_timesteps)
 
     # Reports
 
@@ -171,7 +179,8 @@ class PlacementCallback(BaseCallback):
         best = self.history.best_point
         if best is not None:
             self.board.scalar("search/best_objective", best.objective, len(self.history.points))
-            self.board.scalar("search/best_accuracy", best.accuracy, len(self.history.points))
+            most = max(point.accuracy for point in self.history.of_task.values())
+            self.board.scalar("search/best_accuracy", most, len(self.history.points))
 
     def _write_layout(self) -> None:
         tags = self._tags("q" if hasattr(self.model.policy, "q_net") else "policy")
@@ -196,6 +205,11 @@ class PlacementCallback(BaseCallback):
             self.logger.record(f"final/{name}", value)
 
     # Parts
+
+    @property
+    def _writes_rows(self) -> bool:
+        """Return whether `learn` leaves it to this callback when the logger writes."""
+        return self.locals.get("log_interval", 1) is None
 
     def _asked(self, method: str, *arguments: Any) -> Any:
         return self.training_env.env_method(method, *arguments, indices=[0])[0]

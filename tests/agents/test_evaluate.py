@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-from conftest import TOY
+from agent_runs import TOY
 
 from agents.config import load_config
 from agents.evaluate import evaluate, main

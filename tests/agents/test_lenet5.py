@@ -1,14 +1,14 @@
 """The LeNet-5 study: its plan, how rows are merged, its statistics against scipy's."""
 
-import json
-
 import numpy as np
 import pytest
 from scipy import stats
 
+from agents.lenet5.journal import Journal
 from agents.lenet5.plan import Job, Plan
-from agents.lenet5.report import Results, collected, table, targets
+from agents.lenet5.report import Results, table, targets
 from cimenv.core.config import read_yaml
+from cimenv.core.errors import ConfigError
 
 CHIPS, IMAGES = 40, 500
 
@@ -36,7 +36,7 @@ def test_plan_counts_every_job_once(plan):
     assert kinds.count("blocks") == len(plan.data) * len(plan.block_recipes) * seeds
     seen = set()
     for stage in plan.stages():
-        assert all(job.kind != "tail" or job.parent in seen for job in stage)
+        assert all(not job.of or job.parent in seen for job in stage)
         seen |= {job.name for job in stage}
 
 
@@ -47,15 +47,31 @@ def test_tasks_say_what_the_yaml_says(plan):
 
 
 def test_tails_are_merged_into_the_rows_of_their_job(plan, tmp_path):
-    (tmp_path / "jobs").mkdir()
+    journal = Journal(tmp_path / "jobs.jsonl", plan)
     job = Job("blocks", "fashion", "standard", 0, 0.5)
-    tail = job.tail()
-    assert tail.parent == job.name
+    assert job.following("tail").parent == job.name
     first = row("blocks", "none", 0, np.full(CHIPS, 0.7))
-    (tmp_path / "jobs" / f"{job.name}.json").write_text(json.dumps([first]))
     same = {name: first[name] for name in ("data", "recipe", "seed", "sigma", "method")}
-    (tmp_path / "jobs" / f"{tail.name}.json").write_text(json.dumps([{**same, "p01": 0.6}]))
-    assert collected(plan, tmp_path) == [{**first, "p01": 0.6}]
+    journal.add(job, [first])
+    journal.add(job.following("tail"), [{**same, "p01": 0.6}])
+    assert Journal(journal.path, plan).merged(plan) == [{**first, "p01": 0.6}]
+
+
+def test_a_killed_journal_loses_only_the_line_it_wrote(plan, tmp_path):
+    journal = Journal(tmp_path / "jobs.jsonl", plan)
+    jobs = plan.stages()[0][:2]
+    for job in jobs:
+        journal.add(job, [{"method": "none"}])
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole[:-5])
+    again = Journal(journal.path, plan)
+    assert jobs[0] in again and jobs[1] not in again
+    again.add(jobs[1], [{"method": "none"}])
+    assert journal.path.read_bytes() == whole
+    more = Plan(**{**plan.model_dump(), "seeds": (0, 1, 2, 3)})
+    assert jobs[1] in Journal(journal.path, more)
+    with pytest.raises(ConfigError, match="another plan"):
+        Journal(journal.path, Plan(**{**plan.model_dump(), "chips": 7}))
 
 
 def test_paired_gain_equals_scipys_paired_interval(plan):
@@ -72,7 +88,7 @@ def test_paired_gain_equals_scipys_paired_interval(plan):
 def test_targets_that_were_not_measured_are_not_met(plan):
     rows = [row("blocks", method, 0, np.full(CHIPS, value)) for method, value in (("agent", 0.85), ("none", 0.75))]
     found = {target["target"]: target for target in targets(Results(plan, rows))}
-    lifted = found["fashion, standard, sigma 0.5: blocks alone"]
+    lifted = found["fashion, standard, sigma 0.5: blocks alone, agent"]
     assert lifted["met"] and lifted["measured"] == 0.85 and lifted["without"] == pytest.approx(0.75)
     missing = found["mnist: clean accuracy, recipe standard"]
     assert missing["measured"] is None and not missing["met"]

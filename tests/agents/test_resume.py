@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TOY
+from agent_runs import TOY
 from filelock import FileLock
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -135,29 +134,28 @@ def test_a_checkpoint_has_no_pickle_but_sb3s_own(toy, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["maskable_ppo", "dqn"])
 def test_five_kills_at_random_moments(algorithm, toy, cache, tmp_path, assert_same_runs):
-    """SIGKILL from outside, anywhere: imports, evaluations, updates, checkpoints, pictures, results."""
+    """SIGKILL from outside, wherever it hits: rollouts, updates, checkpoints, pictures, log rows."""
     command = [sys.executable, "-m", "agents.train", f"configs/agents/{algorithm}.yaml", *SHORT, *SMALL[algorithm]]
     command += ["steps=1500", "images_every=2", "--runs"]
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     environment = {**os.environ, "CIMENV_CACHE": str(cache), "TMPDIR": str(temporary), "PYTHONPATH": os.getcwd()}
-    start = time.monotonic()
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
-    took = time.monotonic() - start
-    moments, kills = random.Random(f"kills of {algorithm}"), 0
-    for _ in range(5):
+    length = (tmp_path / "whole/toy-0/progress.csv").stat().st_size
+    moments, log = random.Random(f"kills of {algorithm}"), tmp_path / "cut/toy-0/progress.csv"
+    for share in sorted(moments.uniform(0.05, 0.85) for _ in range(5)):
         process = subprocess.Popen(
-            [*command, str(tmp_path / "cut")], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [*command, str(tmp_path / "cut")],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-        try:
-            process.wait(moments.uniform(0.3, 0.9) * took)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            shutil.copytree(tmp_path / "cut", tmp_path / f"after{kills}", dirs_exist_ok=True)
-        process.stdout.close()
-    assert kills >= 3  # later ones may find the run finished
-    subprocess.run([*command, str(tmp_path / "cut")], check=True, env=environment, capture_output=True)
+        while process.poll() is None and not (log.exists() and log.stat().st_size >= share * length):
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    last = subprocess.run([*command, str(tmp_path / "cut")], check=True, env=environment, capture_output=True)
+    assert b"was interrupted; going on from step" in last.stdout
     assert_same_runs(tmp_path / "whole/toy-0", tmp_path / "cut/toy-0")
     assert list(temporary.iterdir()) == []

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import yaml
-from conftest import TOY, series
+from agent_runs import TOY, series
 
 from agents.config import load_config
 from agents.run_folder import write_placements
@@ -93,7 +93,7 @@ def test_bad_configurations(tmp_path, capsys):
         load_config(YAML, ["algorithm=sac"])
     with pytest.raises(ConfigError, match="name"):
         load_config(YAML, ["name=../elsewhere"])
-    for changes in ("{n_stepz: 3}", "{n_steps: 0, batch_size: 1}"):
+    for changes in ("{n_stepz: 3}", "{learning_rate: fast}"):
         with pytest.raises(ConfigError, match=r"hyper_parameters: .*use arguments of maskable_ppo"):
             train(load_config(YAML, [*TOY, f"hyper_parameters={changes}"]), tmp_path / changes)
     with pytest.raises(ConfigError, match=r"env_arguments: .*use arguments of CiMCompensation-v0"):

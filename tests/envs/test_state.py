@@ -45,10 +45,13 @@ def test_a_restored_episode_goes_on_the_same(name, feedback, toy):
     assert a == walk_on(second, restored, np.random.default_rng(2))
 
 
-def test_a_held_recipe_and_an_unstarted_environment(toy):
-    env = gym.make("CiMCompensation-v0", evaluator=toy).unwrapped
+def test_an_unstarted_environment_keeps_its_generator_and_a_held_recipe(toy):
+    env, twin = (gym.make("CiMCompensation-v0", evaluator=toy).unwrapped for _ in range(2))
     assert env.state()["episode"] is None
-    env.reset(seed=1, options={"recipe": toy.task.recipe.name})
-    twin = gym.make("CiMCompensation-v0", evaluator=toy).unwrapped
+    env.restore({**env.state(), "held": "lipschitz"})
+    expected = env.np_random.integers(2**60, size=3)
+    env.np_random.integers(10)
     twin.restore(json.loads(json.dumps(env.state())))
-    assert twin.state() == env.state() and twin.state()["held"] == toy.task.recipe.name
+    assert twin.state() == env.state() and twin.state()["held"] == "lipschitz"
+    later = env.np_random.integers(2**60, size=3)
+    assert (twin.np_random.integers(2**60, size=3) == later).all() and (later != expected).any()

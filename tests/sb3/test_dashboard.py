@@ -94,6 +94,9 @@ def test_every_curve_and_picture_of_a_policy_gradient_run(ppo_run, toy_values):
     search = events.Scalars("search/best_objective")
     assert [e.step for e in search] == list(range(1, len(seen) + 1))  # two environments begin with one placement
     assert [e.value for e in search] == pytest.approx(np.maximum.accumulate(list(seen.values())), abs=1e-6)
+    accuracies = [point.accuracy for point in callback.history.of_task.values()]
+    found = [e.value for e in events.Scalars("search/best_accuracy")]
+    assert found == pytest.approx(np.maximum.accumulate(accuracies), abs=1e-6)
     assert all(0 <= value(f"sites/{site}") <= 1 for site in SITES)
     assert all(e.wall_time > 0 and e.step <= model.num_timesteps for e in events.Scalars("placement/return"))
 

@@ -87,62 +87,56 @@ def test_budget_leaves_out_what_it_forbids(tmp_path):
 
 @needs_fork
 def test_killed_five_times(whole, tmp_path, row_by_row):
+    """Killed within a row, at bytes drawn with seed 0, each time by the fresh process that went on after the last."""
     path = tmp_path / "all.csv"
-    moments = np.sort(np.random.default_rng(0).integers(1, len(whole) - 1000, KILLS))
-    kept = [_killed_at(path, int(size)) for size in moments]
-    assert all(whole.startswith(part) for part in kept)
-    assert len(set(kept)) == KILLS  # each kill came after new rows
-    begun = max(0, kept[-1].count(b"\n") - 2)
-    assert enumerate_placements(TASK, path, threads=1).new == 81 - begun > 0
+    for size in np.sort(np.random.default_rng(0).integers(1, len(whole), KILLS)):
+        process = multiprocessing.get_context("fork").Process(target=_enumerate_until, args=(path, int(size)))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert path.read_bytes() == whole[:size]
+    kept = whole[:size].count(b"\n") - 2
+    assert enumerate_placements(TASK, path, threads=1).new == 81 - kept > 0
     assert path.read_bytes() == whole
 
 
-def _killed_at(path, size):
-    """Enumerate row by row in another process, kill it once the file has so many bytes, and return them."""
+def _enumerate_until(path, size):
+    """Enumerate row by row; die when the file has so many bytes."""
 
-    def work():
-        torch.set_num_threads(1)  # OpenMP does not survive a fork
-        enumerate_placements(TASK, path, threads=1, flush_s=0)
+    def append(file, path, text):
+        room = size - path.stat().st_size
+        file.write(text.encode()[:room])
+        file.flush()
+        if len(text) >= room:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    end = time.monotonic() + 60
-    while (path.stat().st_size if path.exists() else 0) < size:
-        assert process.is_alive() and time.monotonic() < end
-        time.sleep(0.0005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    return path.read_bytes()
+    torch.set_num_threads(1)  # OpenMP does not survive a fork
+    enumeration._append = append
+    enumerate_placements(TASK, path, threads=1, flush_s=0)
 
 
 @pytest.mark.slow
 def test_the_command_killed_five_times(toy, tmp_path):
-    """As above with the command at random times, on 60 chips, two rows at a time: ten seconds of enumeration."""
+    """As above, the command from outside, once the file has so many bytes; on 24 chips, two rows at a time."""
     script = "from cimenv.studies import enumeration as e; e.LEAST_CHUNK = 1; e.LARGEST_CHUNK = 2\n"
     script += "from cimenv.cli import main; main()"
 
     def started(name):
-        arguments = ["enumerate", "toy-4site", "--chips", "60", "--threads", "1", "--out", str(tmp_path / name)]
-        process = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.DEVNULL)
-        while not (tmp_path / f"{name}.lock").exists():  # now it begins
-            assert process.poll() is None
-            time.sleep(0.01)
-        return process, time.monotonic()
+        arguments = ["enumerate", "toy-4site", "--chips", "24", "--threads", "1", "--out", str(tmp_path / name)]
+        return subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.DEVNULL)
 
-    process, start = started("whole.csv")
-    assert process.wait() == 0
-    took = time.monotonic() - start
-    kept = []
-    for share in np.random.default_rng(1).uniform(0, 0.4, KILLS):  # together 0.8 of the whole
-        process, _ = started("killed.csv")
-        time.sleep(share * took)
+    assert started("whole.csv").wait() == 0
+    whole, path = (tmp_path / "whole.csv").read_bytes(), tmp_path / "killed.csv"
+    for size in np.sort(np.random.default_rng(1).integers(0, 0.9 * len(whole), KILLS)):
+        process = started("killed.csv")
+        while (path.stat().st_size if path.exists() else -1) < size:
+            assert process.poll() is None
+            time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        kept.append((tmp_path / "killed.csv").stat().st_size)
-    assert sorted(kept) == kept and kept[0] < kept[-1]
-    assert started("killed.csv")[0].wait() == 0
-    assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+        assert whole.startswith(path.read_bytes())
+    assert started("killed.csv").wait() == 0
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
