@@ -4,11 +4,13 @@ Nothing is drawn by this script: it opens TensorBoard's own page, closes the sid
 the curves off, and lays the cards out larger, so that the pictures on them can be read.
 """
 
+import shutil
 import sys
 import time
 
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
 
 WIDTH, HEIGHT, SECONDS = 1600, 1780, 40
 LARGER = """
@@ -28,7 +30,7 @@ options = Options()
 for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"):
     options.add_argument(argument)
 options.add_argument(f"--window-size={WIDTH},{HEIGHT}")
-browser = webdriver.Chrome(options=options)
+browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
 try:
     browser.get(sys.argv[1])
     time.sleep(SECONDS)
