@@ -3,13 +3,14 @@
 from cimenv.crossbar.batchnorm import batch_statistics, calibrated_for_chip, recalibrate_shared
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.devices import BitSlicedGaussian, Ideal, LogNormal
+from cimenv.crossbar.devices import BitSlicedGaussian, Gaussian, Ideal, LogNormal
 from cimenv.crossbar.mapping import MappedNetwork, Site, map_network, programmed
 
 __all__ = [
     "BitSlicedGaussian",
     "Chips",
     "CrossbarConfig",
+    "Gaussian",
     "Ideal",
     "LogNormal",
     "MappedNetwork",

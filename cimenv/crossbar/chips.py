@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cimenv.core.errors import ConfigError
 from cimenv.core.seeding import torch_generator
-from cimenv.crossbar.devices import BitSlicedGaussian, Ideal, LogNormal
+from cimenv.crossbar.devices import DeviceModel
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Chips:
     """
 
     nominal: Mapping[str, Tensor]
-    device: Ideal | LogNormal | BitSlicedGaussian
+    device: DeviceModel
     seed: int
     split: str
     t_s: float = 0.0

@@ -44,6 +44,23 @@ class LogNormal(Frozen):
         return self.sigma
 
 
+class Gaussian(Frozen):
+    """Additive Gaussian variation in units of the layer's full scale S = max|W|, censored from above on request."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    sigma: float = Field(0.1, ge=0, le=5, description="sigma_t: standard deviation of dW/S before censoring")
+    threshold: float | None = Field(None, gt=0, description="largest deviation in units of sigma (TRICE); None: none")
+
+    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
+        """Return one chip's weights: `w + min(Z, threshold) * sigma * S`."""
+        return variation.censored_gaussian(w, self.sigma, self.threshold, generator)
+
+    @property
+    def relative_strength(self) -> float:
+        """Return sigma."""
+        return self.sigma
+
+
 class BitSlicedGaussian(Frozen):
     """M-bit weights on M/K devices of K bits, each off by N(0, sigma) of its range (ICCAD 2022, TRICE)."""
 
@@ -80,4 +97,5 @@ class BitSlicedGaussian(Frozen):
         return self.sigma * variation.bit_slicing_factor(self.weight_bits, self.device_bits)
 
 
-Device = Annotated[Ideal | LogNormal | BitSlicedGaussian, Field(discriminator="kind")]
+DeviceModel = Ideal | LogNormal | Gaussian | BitSlicedGaussian
+Device = Annotated[DeviceModel, Field(discriminator="kind")]

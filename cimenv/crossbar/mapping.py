@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cimenv.core.errors import DataError, MappingError
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.devices import BitSlicedGaussian, Ideal, LogNormal
+from cimenv.crossbar.devices import DeviceModel
 
 SiteType = Literal["conv", "dense", "lstm", "gru", "attention", "other"]
 SITE_TYPES: tuple[SiteType, ...] = ("conv", "dense", "lstm", "gru", "attention", "other")
@@ -77,9 +77,7 @@ class MappedNetwork:
         """Return the nominal weight of every site, by site name."""
         return {site.name: site_module(self.model, site).weight.detach() for site in self.sites}
 
-    def program(
-        self, generator: torch.Generator, device: Ideal | LogNormal | BitSlicedGaussian | None = None
-    ) -> dict[str, Tensor]:
+    def program(self, generator: torch.Generator, device: DeviceModel | None = None) -> dict[str, Tensor]:
         """Return one freshly programmed chip: noisy weights by site name (differentiable).
 
         Args:

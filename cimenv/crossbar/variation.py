@@ -23,6 +23,27 @@ def log_normal_moments(sigma: float) -> tuple[float, float]:
     return math.exp(s2 / 2), math.sqrt((math.exp(s2) - 1) * math.exp(s2))
 
 
+def censored_gaussian(w: Tensor, sigma: float, threshold: float | None, generator: torch.Generator) -> Tensor:
+    """Return `w + min(Z, threshold) * sigma * S`, Z ~ N(0, 1) per weight, S = max|w| (detached).
+
+    Source: TRICE (ICCAD 2022). Censored from above (mass at the threshold), the left tail whole; without a threshold
+    plain Gaussian noise. Differentiable in `w`.
+    """
+    z = torch.randn(w.shape, generator=generator, dtype=w.dtype)
+    if threshold is not None:
+        z.clamp_(max=threshold)
+    return w + z.to(w.device) * (sigma * w.detach().abs().amax())
+
+
+def censored_moments(threshold: float) -> tuple[float, float]:
+    """Return mean and standard deviation of min(Z, t): m = t(1-Phi(t)) - phi(t), E[min^2] = Phi - t phi + t^2(1-Phi)."""
+    density = math.exp(-threshold * threshold / 2) / math.sqrt(2 * math.pi)
+    below = (1 + math.erf(threshold / math.sqrt(2))) / 2
+    mean = threshold * (1 - below) - density
+    square = below - threshold * density + threshold * threshold * (1 - below)
+    return mean, math.sqrt(square - mean * mean)
+
+
 def quantize(w: Tensor, bits: int) -> Tensor:
     """Round `w` to multiples of `S / (2^bits - 1)`, S = max|w|: symmetric, with a straight-through gradient."""
     step = w.detach().abs().amax() / (2**bits - 1)

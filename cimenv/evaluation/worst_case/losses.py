@@ -1,0 +1,50 @@
+"""What an attack minimises, per image: `logits` `[n, classes]`, `labels` `[n]` -> `[n]`.
+
+Sources: margin F of A-TRICE (arXiv 2312.06137); difference of logits ratio: Croce and Hein (ICML 2020, arXiv 2003.01690).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LossName = Literal["margin", "ce", "dlr"]
+
+
+def true_and_other(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the true class's logit and the largest of the others, `[n]` each."""
+    true = logits.gather(1, labels[:, None])[:, 0]
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return true, others.amax(1)
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return F = max(O_t - max_{i != t} O_i, 0): 0 for a misclassified image."""
+    true, other = true_and_other(logits, labels)
+    return (true - other).clamp_min(0)
+
+
+def negative_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return minus the cross-entropy."""
+    return -F.cross_entropy(logits, labels, reduction="none")
+
+
+def logit_difference_ratio(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return (O_t - max_{i != t} O_i) / (O_(1) - O_(3)): the margin, free of the logits' scale.
+
+    With two classes the denominator is O_(1) - O_(2).
+    """
+    true, other = true_and_other(logits, labels)
+    ordered = logits.topk(min(3, logits.shape[1]), dim=1).values
+    return (true - other) / (ordered[:, 0] - ordered[:, -1]).clamp_min(1e-12)
+
+
+LOSSES: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
+    "margin": margin,
+    "ce": negative_cross_entropy,
+    "dlr": logit_difference_ratio,
+}
