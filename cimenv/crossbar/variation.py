@@ -36,7 +36,7 @@ def censored_gaussian(w: Tensor, sigma: float, threshold: float | None, generato
 
 
 def censored_moments(threshold: float) -> tuple[float, float]:
-    """Return mean and standard deviation of min(Z, t): m = t(1-Phi(t)) - phi(t), E[min^2] = Phi - t phi + t^2(1-Phi)."""
+    """Return mean t(1-Phi) - phi and standard deviation of min(Z, t), with E[min^2] = Phi - t phi + t^2(1-Phi)."""
     density = math.exp(-threshold * threshold / 2) / math.sqrt(2 * math.pi)
     below = (1 + math.erf(threshold / math.sqrt(2))) / 2
     mean = threshold * (1 - below) - density

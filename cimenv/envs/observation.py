@@ -135,7 +135,8 @@ def _error_columns(evaluation: Evaluation) -> npt.NDArray[np.float64]:
     mean, spread, largest, snr, cosine = evaluation.site_errors.T
     logs = [_log(column) for column in (mean, spread, largest)]
     growth = np.append(np.diff(logs[0]), 0.0)
-    return np.stack([*logs, snr / 20, cosine, growth, np.zeros_like(mean)], axis=1)
+    shares = np.zeros_like(mean) if evaluation.damage is None else np.array(evaluation.damage.shares)
+    return np.stack([*logs, snr / 20, cosine, growth, shares], axis=1)
 
 
 def _log(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

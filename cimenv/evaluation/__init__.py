@@ -1,19 +1,25 @@
-"""Floor 3: the Monte-Carlo engine, feature errors, metrics with intervals, the evaluation record."""
+"""Floor 3: the Monte-Carlo engine, feature errors, metrics with intervals, the worst case, the evaluation record."""
 
 from cimenv.evaluation.engine import Engine, Tally
 from cimenv.evaluation.metrics import METRICS, normalised_accuracy, percentile_interval
 from cimenv.evaluation.prefix import PrefixCache
-from cimenv.evaluation.record import ERROR_COLUMNS, Evaluation
+from cimenv.evaluation.record import ERROR_COLUMNS, Damage, Evaluation
 from cimenv.evaluation.segments import SegmentedNetwork
+from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearch, worst_case
 
 __all__ = [
     "ERROR_COLUMNS",
     "METRICS",
+    "AttackTarget",
+    "Damage",
     "Engine",
     "Evaluation",
     "PrefixCache",
     "SegmentedNetwork",
     "Tally",
+    "WorstCase",
+    "WorstCaseSearch",
     "normalised_accuracy",
     "percentile_interval",
+    "worst_case",
 ]

@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-Metric = Literal["mean", "std", "mean_minus_std", "percentile"]
-METRICS: tuple[Metric, ...] = ("mean", "std", "mean_minus_std", "percentile")
+ChipMetric = Literal["mean", "std", "mean_minus_std", "percentile"]
+Metric = ChipMetric | Literal["worst_case"]
+METRICS: tuple[Metric, ...] = ("mean", "std", "mean_minus_std", "percentile", "worst_case")
 CONFIDENCE = 0.95
 
 Floats = npt.NDArray[np.float64]
 
 
-def value(accuracy: Floats, metric: Metric, quantile: float = 0.05) -> float:
+def value(accuracy: Floats, metric: ChipMetric, quantile: float = 0.05) -> float:
     """Return a metric of per-chip accuracies `[chips]`; the percentile is the order statistic ceil(q n)."""
     if metric == "mean":
         return float(accuracy.mean())
@@ -57,6 +58,11 @@ def percentile_interval(
             f"{n} chips are too few for the {quantile:g}-quantile at {confidence:g}; take at least {need}.",
         )
     return (float(ordered[low - 1]), float(ordered[high - 1])), ""
+
+
+def smallest_chips(quantile: float, confidence: float = CONFIDENCE) -> int:
+    """Return the fewest chips whose smallest lies below the quantile with `confidence`: 59 for 5 %, 299 for 1 %."""
+    return math.ceil(math.log(1 - confidence) / math.log(1 - quantile))
 
 
 def normalised_accuracy(accuracy: float, reference: float, classes: int) -> float:

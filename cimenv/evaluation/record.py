@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError
 from cimenv.core.store import Record
 from cimenv.evaluation import metrics
 from cimenv.evaluation.engine import Tally
@@ -17,6 +19,30 @@ from cimenv.evaluation.engine import Tally
 ERROR_COLUMNS = ("error_mean", "error_std", "error_max", "snr_db", "cosine")
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What the worst deviation found within th_g leaves of a network.
+
+    Attributes:
+        bound: th_g.
+        correct: images that stay correct.
+        images: images attacked.
+        member: the attack that found it.
+        shares: share of the damage of every site, `[sites]`.
+    """
+
+    bound: float
+    correct: int
+    images: int
+    member: str
+    shares: tuple[float, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Return the worst accuracy found."""
+        return self.correct / self.images
 
 
 @dataclass(frozen=True)
@@ -33,6 +59,7 @@ class Evaluation:
         site_errors: `[sites, 5]`, columns `ERROR_COLUMNS`: relative feature error e = ||Y' - Y||_F / ||Y||_F (mean,
             standard deviation and maximum over chips), -20 log10 of the mean error, mean cosine to the clean feature.
         first_chip: number of the first chip.
+        damage: the worst case, for tasks whose metric it is.
     """
 
     key: str
@@ -43,6 +70,7 @@ class Evaluation:
     images: int
     site_errors: Floats
     first_chip: int = 0
+    damage: Damage | None = None
 
     @property
     def accuracy(self) -> Floats:
@@ -50,7 +78,18 @@ class Evaluation:
         return self.correct.mean(axis=0) / self.images
 
     def value(self, metric: metrics.Metric = "mean", quantile: float = 0.05) -> float:
-        """Return a metric over chips."""
+        """Return a metric over chips, or the worst case.
+
+        Raises:
+            ConfigError: the worst case was not measured.
+        """
+        if metric == "worst_case":
+            if self.damage is None:
+                raise ConfigError(
+                    f"placement {self.placement} has no measured worst case; evaluate it in a task whose metric is "
+                    "worst_case."
+                )
+            return self.damage.accuracy
         return metrics.value(self.accuracy, metric, quantile)
 
     def interval(self, metric: metrics.Metric = "mean", quantile: float = 0.05) -> tuple[float, float] | None:
@@ -74,6 +113,8 @@ class Evaluation:
             "images": self.images,
             "first_chip": self.first_chip,
         }
+        if self.damage is not None:
+            meta["damage"] = dataclasses.asdict(self.damage)
         return Record(meta, {"correct": self.correct, "site_errors": self.site_errors})
 
     @staticmethod
@@ -89,6 +130,7 @@ class Evaluation:
             images=meta["images"],
             site_errors=record.arrays["site_errors"],
             first_chip=meta["first_chip"],
+            damage=Damage(**{**damage, "shares": tuple(damage["shares"])}) if (damage := meta.get("damage")) else None,
         )
 
 

@@ -11,6 +11,7 @@ from cimenv.core.progress import Progress, silent
 from cimenv.data.splits import Split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation, site_errors
+from cimenv.tasks.damage import attack_of, damage
 from cimenv.tasks.problem import STAGE_VERSIONS, Problem, training_environment
 from cimenv.tasks.task import Task
 
@@ -52,6 +53,8 @@ def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelit
         "blocks": [option and option.model_dump() for option in problem.options.blocks(placement)],
         "fidelity": fidelity,
     }
+    if task.metric == "worst_case":
+        key["worst_case"] = attack_of(task, split).model_dump(mode="json")
     if fidelity == "tuned":
         key["tuned"] = task.tuned.model_dump(mode="json")
         key["environment"] = training_environment(task)
@@ -83,16 +86,17 @@ def run_job(
         device: where to compute.
         progress: opens a bar.
     """
+    worst = problem.task.metric == "worst_case"
     if fidelity == "bank":
         engine = engine or problem.engine(split, threads=threads, device=device)
         tally = engine.run(placements, chips, progress=progress)
-        found = [(tally, p) for p in range(len(placements))]
+        found = [(tally, p, problem.bank) for p in range(len(placements))]
     else:
         found = []
         for placement in placements:
             bank = problem.tuned_bank(placement, progress)
             tuned = problem.engine(split, bank, threads, device)
-            found.append((tuned.run([placement], chips, progress=progress), 0))
+            found.append((tuned.run([placement], chips, progress=progress), 0, bank))
     return [
         Evaluation(
             key=evaluation_key(problem, placement, split, fidelity, chips),
@@ -103,6 +107,7 @@ def run_job(
             images=tally.images,
             site_errors=site_errors(tally, p),
             first_chip=chips.start,
+            damage=damage(problem, placement, bank, split, threads, progress) if worst else None,
         )
-        for placement, (tally, p) in zip(placements, found, strict=True)
+        for placement, (tally, p, bank) in zip(placements, found, strict=True)
     ]

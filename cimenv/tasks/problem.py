@@ -127,6 +127,11 @@ class Problem:
         which = slice(0, step * count, step)
         return part.inputs(which), part.labels[which]
 
+    @cached_property
+    def reference_digest(self) -> str:
+        """Return a hash of the reference network's weights."""
+        return weights_digest(self.reference.state_dict(), self.reference)
+
     def engine(
         self, split: Split, bank: CompensationBank | None = None, threads: int = 1, device: str = "cpu"
     ) -> Engine:

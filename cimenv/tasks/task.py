@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -19,12 +18,14 @@ from cimenv.cost.hardware import COST_TERMS
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import Site, SiteType, map_network
 from cimenv.data import DATA_SETS, image_shape
+from cimenv.evaluation.metrics import smallest_chips
+from cimenv.evaluation.worst_case import WorstCaseSearch
 from cimenv.networks import build_backbone
 from cimenv.tasks.named import named_task
 from cimenv.training import AnyRecipe, BankRecipe, TunedRecipe, recipe_named
 from cimenv.training.registry import RECIPES
 
-TaskMetric = Literal["mean", "mean_minus_std", "percentile"]
+TaskMetric = Literal["mean", "mean_minus_std", "percentile", "worst_case"]
 
 
 class Task(Frozen):
@@ -53,6 +54,7 @@ class Task(Frozen):
     budget: dict[str, float] = {}
     metric: TaskMetric = "mean"
     percentile: float = Field(0.05, gt=0, lt=1)
+    worst_case: WorstCaseSearch = Field(WorstCaseSearch(), description="attacks of a report; a search uses quick ones")
     chips: int = Field(25, ge=1, description="validation chips per evaluation in a search")
     images: int = Field(1000, ge=1, description="validation images per evaluation in a search")
     chip_seed: int = Field(0, ge=0)
@@ -85,10 +87,11 @@ class Task(Frozen):
                     raise ValueError(f"{field}.{term} is {value}; give a finite number of at least 0")
         if self.data not in DATA_SETS and ":" not in self.data:
             raise UnknownNameError("data set", self.data, DATA_SETS)
-        # Fewer chips would miss the tail below the quantile with more than 5 % probability: 59 for 5 %.
-        needed = math.ceil(math.log(0.05) / math.log(1 - self.percentile))
+        needed = smallest_chips(self.percentile)
         if self.metric == "percentile" and self.chips < needed:
             raise ValueError(f"chips is {self.chips}; a {self.percentile:g}-quantile needs at least {needed}")
+        if self.metric == "worst_case" and self.crossbar.batch_norm == "per_chip":
+            raise ValueError("metric worst_case has no chip to calibrate on; take batch_norm none or shared")
         return self
 
     @property

@@ -20,7 +20,7 @@ from cimenv.core.progress import Progress
 from cimenv.crossbar.batchnorm import batch_statistics
 from cimenv.crossbar.mapping import MappedNetwork, programmed
 from cimenv.data.splits import ImageSet
-from cimenv.training.recipe import shuffled_batches
+from cimenv.training.course import shuffled_batches
 
 Sampler = Callable[[], Placement]
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cimenv.crossbar.devices import Ideal, LogNormal
+from cimenv.crossbar.devices import DeviceModel
 from cimenv.crossbar.mapping import MappedNetwork, site_module
 from cimenv.crossbar.variation import log_normal_moments
 from cimenv.training.noise import Noise
@@ -65,6 +65,6 @@ class LipschitzNoise(Lipschitz):
     ramp: float = Field(0.5, ge=0, le=1)
     epochs: int = Field(20, ge=1)
 
-    def device(self, done: float) -> Ideal | LogNormal:
+    def device(self, done: float) -> DeviceModel:
         """Return the same noise as recipe `noise`."""
         return Noise(sigma=self.noise_sigma, ramp=self.ramp).device(done)

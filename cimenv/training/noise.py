@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cimenv.crossbar.devices import Ideal, LogNormal
+from cimenv.crossbar.devices import DeviceModel, LogNormal
 from cimenv.training.recipe import Recipe
 
 
@@ -21,6 +21,6 @@ class Noise(Recipe):
     ramp: float = Field(0.5, ge=0, le=1, description="share of training over which sigma rises from 0")
     epochs: int = Field(20, ge=1)
 
-    def device(self, done: float) -> Ideal | LogNormal:
+    def device(self, done: float) -> DeviceModel:
         """Return log-normal variation at the ramp's present strength."""
         return LogNormal(sigma=self.sigma * (min(1.0, done / self.ramp) if self.ramp else 1.0))

@@ -127,7 +127,7 @@ def test_two_epochs_suffice_and_validation_chooses(data, name):
     assert [epoch["epoch"] for epoch in trained.history] == [1, 2]
     assert max(scores) > 0.9  # chance: 1/3
     network = map_network(model, CrossbarConfig(), (1, 4, 4))
-    assert recipe.score(network, data.val) == max(scores)
+    assert recipe.measures(network, data.val)["val_accuracy"] == max(scores)
     for key, value in model.state_dict().items():
         assert torch.equal(value, trained.state[key])
     if isinstance(recipe.device(1.0), Ideal):
@@ -201,10 +201,12 @@ def test_noise_recipe_sees_a_fresh_chip_each_batch_and_updates_the_clean_weights
 def test_noise_makes_scores_those_of_noisy_chips(data):
     model, _ = fitted(recipe_named("standard", epochs=2, batch_size=32), data)
     network = map_network(model, CrossbarConfig(), (1, 4, 4))
-    clean, strong = recipe_named("standard").score(network, data.val), Noise(sigma=2.0).score(network, data.val)
+    clean, strong = (
+        r.measures(network, data.val)["val_accuracy"] for r in (recipe_named("standard"), Noise(sigma=2.0))
+    )
     assert strong < clean - 0.02
-    assert Noise(sigma=2.0).score(network, data.val) == strong  # fixed chips
-    assert Noise(sigma=0.0).score(network, data.val) == pytest.approx(clean)
+    assert Noise(sigma=2.0).measures(network, data.val)["val_accuracy"] == strong  # fixed chips
+    assert Noise(sigma=0.0).measures(network, data.val)["val_accuracy"] == pytest.approx(clean)
 
 
 def test_shuffled_batches_are_full_and_without_repetition():

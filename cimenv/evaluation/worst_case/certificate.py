@@ -1,11 +1,12 @@
 """A sound lower bound of the worst case: interval bound propagation over boxes of WEIGHTS, in float64.
 
-Values are kept as midpoint and radius (Rump's product); the last layer is bounded on differences of logits. What attacks
-find can never lie below the certificate.
+Values are kept as midpoint and radius (Rump's product); the last layer is bounded on differences of logits. What
+attacks find can never lie below the certificate.
 """
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -74,12 +75,12 @@ class _Propagation:
         try:
             self.graph = fx.symbolic_trace(network.model.eval()).graph
         except Exception as error:  # torch.fx raises many kinds
-            raise MappingError(f"The network cannot be traced for a certificate ({error}); attack it instead.") from None
+            raise MappingError(f"The network cannot be traced ({error}); attack it instead of certifying it.") from None
         self.modules = dict(network.model.named_modules())
         self.radii = {site.name: bound * float(self._weight(site.name).abs().amax()) for site in network.sites}
         last = next(iter(reversed(self.graph.nodes))).args[0]
         if not (isinstance(last, fx.Node) and isinstance(self.modules.get(str(last.target)), nn.Linear)):
-            raise MappingError("The network does not end in a dense layer, so it cannot be certified; attack it instead.")
+            raise MappingError("The network does not end in a dense layer; attack it instead of certifying it.")
         self.last: fx.Node = last
 
     def certified(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -96,7 +97,7 @@ class _Propagation:
     def _value(self, node: fx.Node, values: Mapping[fx.Node, Any], images: Tensor) -> Any:
         if node.op == "placeholder":
             return Box(images, torch.zeros_like(images))
-        given = fx.map_arg(node.args, lambda n: values[n])
+        given: Any = fx.map_arg(node.args, lambda n: values[n])
         if node.op == "call_module":
             return self._through(str(node.target), given[0])
         box = given[0]
@@ -108,7 +109,7 @@ class _Propagation:
             return box.monotone(lambda v: function(v, *given[1:], **node.kwargs))
         if node.op == "call_method" and node.target in ("flatten", "view", "reshape", "relu"):
             return box.monotone(lambda v: getattr(v, str(node.target))(*given[1:], **node.kwargs))
-        raise MappingError(f"The operation {node.target} cannot be bounded; use a network of layers, or attack it instead.")
+        raise MappingError(f"The operation {node.target} cannot be bounded; attack the network instead.")
 
     def _through(self, name: str, box: Box) -> Box:
         module = self.modules[name]
@@ -129,7 +130,7 @@ class _Propagation:
         def product(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
             if isinstance(module, nn.Linear):
                 return F.linear(x, w, b)
-            return F.conv2d(x, w, b, module.stride, module.padding, module.dilation, module.groups)  # type: ignore[arg-type]
+            return F.conv2d(x, w, b, module.stride, module.padding, module.dilation, module.groups)
 
         spread = product(box.radius, weight.abs() + radius) + product(box.middle.abs(), radius)
         slack = ROUNDING * (spread + product(box.middle.abs(), weight.abs()))
@@ -156,6 +157,4 @@ class _Propagation:
 
 
 def _copied_double(module: nn.Module) -> nn.Module:
-    import copy
-
     return copy.deepcopy(module).double().eval()

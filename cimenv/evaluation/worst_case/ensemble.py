@@ -26,17 +26,17 @@ class WorstCaseSearch(Frozen):
 
     Members: the published margin attack; for every loss a descent with momentum and decaying steps from no deviation
     and from random chips; random chips and corners; the Lagrangian; deviations found on other networks, as they are
-    and refined; last, every loss once more from the worst deviation that any member found.
+    and refined; last, the smoothed count of correct images from the worst deviation of every loss, and of all.
     """
 
     bound: float = Field(0.03, gt=0, le=1, description="th_g: largest |dW| in units of the layer's max|W|")
-    losses: tuple[LossName, ...] = Field(("ce", "margin", "dlr"), min_length=1)
-    steps: int = Field(30, ge=1, description="gradient steps of a descent")
-    restarts: int = Field(1, ge=0, description="descents from random chips, per loss")
+    losses: tuple[LossName, ...] = Field(("count", "ce", "margin", "dlr"), min_length=1)
+    steps: int = Field(25, ge=1, description="gradient steps of a descent")
+    restarts: int = Field(2, ge=0, description="descents from random chips, with the losses in turn")
     random_chips: int = Field(40, ge=0, description="random chips and corners, half each")
     published_steps: int = Field(20, ge=0, description="steps of the published margin attack; 0 leaves it out")
     lagrangian_rounds: int = Field(5, ge=0, description="values of the multiplier; 0 leaves the Lagrangian out")
-    refine: bool = Field(True, description="descend once more from the worst deviation of all members")
+    refine: bool = Field(True, description="descend again from the worst deviation of every loss, and of all members")
     images: int | None = Field(None, ge=1, description="the first images only; None: all that are given")
 
     def quick(self) -> WorstCaseSearch:
@@ -125,18 +125,26 @@ def _run(search: Search, config: WorstCaseSearch, transferred: Sequence[Mapping[
         search.visit("random_chips", k, 0, chip, target.correct(chip))
     if config.lagrangian_rounds:
         Lagrangian(config.lagrangian_rounds).run(search, "lagrangian")
-    for k in range(1, config.restarts + 1):
-        for loss in config.losses:
-            Pgd(loss, config.steps, RESTART_STEP).run(search, f"pgd_{loss}", k, search.random())
+    for k in range(config.restarts):
+        loss = config.losses[k % len(config.losses)]
+        Pgd(loss, config.steps, RESTART_STEP).run(search, f"pgd_{loss}", k + 1, search.random())
     for k, deviation in enumerate(transferred):
         Pgd(config.losses[0], config.steps, RESTART_STEP).run(search, "transfer", k, search.clamped(deviation))
     if config.refine:
-        for k, loss in enumerate(config.losses):
-            Pgd(loss, config.steps, RESTART_STEP).run(search, "refined", k, search.deviation)
+        _refine(search, config)
+
+
+def _refine(search: Search, config: WorstCaseSearch) -> None:
+    """Descend the smoothed count from the worst deviation of every loss, then from the worst of all."""
+    starts = [search.worst_of[f"pgd_{loss}"] for loss in config.losses]
+    for k in range(len(starts) + 1):
+        deviation = starts[k] if k < len(starts) else search.deviation
+        Pgd("count", config.steps, RESTART_STEP).run(search, "refined", k, deviation)
 
 
 def _passes(config: WorstCaseSearch, transferred: int) -> int:
-    descents = len(config.losses) * (1 + config.restarts + config.refine) + transferred
+    refined = len(config.losses) + 1 if config.refine else 0
+    descents = len(config.losses) + config.restarts + transferred + refined
     published = config.published_steps + 1 if config.published_steps else 0
     lagrangian = config.lagrangian_rounds * (Lagrangian.passes + 1)
     return descents * (config.steps + 1) + published + config.random_chips + lagrangian
@@ -147,5 +155,5 @@ def _check_transferred(target: AttackTarget, deviation: Mapping[str, Tensor]) ->
     given = {name: tuple(value.shape) for name, value in deviation.items()}
     if shapes != given:
         raise ConfigError(
-            f"transferred: got sites {given}, the network has {shapes}; give deviations of a network with the same sites."
+            f"transferred: got sites {given}, the network has {shapes}; give deviations of a network with these."
         )

@@ -1,6 +1,6 @@
 """What an attack minimises, per image: `logits` `[n, classes]`, `labels` `[n]` -> `[n]`.
 
-Sources: margin F of A-TRICE (arXiv 2312.06137); difference of logits ratio: Croce and Hein (ICML 2020, arXiv 2003.01690).
+Sources: margin F: A-TRICE (arXiv 2312.06137); difference of logits ratio: Croce and Hein (arXiv 2003.01690).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LossName = Literal["margin", "ce", "dlr"]
+LossName = Literal["margin", "ce", "dlr", "count"]
+COUNT_SLOPE = 3.0
 
 
 def true_and_other(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,8 +44,20 @@ def logit_difference_ratio(logits: Tensor, labels: Tensor) -> Tensor:
     return (true - other) / (ordered[:, 0] - ordered[:, -1]).clamp_min(1e-12)
 
 
+def smoothed_count(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return sigmoid(3 m / mean|m|) of the margins m: a smooth count of correct images.
+
+    Images that are lost already, or far from being lost, hardly weigh: the gradient goes to those that can be turned.
+    The scale is detached, so that it only sets which images count as near.
+    """
+    true, other = true_and_other(logits, labels)
+    gap = true - other
+    return torch.sigmoid(gap * (COUNT_SLOPE / gap.detach().abs().mean().clamp_min(1e-12)))
+
+
 LOSSES: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
     "margin": margin,
     "ce": negative_cross_entropy,
     "dlr": logit_difference_ratio,
+    "count": smoothed_count,
 }

@@ -46,6 +46,7 @@ class Search:
         accuracy: at `deviation`.
         member: who found it.
         members: the smallest accuracy of every member.
+        worst_of: the deviation of that accuracy, by member.
         curve: all points in order.
     """
 
@@ -57,6 +58,7 @@ class Search:
     accuracy: float = 2.0
     member: str = ""
     members: dict[str, float] = field(default_factory=dict)
+    worst_of: dict[str, Deviation] = field(default_factory=dict)
     curve: list[Point] = field(default_factory=list)
     passes: float = 0.0
 
@@ -65,10 +67,11 @@ class Search:
         accuracy = correct / len(self.target.labels)
         self.passes += 1
         self.advance(1)
-        self.members[member] = min(accuracy, self.members.get(member, 2.0))
+        if accuracy < self.members.get(member, 2.0):
+            self.members[member] = accuracy
+            self.worst_of[member] = {name: value.detach().clone() for name, value in deviation.items()}
         if accuracy < self.accuracy:
-            self.accuracy, self.member = accuracy, member
-            self.deviation = {name: value.detach().clone() for name, value in deviation.items()}
+            self.accuracy, self.member, self.deviation = accuracy, member, self.worst_of[member]
         self.curve.append(Point(member, start, step, self.passes, accuracy, self.accuracy))
         return accuracy
 

@@ -1,0 +1,80 @@
+"""The worst case of a placement: quick attacks in a search, the full ensemble in a report."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cimenv.compensation.bank import CompensationBank
+from cimenv.compensation.options import Placement
+from cimenv.core.config import canonical
+from cimenv.core.progress import Progress, silent
+from cimenv.core.seeding import torch_generator
+from cimenv.core.store import Record
+from cimenv.crossbar.mapping import map_network
+from cimenv.data.splits import Split
+from cimenv.evaluation.record import Damage
+from cimenv.evaluation.worst_case import AttackTarget, WorstCaseSearch, worst_case
+from cimenv.tasks.problem import Problem
+from cimenv.tasks.task import Task
+
+VERSION = 1
+
+
+def attack_of(task: Task, split: Split) -> WorstCaseSearch:
+    """Return the attacks: quick ones to select on validation, the full ensemble to report on test."""
+    return task.worst_case.quick() if split == "val" else task.worst_case
+
+
+def damage(
+    problem: Problem,
+    placement: Placement,
+    bank: CompensationBank,
+    split: Split,
+    threads: int = 1,
+    progress: Progress = silent,
+) -> Damage:
+    """Attack a placement on the images of a split; the other split is never seen.
+
+    Args:
+        problem: backbone, data, bounds.
+        placement: one option per site.
+        bank: its blocks, shared or fitted.
+        split: `val` or `test`.
+        threads: worker threads.
+        progress: opens a bar.
+    """
+    attack = attack_of(problem.task, split)
+    target = AttackTarget(problem.network, *problem.evaluated(split), bank, placement, threads)
+    transferred = [transfer(problem, threads, progress)] if split == "test" else []
+    found = worst_case(target, attack, _generator(problem.task, split), transferred=transferred, progress=progress)
+    shares = target.first(found.images).site_shares(found.deviation)
+    return Damage(attack.bound, found.correct, found.images, found.member, tuple(shares))
+
+
+def transfer(problem: Problem, threads: int = 1, progress: Progress = silent) -> dict[str, Tensor]:
+    """Return the worst deviation of the reference network without blocks on test; kept in the store."""
+    attack = attack_of(problem.task, "test")
+    network = map_network(problem.reference, problem.task.crossbar, problem.data.image_shape)
+    key = {
+        "stage": "transferred deviation",
+        "version": VERSION,
+        "weights": problem.reference_digest,
+        "attack": attack.model_dump(mode="json"),
+        "data": problem.data.digest,
+        "images": problem.images("test"),
+        "chip_seed": problem.task.chip_seed,
+    }
+
+    def compute() -> Record:
+        target = AttackTarget(network, *problem.evaluated("test"), threads=threads)
+        found = worst_case(target, attack, _generator(problem.task, "test"), progress=progress)
+        return Record({"accuracy": found.accuracy}, {name: d.numpy() for name, d in found.deviation.items()})
+
+    record = problem.store.once(canonical(key), compute, "the attack on the reference network")
+    return {name: torch.from_numpy(np.array(value)) for name, value in record.arrays.items()}
+
+
+def _generator(task: Task, split: Split) -> torch.Generator:
+    return torch_generator("worst-case", task.chip_seed, split)

@@ -1,0 +1,44 @@
+"""Recipe `adversarial`: training at each batch's own worst deviation, found by one or more steps of weight-PGD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from cimenv.crossbar.mapping import MappedNetwork, programmed
+from cimenv.evaluation.worst_case import LossName
+from cimenv.training.adversary import descended, deviated, full_scales
+from cimenv.training.judged import Judged
+
+OVERSHOOT = 1.25  # the steps together, in units of the bound
+
+
+class Adversarial(Judged):
+    """Cross-entropy at W + dW, dW the end of sign steps from a random point of the box |dW| <= bound * S."""
+
+    name: Literal["adversarial"] = "adversarial"
+    inner_steps: int = Field(1, ge=1)
+    inner_loss: LossName = "ce"
+    ramp: float = Field(0.25, ge=0, le=1, description="share of training over which the bound rises from 0")
+    train_bound: float | None = Field(
+        None, gt=0, le=1, description="bound in training; None: the bound it is judged at"
+    )
+
+    def losses(
+        self, network: MappedNetwork, x: Tensor, y: Tensor, done: float, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Yield the cross-entropy at the batch's worst deviation; see `Recipe.losses`."""
+        bound = (self.train_bound or self.bound) * (min(1.0, done / self.ramp) if self.ramp else 1.0)
+        step, scales = OVERSHOOT * bound / self.inner_steps, full_scales(network)
+        start = {
+            site.name: (torch.rand(site.weight_shape, generator=generator) * 2 - 1) * bound * scales[site.name]
+            for site in network.sites
+        }
+        worst = descended(network, x, y, start, self.inner_loss, step=step, steps=self.inner_steps, bound=bound)
+        with programmed(network.model, deviated(network, worst)) as model:
+            yield F.cross_entropy(model(x), y) + self.penalty(network)

@@ -1,0 +1,136 @@
+"""The one loop that all recipes share: a training under way, epoch by epoch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from cimenv.core.progress import Advance, Progress
+from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.mapping import MappedNetwork, map_network
+from cimenv.data.splits import DataSplits, ImageSet
+
+if TYPE_CHECKING:
+    from cimenv.training.recipe import Recipe
+
+Snapshot = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedBackbone:
+    """A recipe's result: the weights of the best epoch on validation, and the course of training.
+
+    Attributes:
+        state: `state_dict` of the backbone.
+        history: one mapping an epoch: `epoch`, `loss`, and what the recipe measures: at least `val_accuracy`, by which
+            the best epoch is chosen.
+    """
+
+    state: dict[str, Tensor]
+    history: list[dict[str, float]]
+
+
+@dataclass
+class Course:
+    """A backbone in training with its optimiser, schedule and position.
+
+    Attributes:
+        network: the backbone, mapped.
+        data: the splits.
+        generator: draws the order of images and the noise.
+        advance: moves the bar.
+        total: steps of the whole training.
+        history: one mapping an epoch.
+    """
+
+    network: MappedNetwork
+    data: DataSplits
+    generator: torch.Generator
+    advance: Advance
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    total: int
+    steps: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_score: float = -1.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @staticmethod
+    @contextmanager
+    def of(
+        recipe: Recipe,
+        backbone: nn.Module,
+        data: DataSplits,
+        generator: torch.Generator,
+        progress: Progress,
+        copies: int = 1,
+    ) -> Iterator[Course]:
+        """Begin: Adam with a one-cycle schedule. `copies` scales the bar for recipes that train an epoch repeatedly."""
+        network = map_network(backbone, CrossbarConfig(), data.image_shape)
+        total = recipe.epochs * max(1, len(data.train) // recipe.batch_size)
+        optimizer = torch.optim.Adam(backbone.parameters(), lr=recipe.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total)
+        with progress(f"training {recipe.name}", total * copies) as advance:
+            yield Course(network, data, generator, advance, optimizer, schedule, total)
+
+    def train_epoch(self, recipe: Recipe) -> float:
+        """Train one epoch and return the mean of its losses' sums."""
+        self.network.model.train()
+        total, batches = 0.0, 0
+        for x, y in shuffled_batches(self.data.train, recipe.batch_size, self.generator):
+            self.optimizer.zero_grad(set_to_none=True)
+            for number, loss in enumerate(recipe.losses(self.network, x, y, self.steps / self.total, self.generator)):
+                if number and recipe.separate_updates:
+                    self._update()
+                loss.backward()
+                total += loss.item()
+            self._update()
+            self.schedule.step()
+            self.steps, batches = self.steps + 1, batches + 1
+            self.advance()
+        return total / batches
+
+    def _update(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def keep(self, epoch: int, loss: float, measured: dict[str, float]) -> None:
+        """Write an epoch into the history, and keep its weights if it scores best on validation."""
+        self.history.append({"epoch": epoch + 1, "loss": loss, **measured})
+        if measured["val_accuracy"] > self.best_score:
+            self.best, self.best_score = copy.deepcopy(self.network.model.state_dict()), measured["val_accuracy"]
+
+    def snapshot(self) -> Snapshot:
+        """Return everything that an epoch changes, but the generator."""
+        return {
+            "model": copy.deepcopy(self.network.model.state_dict()),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "schedule": copy.deepcopy(self.schedule.state_dict()),
+            "steps": self.steps,
+        }
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot."""
+        self.network.model.load_state_dict(snapshot["model"])
+        self.optimizer.load_state_dict(copy.deepcopy(snapshot["optimizer"]))
+        self.schedule.load_state_dict(copy.deepcopy(snapshot["schedule"]))
+        self.steps = snapshot["steps"]
+
+    def result(self) -> TrainedBackbone:
+        """Return the best epoch's weights, which the backbone holds from now on."""
+        self.network.model.load_state_dict(self.best)
+        return TrainedBackbone({name: value.detach().clone() for name, value in self.best.items()}, self.history)
+
+
+def shuffled_batches(images: ImageSet, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield one epoch of shuffled full batches (a single smaller one if there are fewer images)."""
+    order = torch.randperm(len(images), generator=generator)
+    for start in range(0, max(1, len(order) // batch_size) * batch_size, batch_size):
+        which = order[start : start + batch_size]
+        yield images.inputs(which), images.labels[which]

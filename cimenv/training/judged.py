@@ -1,0 +1,62 @@
+"""What the recipes against the worst case share: an epoch is judged by clean, mean, percentile and worst accuracy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from cimenv.core.seeding import torch_generator
+from cimenv.crossbar.devices import BitSlicedGaussian, Device
+from cimenv.crossbar.mapping import MappedNetwork
+from cimenv.data.splits import ImageSet
+from cimenv.evaluation.metrics import smallest_chips, value
+from cimenv.evaluation.worst_case import AttackTarget, WorstCaseSearch, worst_case
+from cimenv.training.recipe import IDEAL, Recipe, chip_accuracies
+
+JudgeMetric = Literal["clean", "mean", "percentile", "worst_case"]
+QUANTILE = 0.05
+
+
+class Judged(Recipe):
+    """A recipe whose epochs are judged on validation under the physics the network is meant for.
+
+    Every epoch's history holds `clean`, `mean` and `percentile` (5 % over the judge's chips) and `worst_case` (ten
+    steps of weight-PGD at th_g = `bound`); `select` says which of them chooses the epoch.
+    """
+
+    epochs: int = Field(20, ge=1)
+    bound: float = Field(0.03, gt=0, le=1, description="th_g of the worst case")
+    judge: Device = Field(BitSlicedGaussian(sigma=0.1), description="devices of mean and percentile")
+    select: JudgeMetric = Field("worst_case", description="what the best epoch, and a search, are chosen by")
+    judge_chips: int = Field(59, ge=1)
+    judge_images: int = Field(500, ge=1, description="validation images that judge an epoch")
+
+    @model_validator(mode="after")
+    def _check(self) -> Judged:
+        if self.judge_chips < (needed := smallest_chips(QUANTILE)):
+            raise ValueError(f"judge_chips is {self.judge_chips}; the {QUANTILE:g}-quantile needs at least {needed}")
+        return self
+
+    def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
+        """Return all four metrics, and as `val_accuracy` the one that selects."""
+        metrics: tuple[JudgeMetric, ...] = ("clean", "mean", "percentile", "worst_case")
+        found: dict[str, float] = {}
+        for metric in metrics:
+            found[metric] = found.get(metric) or self.judged(network, val, metric, found)
+        return {**found, "val_accuracy": found[self.select]}
+
+    def judged(self, network: MappedNetwork, val: ImageSet, metric: JudgeMetric, found: dict[str, float]) -> float:
+        """Return one metric on validation; the mean leaves its percentile in `found`."""
+        network.model.eval()
+        x, y = val.inputs(slice(self.judge_images)), val.labels[: self.judge_images]
+        if metric == "worst_case":
+            target = AttackTarget(network, x, y)
+            quick = WorstCaseSearch(bound=self.bound).quick()
+            return worst_case(target, quick, torch_generator("judged-epoch")).accuracy
+        if metric == "clean":
+            return chip_accuracies(network, IDEAL, x, y, 1)[0]
+        chips = np.array(chip_accuracies(network, self.judge, x, y, self.judge_chips))
+        found["mean"], found["percentile"] = value(chips, "mean"), value(chips, "percentile", QUANTILE)
+        return found[metric]

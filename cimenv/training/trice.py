@@ -1,0 +1,142 @@
+"""Recipe `trice`: right-censored Gaussian noise, its strength found on validation while it trains (ICCAD 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from cimenv.core.progress import Progress
+from cimenv.core.seeding import torch_generator
+from cimenv.crossbar.batchnorm import batch_norms, recalibrate_shared
+from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.devices import DeviceModel, Gaussian
+from cimenv.crossbar.mapping import MappedNetwork, map_network, site_module
+from cimenv.crossbar.variation import censored_moments
+from cimenv.data.splits import DataSplits, ImageSet
+from cimenv.training.adversary import full_scales
+from cimenv.training.course import Course, TrainedBackbone
+from cimenv.training.gaussian import GaussianNoise
+
+QUARTERS = (0.25, 0.5, 0.75)
+NARROWEST = 1e-4
+NORM_CHIPS, NORM_IMAGES = 16, 1_000
+
+
+class Trice(GaussianNoise):
+    """Noise n = min(Z, threshold) * sigma_t * S: the mass above the threshold sits at it, the left tail is whole.
+
+    With `search` every epoch is trained three times from the same weights, at 1/4, 1/2 and 3/4 of an interval; the copy
+    that `select` judges best on validation goes on, and the interval shrinks around it. Odd epochs search sigma_t, even
+    ones the threshold. `bake_in` adds the noise's mean to the weights that are kept.
+    """
+
+    name: Literal["trice"] = "trice"  # type: ignore[assignment]
+    threshold: float = Field(1.0, gt=0, description="largest deviation in units of sigma_t")
+    search: bool = Field(True, description="search sigma_t and the threshold")
+    sigma_range: tuple[float, float] = (0.0, 0.3)
+    threshold_range: tuple[float, float] = (0.5, 2.0)
+    bake_in: bool = Field(False, description="W += mean of the censored noise, at the end")
+
+    def device(self, done: float) -> DeviceModel:
+        """Return censored Gaussian variation at the ramp's present strength."""
+        return Gaussian(sigma=self.sigma * self.risen(done), threshold=self.threshold)
+
+    def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
+        """Return all four metrics of the network as it would be kept."""
+        with self._baked(network):
+            return super().measures(network, val)
+
+    def fit(
+        self, backbone: nn.Module, data: DataSplits, generator: torch.Generator, progress: Progress
+    ) -> TrainedBackbone:
+        """Train, with the search or with fixed noise; see `Recipe.fit`."""
+        fit = self._searched if self.search else super().fit
+        trained = fit(backbone, data, generator, progress)
+        if not self.bake_in:
+            return trained
+        best = max(trained.history, key=lambda epoch: epoch["val_accuracy"])
+        noise = self._with({name: best[name] for name in ("sigma", "threshold") if name in best})
+        noise._shift(map_network(backbone, CrossbarConfig(), data.image_shape))
+        return TrainedBackbone({n: v.detach().clone() for n, v in backbone.state_dict().items()}, trained.history)
+
+    def _searched(
+        self, backbone: nn.Module, data: DataSplits, generator: torch.Generator, progress: Progress
+    ) -> TrainedBackbone:
+        ranges = {"sigma": self.sigma_range, "threshold": self.threshold_range}
+        chosen = {name: (low + high) / 2 for name, (low, high) in ranges.items()}
+        with Course.of(self, backbone, data, generator, progress, copies=len(QUARTERS)) as course:
+            for epoch in range(self.epochs):
+                field = ("sigma", "threshold")[epoch % 2]
+                low, high = ranges[field]
+                quarters = QUARTERS if high - low >= NARROWEST else (0.5,)
+                candidates = [{**chosen, field: low + quarter * (high - low)} for quarter in quarters]
+                number, loss = self._best_epoch(course, candidates)
+                chosen = candidates[number]
+                ranges[field] = _shrunk(low, high, quarters[number])
+                course.keep(epoch, loss, {**self._with(chosen).measures(course.network, data.val), **chosen})
+        return course.result()
+
+    def _best_epoch(self, course: Course, candidates: list[dict[str, float]]) -> tuple[int, float]:
+        """Train an epoch with every candidate's noise, go on with the best, and return its number and loss."""
+        before, draws = course.snapshot(), course.generator.get_state()
+        best, best_score, after, loss = 0, -1.0, before, 0.0
+        for number, values in enumerate(candidates):
+            course.restore(before)
+            course.generator.set_state(draws)  # the same images and draws for all
+            recipe = self._with(values)
+            this = course.train_epoch(recipe)
+            recipe.renormalise(course)
+            with recipe._baked(course.network):
+                score = recipe.judged(course.network, course.data.val, recipe.select, {})
+            if score > best_score:
+                best, best_score, after, loss = number, score, course.snapshot(), this
+        course.restore(after)
+        return best, loss
+
+    def renormalise(self, course: Course) -> None:
+        """Estimate batch-norm statistics again, over chips of this noise."""
+        network = course.network
+        if batch_norms(network.model):
+            draws = (torch_generator("trice-norm", chip) for chip in range(NORM_CHIPS))
+            chips = (network.program(draw, self.device(1.0)) for draw in draws)
+            recalibrate_shared(network.model, chips, course.data.train.inputs(slice(NORM_IMAGES)))
+
+    def _with(self, values: dict[str, float]) -> Trice:
+        return self.model_copy(update=values)
+
+    @contextmanager
+    def _baked(self, network: MappedNetwork) -> Iterator[None]:
+        """Shift the weights by the noise's mean, if that is asked for, and put them back."""
+        if not self.bake_in:
+            yield
+            return
+        weights = [site_module(network.model, site).weight for site in network.sites]
+        kept = [weight.detach().clone() for weight in weights]
+        try:
+            self._shift(network)
+            yield
+        finally:
+            with torch.no_grad():
+                for weight, old in zip(weights, kept, strict=True):
+                    weight.copy_(old)
+
+    def _shift(self, network: MappedNetwork) -> None:
+        mean, scales = censored_moments(self.threshold)[0] * self.sigma, full_scales(network)
+        with torch.no_grad():
+            for site in network.sites:
+                site_module(network.model, site).weight.add_(mean * scales[site.name])
+
+
+def _shrunk(low: float, high: float, quarter: float) -> tuple[float, float]:
+    """Return the interval around the best quarter: the lower half, the middle half, or the upper half."""
+    width = high - low
+    if quarter == QUARTERS[0]:
+        return low, low + width / 2
+    if quarter == QUARTERS[2]:
+        return low + width / 2, high
+    return low + width / 4, low + 3 * width / 4
