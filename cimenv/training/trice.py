@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from cimenv.core.progress import Progress
@@ -41,6 +41,14 @@ class Trice(GaussianNoise):
     sigma_range: tuple[float, float] = (0.0, 0.3)
     threshold_range: tuple[float, float] = (0.5, 2.0)
     bake_in: bool = Field(False, description="W += mean of the censored noise, at the end")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Trice:
+        for field, lowest in (("sigma_range", 0.0), ("threshold_range", 1e-6)):
+            low, high = getattr(self, field)
+            if not lowest <= low <= high:
+                raise ValueError(f"{field} is ({low}, {high}); give (low, high) with {lowest:g} <= low <= high")
+        return self
 
     def device(self, done: float) -> DeviceModel:
         """Return censored Gaussian variation at the ramp's present strength."""

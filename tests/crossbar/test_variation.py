@@ -5,7 +5,8 @@ import torch
 from scipy import stats
 
 from cimenv.crossbar import variation
-from cimenv.crossbar.devices import BitSlicedGaussian, Ideal, LogNormal
+from cimenv.crossbar.devices import BitSlicedGaussian, Gaussian, Ideal, LogNormal
+from cimenv.crossbar.variation import censored_gaussian, censored_moments
 
 # std(dW)/(S sigma) by (weight bits, device bits): closed form of the worst-case line's public code.
 FACTORS = {(8, 1): 0.580, (8, 2): 0.778, (8, 4): 0.943, (6, 2): 0.787, (4, 2): 0.825, (8, 8): 1.0, (4, 4): 1.0}
@@ -157,3 +158,29 @@ def test_relative_strength():
     assert LogNormal(sigma=0.3).relative_strength == 0.3
     assert BitSlicedGaussian(sigma=0.1).relative_strength == pytest.approx(0.0778, abs=5e-5)
     assert Ideal().relative_strength == 0
+
+
+@pytest.mark.parametrize(
+    ("threshold", "mean", "deviation"),
+    [(0.5, -0.198, 0.744), (0.7, -0.143, 0.799), (1.0, -0.083, 0.867), (2.0, -0.0085, 0.980)],
+)
+def test_censored_moments(threshold, mean, deviation):
+    assert censored_moments(threshold) == pytest.approx((mean, deviation), abs=6e-4)  # published to three digits
+    w = torch.full((1000, 1000), 0.25)
+    w[0, 0] = 2.0  # the full scale
+    n = (censored_gaussian(w, 0.1, threshold, torch.Generator().manual_seed(0)) - w) / (0.1 * 2.0)
+    assert float(n.mean()) == pytest.approx(censored_moments(threshold)[0], abs=5e-3)  # five standard errors
+    assert float(n.std()) == pytest.approx(censored_moments(threshold)[1], abs=5e-3)
+    assert float(n.max()) == pytest.approx(threshold, abs=1e-4)  # mass at the threshold
+    share = 0.5 * math.erfc(threshold / math.sqrt(2))
+    assert float((n > threshold - 1e-4).float().mean()) == pytest.approx(share, abs=5e-3)
+    assert float(n.min()) < -4  # the left tail is whole
+
+
+def test_gaussian_without_threshold_and_its_gradient():
+    w = torch.tensor([[1.0, -2.0]], requires_grad=True)
+    noisy = Gaussian(sigma=0.1).program(w, torch.Generator().manual_seed(0))
+    noisy.sum().backward()
+    assert w.grad.tolist() == [[1.0, 1.0]]  # S is detached
+    z = torch.randn((1, 2), generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(noisy.detach(), w.detach() + 0.2 * z)

@@ -101,13 +101,13 @@ class _Propagation:
         if node.op == "call_module":
             return self._through(str(node.target), given[0])
         box = given[0]
-        if node.target in (operator.add, torch.add) and isinstance(given[1], Box):
+        if node.target in (operator.add, operator.iadd, torch.add) and isinstance(given[1], Box):
             return Box(box.middle + given[1].middle, box.radius + given[1].radius)
         if node.target in (F.relu, torch.relu, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.flatten):
             function = node.target
             assert callable(function)
             return box.monotone(lambda v: function(v, *given[1:], **node.kwargs))
-        if node.op == "call_method" and node.target in ("flatten", "view", "reshape", "relu"):
+        if node.op == "call_method" and node.target in ("flatten", "view", "reshape", "relu", "mean"):
             return box.monotone(lambda v: getattr(v, str(node.target))(*given[1:], **node.kwargs))
         raise MappingError(f"The operation {node.target} cannot be bounded; attack the network instead.")
 
