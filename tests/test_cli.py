@@ -11,7 +11,7 @@ import cimenv
 from cimenv.cli import app, main
 from cimenv.core.store import Record, Store
 
-COMMANDS = ("tasks", "show", "evaluate", "search", "render", "enumerate", "validate")
+COMMANDS = ("tasks", "show", "evaluate", "attack", "search", "render", "enumerate", "validate")
 CACHE_COMMANDS = ("info", "verify", "clear")
 
 
@@ -199,7 +199,7 @@ def test_show_fits_80_columns_and_is_a_task_file(call, tmp_path, task):
 def test_tasks_version_and_help_of_the_real_command(call):
     assert set(json.loads(call("tasks", "--json")[1])) >= {"toy-4site", "lenet5-fashion-mini"}
     assert run("--version").stdout.strip() == cimenv.__version__
-    assert "greedy, knapsack, random or exhaustive" in call("search", "--help")[1]
+    assert "greedy, knapsack, racing, random or" in call("search", "--help")[1]
 
 
 def test_help_needs_no_torch():

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cimenv.cli import cache, enumeration, placements, tasks
+from cimenv.cli import attack, cache, enumeration, placements, tasks
 from cimenv.core.errors import CimenvError
 
 HELP = """Where to put error-compensation blocks in an analog in-memory accelerator.
@@ -31,6 +31,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 app.command("tasks")(tasks.tasks)
 app.command("show")(tasks.show)
 app.command("evaluate")(placements.evaluate)
+app.command("attack")(attack.attack)
 app.command("search")(placements.search)
 app.command("render")(placements.render)
 app.command("enumerate")(enumeration.enumerate_task)

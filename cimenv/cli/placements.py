@@ -67,7 +67,7 @@ def evaluate(
 def search(
     task: TaskName,
     method: Annotated[
-        str, typer.Option(metavar="NAME", help="greedy, knapsack, random or exhaustive.", show_default=True)
+        str, typer.Option(metavar="NAME", help="greedy, knapsack, racing, random or exhaustive.", show_default=True)
     ] = "greedy",
     evaluations: Annotated[
         int | None,

@@ -168,8 +168,34 @@ def _is_2x2(pool: nn.MaxPool2d, x: Tensor) -> bool:
 
 def max_pool_2x2(x: Tensor) -> Tensor:
     """Return `max_pool2d(x, 2)`, bit for bit; two vectorised maxima are 10 x faster than torch's loop on a CPU."""
+    if x.requires_grad and torch.is_grad_enabled():
+        pooled = _MaxPool2x2.apply(x)
+        assert isinstance(pooled, Tensor)
+        return pooled
     rows = torch.maximum(x[..., ::2, :], x[..., 1::2, :])
     return torch.maximum(rows[..., ::2], rows[..., 1::2])
+
+
+class _MaxPool2x2(torch.autograd.Function):
+    """The same with a gradient to the first of the largest values, half as dear as that of two maxima."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        pooled = max_pool_2x2(x.detach())
+        ctx.save_for_backward(x, pooled)
+        return pooled
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        x, pooled = ctx.saved_tensors
+        spread, left = torch.empty_like(x), gradient
+        for row in (0, 1):
+            for column in (0, 1):
+                here = x[..., row::2, column::2] == pooled
+                given = left * here
+                spread[..., row::2, column::2] = given
+                left = left - given
+        return spread
 
 
 class _Tracer(fx.Tracer):

@@ -14,6 +14,7 @@ from cimenv.evaluation.record import Evaluation
 from cimenv.search.exhaustive import Exhaustive
 from cimenv.search.greedy import Greedy
 from cimenv.search.knapsack import Knapsack
+from cimenv.search.racing import race
 from cimenv.search.random_search import RandomSearch
 from cimenv.tasks.evaluators import Evaluator
 from cimenv.tasks.ledger import Ledger
@@ -53,6 +54,7 @@ class SearchResult:
         evaluation: its evaluation at search fidelity.
         evaluations: distinct placements requested.
         steps: every distinct evaluation in order.
+        chips: chips evaluated, all placements together (racing: fewer than placements times the task's chips).
     """
 
     method: str
@@ -61,6 +63,7 @@ class SearchResult:
     evaluation: Evaluation
     evaluations: int
     steps: list[Step] = field(default_factory=list)
+    chips: int = 0
 
     @property
     def best_so_far(self) -> list[float]:
@@ -74,7 +77,9 @@ METHODS: dict[str, Factory] = {
     "greedy": lambda objective, _: Greedy(objective),
     "knapsack": lambda objective, _: Knapsack(objective),
     "exhaustive": lambda objective, _: Exhaustive(objective),
+    "racing": lambda objective, _: Exhaustive(objective),  # it chooses chips too: see `_raced`
 }
+RACING = "racing"
 
 
 def run_search(evaluator: Evaluator, method: str = "greedy", budget: int | None = None, seed: int = 0) -> SearchResult:
@@ -95,6 +100,8 @@ def run_search(evaluator: Evaluator, method: str = "greedy", budget: int | None 
     ledger = Ledger(evaluator, budget)
     if method not in METHODS:  # before anything is trained
         raise UnknownNameError("search method", method, METHODS)
+    if method == RACING:
+        return _raced(ledger, np.random.default_rng(seed))
     objective = Objective.of(ledger)
     search = METHODS[method](objective, np.random.default_rng(seed))
     steps: dict[Placement, Step] = {}
@@ -115,7 +122,24 @@ def run_search(evaluator: Evaluator, method: str = "greedy", budget: int | None 
         ledger.evaluate(best.placement),
         ledger.spent,
         list(steps.values()),
+        ledger.spent * evaluator.task.chips,
     )
+
+
+def _raced(ledger: Ledger, generator: np.random.Generator) -> SearchResult:
+    """Race all feasible placements, or as many random ones as the budget allows; see `racing.race`."""
+    space = ledger.space
+    runners = list(space.all_placements())
+    room = len(runners) if ledger.budget is None else ledger.budget - 1
+    if room < len(runners):
+        runners = [runners[k] for k in sorted(generator.choice(len(runners), room, replace=False))]
+    result = race(ledger, [space.empty(), *runners])
+    objective = Objective.of(ledger)
+    accuracy = {p: (value + objective.task.cost_weight * objective.cost(p)) for p, value in result.objectives.items()}
+    steps = [Step(p, value, objective.acc_none + accuracy[p] * objective.gap) for p, value in result.objectives.items()]
+    best = result.best
+    evaluation = ledger.evaluate(best)
+    return SearchResult(RACING, best, objective.value(evaluation), evaluation, ledger.spent, steps, result.spent)
 
 
 def _note(

@@ -15,7 +15,7 @@ from cimenv.core.store import Record
 from cimenv.crossbar.mapping import map_network
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Damage
-from cimenv.evaluation.worst_case import AttackTarget, WorstCaseSearch, worst_case
+from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearch, worst_case
 from cimenv.tasks.problem import Problem
 from cimenv.tasks.task import Task
 
@@ -27,6 +27,32 @@ def attack_of(task: Task, split: Split) -> WorstCaseSearch:
     return task.worst_case.quick() if split == "val" else task.worst_case
 
 
+def attacked(
+    problem: Problem,
+    placement: Placement,
+    bank: CompensationBank,
+    split: Split,
+    attack: WorstCaseSearch,
+    threads: int = 1,
+    progress: Progress = silent,
+) -> WorstCase:
+    """Search the worst deviation of a placement on the images of a split; the other split is never seen.
+
+    Args:
+        problem: backbone, data.
+        placement: one option per site.
+        bank: its blocks, shared or fitted.
+        split: `val` or `test`; on test the ensemble also starts from the reference network's worst deviation.
+        attack: members, bound and budget.
+        threads: worker threads.
+        progress: opens a bar.
+    """
+    target = AttackTarget(problem.network, *problem.evaluated(split), bank, placement, threads)
+    transferred = [transfer(problem, attack, threads, progress)] if split == "test" else []
+    draws = torch_generator("worst-case", problem.task.chip_seed, split)
+    return worst_case(target, attack, draws, transferred=transferred, progress=progress)
+
+
 def damage(
     problem: Problem,
     placement: Placement,
@@ -35,27 +61,18 @@ def damage(
     threads: int = 1,
     progress: Progress = silent,
 ) -> Damage:
-    """Attack a placement on the images of a split; the other split is never seen.
-
-    Args:
-        problem: backbone, data, bounds.
-        placement: one option per site.
-        bank: its blocks, shared or fitted.
-        split: `val` or `test`.
-        threads: worker threads.
-        progress: opens a bar.
-    """
+    """Return what the task's attacks leave of a placement, and every site's share of the damage."""
     attack = attack_of(problem.task, split)
-    target = AttackTarget(problem.network, *problem.evaluated(split), bank, placement, threads)
-    transferred = [transfer(problem, threads, progress)] if split == "test" else []
-    found = worst_case(target, attack, _generator(problem.task, split), transferred=transferred, progress=progress)
-    shares = target.first(found.images).site_shares(found.deviation)
+    found = attacked(problem, placement, bank, split, attack, threads, progress)
+    target = AttackTarget(problem.network, *problem.evaluated(split), bank, placement, threads).first(found.images)
+    shares = target.site_shares(found.deviation)
     return Damage(attack.bound, found.correct, found.images, found.member, tuple(shares))
 
 
-def transfer(problem: Problem, threads: int = 1, progress: Progress = silent) -> dict[str, Tensor]:
+def transfer(
+    problem: Problem, attack: WorstCaseSearch, threads: int = 1, progress: Progress = silent
+) -> dict[str, Tensor]:
     """Return the worst deviation of the reference network without blocks on test; kept in the store."""
-    attack = attack_of(problem.task, "test")
     network = map_network(problem.reference, problem.task.crossbar, problem.data.image_shape)
     key = {
         "stage": "transferred deviation",
@@ -69,12 +86,9 @@ def transfer(problem: Problem, threads: int = 1, progress: Progress = silent) ->
 
     def compute() -> Record:
         target = AttackTarget(network, *problem.evaluated("test"), threads=threads)
-        found = worst_case(target, attack, _generator(problem.task, "test"), progress=progress)
+        draws = torch_generator("worst-case", problem.task.chip_seed, "test")
+        found = worst_case(target, attack, draws, progress=progress)
         return Record({"accuracy": found.accuracy}, {name: d.numpy() for name, d in found.deviation.items()})
 
     record = problem.store.once(canonical(key), compute, "the attack on the reference network")
     return {name: torch.from_numpy(np.array(value)) for name, value in record.arrays.items()}
-
-
-def _generator(task: Task, split: Split) -> torch.Generator:
-    return torch_generator("worst-case", task.chip_seed, split)

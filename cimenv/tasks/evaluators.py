@@ -42,7 +42,7 @@ class Evaluator(Protocol):
         placement: Placement,
         split: Split = "val",
         fidelity: Fidelity = "bank",
-        chips: int | None = None,
+        chips: int | range | None = None,
     ) -> Evaluation:
         """Return the evaluation of one placement."""
 
@@ -51,7 +51,7 @@ class Evaluator(Protocol):
         placements: Sequence[Placement],
         split: Split = "val",
         fidelity: Fidelity = "bank",
-        chips: int | None = None,
+        chips: int | range | None = None,
     ) -> list[Evaluation]:
         """Return the evaluations of many placements, in their order."""
 
@@ -135,7 +135,7 @@ class MonteCarloEvaluator:
         placement: Placement,
         split: Split = "val",
         fidelity: Fidelity = "bank",
-        chips: int | None = None,
+        chips: int | range | None = None,
     ) -> Evaluation:
         """Return the evaluation of one placement.
 
@@ -143,7 +143,8 @@ class MonteCarloEvaluator:
             placement: one option index per site.
             split: `val` or `test`.
             fidelity: `bank` or `tuned`.
-            chips: number of chips; default the task's `chips` on val, `report_chips` on test.
+            chips: number of chips, or the range of their numbers; default the task's `chips` on val, `report_chips`
+                on test.
 
         Raises:
             PlacementError: wrong length or an option out of range.
@@ -156,7 +157,7 @@ class MonteCarloEvaluator:
         placements: Sequence[Placement],
         split: Split = "val",
         fidelity: Fidelity = "bank",
-        chips: int | None = None,
+        chips: int | range | None = None,
         executor: Executor | None = None,
     ) -> list[Evaluation]:
         """Return the evaluations of many placements, in their order; `executor` replaces the evaluator's own."""

@@ -18,7 +18,7 @@ from cimenv.tasks.task import Task
 Fidelity = str  # "bank" or "tuned"
 
 
-def chip_numbers(task: Task, split: Split, fidelity: Fidelity, chips: int | None = None) -> range:
+def chip_numbers(task: Task, split: Split, fidelity: Fidelity, chips: int | range | None = None) -> range:
     """Return the numbers of the chips of an evaluation; by default `chips` of the task on val, `report_chips` on test.
 
     Raises:
@@ -28,6 +28,10 @@ def chip_numbers(task: Task, split: Split, fidelity: Fidelity, chips: int | None
         raise ConfigError(f"split: got '{split}'; use 'val' for selection or 'test' for reports.")
     if fidelity not in ("bank", "tuned"):
         raise ConfigError(f"fidelity: got '{fidelity}'; use 'bank' or 'tuned'.")
+    if isinstance(chips, range):
+        if not chips or chips.step != 1 or chips.start < 0:
+            raise ConfigError(f"chips: got {chips}; give a range of at least one chip, in steps of 1.")
+        return chips
     count = chips if chips is not None else task.chips if split == "val" else task.report_chips
     if count < 1:
         raise ConfigError(f"chips: got {count}; take at least 1.")

@@ -59,7 +59,7 @@ class Ledger:
         placement: Placement,
         split: Split = "val",
         fidelity: Fidelity = "bank",
-        chips: int | None = None,
+        chips: int | range | None = None,
     ) -> Evaluation:
         """Return the evaluation of one placement.
 
@@ -73,7 +73,7 @@ class Ledger:
         placements: Sequence[Placement],
         split: Split = "val",
         fidelity: Fidelity = "bank",
-        chips: int | None = None,
+        chips: int | range | None = None,
     ) -> list[Evaluation]:
         """Return the evaluations of many placements; all or none are charged."""
         new = {tuple(placement) for placement in placements} - self.requested.keys()

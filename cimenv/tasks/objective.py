@@ -45,8 +45,16 @@ class Objective:
 
     def score(self, evaluation: Evaluation) -> float:
         """Return the recovered share of what variation took: 0 without blocks, 1 at acc_ref."""
-        gap = max(self.acc_ref - self.acc_none, SMALLEST_GAP)
-        return (self.accuracy(evaluation) - self.acc_none) / gap
+        return (self.accuracy(evaluation) - self.acc_none) / self.gap
+
+    @property
+    def gap(self) -> float:
+        """Return the accuracy that a score of 1 stands for: max(acc_ref - acc_none, 0.05)."""
+        return max(self.acc_ref - self.acc_none, SMALLEST_GAP)
+
+    def of_accuracy(self, accuracy: float, placement: Placement) -> float:
+        """Return J of a placement that reaches an accuracy."""
+        return (accuracy - self.acc_none) / self.gap - self.task.cost_weight * self.cost(placement)
 
     def rank(self, placement: Placement, value: float) -> tuple[float, float]:
         """Return what placements are ordered by: J, and among equals fewer added weights."""

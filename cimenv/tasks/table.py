@@ -89,12 +89,13 @@ class TableEvaluator:
         placement: Placement,
         split: Split = "val",
         fidelity: Fidelity = "bank",
-        chips: int | None = None,
+        chips: int | range | None = None,
     ) -> Evaluation:
         """Return a row of the table.
 
         Raises:
-            ConfigError: another split, fidelity or number of chips than the table holds.
+            ConfigError: another split, fidelity or number of chips than the table holds. With a range of chips the
+                site errors are still those over all of them.
             PlacementError: the placement is not in the table.
         """
         self._check(split, fidelity, chips)
@@ -102,12 +103,13 @@ class TableEvaluator:
         if checked not in self._row:
             raise PlacementError(f"placement {checked} is not in the table {self.path}; it is not feasible.")
         k = self._row[checked]
+        part = slice(chips.start, chips.stop) if isinstance(chips, range) else slice(None)
         return Evaluation(
             key=f"{self.task.key}/{checked}",
             placement=checked,
             split=split,
             fidelity=fidelity,
-            correct=self._arrays["correct"][k].astype(np.int64),
+            correct=self._arrays["correct"][k][:, part].astype(np.int64),
             images=self._meta["images"],
             site_errors=self._arrays["site_errors"][k].copy(),
         )
@@ -117,7 +119,7 @@ class TableEvaluator:
         placements: Sequence[Placement],
         split: Split = "val",
         fidelity: Fidelity = "bank",
-        chips: int | None = None,
+        chips: int | range | None = None,
     ) -> list[Evaluation]:
         """Return rows of the table."""
         return [self.evaluate(placement, split, fidelity, chips) for placement in placements]
@@ -132,9 +134,10 @@ class TableEvaluator:
         self._check(split)
         return float(self._meta["clean_accuracy"])
 
-    def _check(self, split: Split, fidelity: Fidelity = "bank", chips: int | None = None) -> None:
+    def _check(self, split: Split, fidelity: Fidelity = "bank", chips: int | range | None = None) -> None:
         held = self._arrays["correct"].shape[-1]
-        if split != "val" or fidelity != "bank" or chips not in (None, held):
+        known = chips.stop <= held if isinstance(chips, range) else chips in (None, held)
+        if split != "val" or fidelity != "bank" or not known:
             raise ConfigError(
                 f"The table {self.path} holds {held} chips of split 'val' at fidelity 'bank', not {chips or held} of "
                 f"'{split}' at '{fidelity}'; use a MonteCarloEvaluator for reports."

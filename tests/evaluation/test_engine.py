@@ -204,6 +204,12 @@ def test_max_pool_2x2_is_torchs_bit_for_bit():
     x = torch.randn(3, 5, 14, 8)
     x[0, 0, 0, 0] = float("inf")
     assert torch.equal(max_pool_2x2(x), F.max_pool2d(x, 2))
+    for values in (x, x.relu()):  # with ties at zero
+        ours, torchs = (values.clone().requires_grad_() for _ in range(2))
+        weight = torch.rand(max_pool_2x2(x).shape)
+        (max_pool_2x2(ours) * weight).sum().backward()
+        (F.max_pool2d(torchs, 2) * weight).sum().backward()
+        assert torch.equal(ours.grad, torchs.grad)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -18,6 +18,7 @@ from cimenv.evaluation.worst_case.pgd import Pgd, published_margin
 from cimenv.evaluation.worst_case.search import Point, Search
 from cimenv.evaluation.worst_case.target import AttackTarget, Deviation
 
+LAST_ROUNDS = 2
 RESTART_STEP = 0.25  # of the bound: restarts and refinements move less than the first descent
 
 
@@ -135,15 +136,15 @@ def _run(search: Search, config: WorstCaseSearch, transferred: Sequence[Mapping[
 
 
 def _refine(search: Search, config: WorstCaseSearch) -> None:
-    """Descend the smoothed count from the worst deviation of every loss, then from the worst of all."""
+    """Descend the smoothed count from the worst deviation of every loss, then twice from the worst of all."""
     starts = [search.worst_of[f"pgd_{loss}"] for loss in config.losses]
-    for k in range(len(starts) + 1):
+    for k in range(len(starts) + LAST_ROUNDS):
         deviation = starts[k] if k < len(starts) else search.deviation
         Pgd("count", config.steps, RESTART_STEP).run(search, "refined", k, deviation)
 
 
 def _passes(config: WorstCaseSearch, transferred: int) -> int:
-    refined = len(config.losses) + 1 if config.refine else 0
+    refined = len(config.losses) + LAST_ROUNDS if config.refine else 0
     descents = len(config.losses) + config.restarts + transferred + refined
     published = config.published_steps + 1 if config.published_steps else 0
     lagrangian = config.lagrangian_rounds * (Lagrangian.passes + 1)

@@ -54,7 +54,7 @@ class Lagrangian:
         for _ in range(self.passes):
             for blocks in batches:
                 part = target.gradient(deviation, "margin", blocks)
-                images = sum(min(250, len(target.labels) - 250 * block) for block in blocks)
+                images = target.images_in(blocks)
                 optimizer.zero_grad()
                 torch.stack([value.abs().max() for value in deviation.values()]).max().backward()
                 for name, value in deviation.items():

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cimenv.compensation.bank import CompensationBank, site_weights
-from cimenv.compensation.options import Placement
+from cimenv.compensation.options import BlockOption, Placement
 from cimenv.core.errors import MappingError
 from cimenv.core.threads import torch_threads
-from cimenv.crossbar.mapping import MappedNetwork, programmed
+from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.evaluation.segments import SegmentedNetwork, layer_forward
 from cimenv.evaluation.worst_case.losses import LOSSES, LossName
 
 T = TypeVar("T")
 Deviation = dict[str, Tensor]
-IMAGE_BLOCK = 250
+IMAGE_BLOCK = 125  # as the engine: activations of a block stay in the cache
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class AttackTarget:
     """A network whose mapped weights may deviate; biases, normalisation and blocks stay exact.
 
     Attributes:
-        network: the mapped backbone; its weights are put back after every pass, whatever happens.
+        network: the mapped backbone in evaluation mode; it is never changed.
         images: `[n, c, h, w]`, normalised.
         labels: `[n]`.
         bank: blocks, with `placement`; gradients flow through them. None: no blocks.
@@ -82,6 +82,10 @@ class AttackTarget:
         """Return the number of image blocks, the unit of a batch."""
         return -(-len(self.labels) // IMAGE_BLOCK)
 
+    def images_in(self, blocks: Sequence[int]) -> int:
+        """Return how many images some blocks hold."""
+        return sum(min(IMAGE_BLOCK, len(self.labels) - IMAGE_BLOCK * block) for block in blocks)
+
     def zero(self) -> Deviation:
         """Return no deviation."""
         return {name: torch.zeros_like(weight) for name, weight in self.nominal.items()}
@@ -99,10 +103,11 @@ class AttackTarget:
 
         def count(images: Tensor, labels: Tensor) -> int:
             with torch.inference_mode():
-                return int((self.network.model(images).argmax(-1) == labels).sum())
+                return int((self._logits(weights, images).argmax(-1) == labels).sum())
 
-        with torch.no_grad(), self._deviated(deviation):
-            return sum(self._each(count, range(self.blocks)))
+        with torch.no_grad():
+            weights = self._weights(deviation)
+        return sum(self._each(count, range(self.blocks)))
 
     def gradient(
         self, deviation: Mapping[str, Tensor], loss: LossName, blocks: Sequence[int] | None = None
@@ -112,13 +117,13 @@ class AttackTarget:
         variables = list(leaves.values())
 
         def one(images: Tensor, labels: Tensor) -> tuple[int, float, tuple[Tensor, ...]]:
-            logits = self.network.model(images)
+            logits = self._logits(weights, images)
             total = LOSSES[loss](logits, labels).sum()
             parts = torch.autograd.grad(total, variables, retain_graph=True, materialize_grads=True)
             return int((logits.argmax(-1) == labels).sum()), total.item(), parts
 
-        with self._deviated(leaves):
-            found = list(self._each(one, blocks if blocks is not None else range(self.blocks)))
+        weights = self._weights(leaves)
+        found = list(self._each(one, blocks if blocks is not None else range(self.blocks)))
         sums = [torch.stack(parts).sum(0) for parts in zip(*(grads for _, _, grads in found), strict=True)]
         correct, value = sum(c for c, _, _ in found), sum(v for _, v, _ in found)
         return Gradient(correct, value, dict(zip(leaves, sums, strict=True)))
@@ -130,14 +135,34 @@ class AttackTarget:
         total = sum(lost)
         return [value / total if total > 0 else 0.0 for value in lost]
 
-    @contextmanager
-    def _deviated(self, deviation: Mapping[str, Tensor]) -> Iterator[None]:
+    def _weights(self, deviation: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         weights = {name: self.nominal[name] + self.scales[name] * deviation[name] for name in self.nominal}
-        bank, model = self.bank, self.network.model
-        if bank is not None:
-            weights = site_weights(bank.options, self.placement, self.nominal, weights)
-        with programmed(model, weights), bank.inserted(model, self.placement) if bank is not None else nullcontext():
-            yield
+        if self.bank is None:
+            return weights
+        return site_weights(self.bank.options, self.placement, self.nominal, weights)
+
+    def _logits(self, weights: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """Run the network with other weights at its sites; the network itself is not touched."""
+
+        def site(call: int, number: int, x: Tensor) -> Tensor:
+            del call
+            name = self._segments.sites[number].name
+            y = layer_forward(self._layers[number], x, weights[name])
+            return y if self.bank is None else self.bank.compensate(number, self._blocks[number], x, y)
+
+        return self._segments.forward(images, site)
+
+    @cached_property
+    def _segments(self) -> SegmentedNetwork:
+        return SegmentedNetwork(self.network.model, self.network.sites)
+
+    @cached_property
+    def _layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
+        return [site_module(self.network.model, site) for site in self.network.sites]
+
+    @cached_property
+    def _blocks(self) -> Sequence[BlockOption | None]:
+        return [] if self.bank is None else self.bank.options.blocks(self.placement)
 
     def _each(self, call: Callable[[Tensor, Tensor], T], blocks: Sequence[int]) -> Iterator[T]:
         parts = [slice(block * IMAGE_BLOCK, (block + 1) * IMAGE_BLOCK) for block in blocks]

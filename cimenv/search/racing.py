@@ -1,0 +1,138 @@
+"""Racing: few chips for every placement, more only for those that are not yet separated from the leader."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError
+from cimenv.core.progress import Progress, silent
+from cimenv.evaluation.metrics import percentile_interval, smallest_chips, value
+from cimenv.tasks.evaluators import Evaluator
+from cimenv.tasks.objective import Objective
+
+FIRST_CHIPS = 8
+CONFIDENCE = 0.95
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """Who won, and what it cost.
+
+    Attributes:
+        best: the leader at the end.
+        survivors: placements that were never separated from the leader, the leader first.
+        objectives: J of every placement on the chips that it ran on.
+        chips: chips that every placement ran on.
+        full: chips of all placements together without the race.
+    """
+
+    best: Placement
+    survivors: tuple[Placement, ...]
+    objectives: dict[Placement, float]
+    chips: dict[Placement, int]
+    full: int
+
+    @property
+    def spent(self) -> int:
+        """Return the chips of all placements together."""
+        return sum(self.chips.values())
+
+
+def race(
+    evaluator: Evaluator,
+    placements: Sequence[Placement] | None = None,
+    *,
+    chips: int | None = None,
+    confidence: float = CONFIDENCE,
+    progress: Progress = silent,
+) -> RaceResult:
+    """Find the placement with the best objective on validation chips, dropping losers early.
+
+    All placements run on the same first chips; every round doubles the number of chips for those whose objective is
+    not yet separated from the leader's. The mean is compared chip by chip (Student's interval of the paired
+    difference), a percentile by distribution-free intervals that must not overlap; the error is shared among all
+    comparisons (Bonferroni). For selection only: reports use the full count.
+
+    Args:
+        evaluator: evaluates on validation.
+        placements: who runs; default all feasible ones.
+        chips: chips of the last round; default the task's.
+        confidence: that no placement better than the winner's interval was dropped.
+        progress: opens a bar.
+
+    Raises:
+        ConfigError: no placement, a metric that is not one over chips, or too few chips for the quantile.
+    """
+    task = evaluator.task
+    runners = list(dict.fromkeys(placements if placements is not None else evaluator.space.all_placements()))
+    last = chips or task.chips
+    first = smallest_chips(task.percentile) if task.metric == "percentile" else FIRST_CHIPS
+    if not runners:
+        raise ConfigError("placements: got none; give at least one placement to race.")
+    if task.metric not in ("mean", "percentile"):
+        raise ConfigError(f"metric: '{task.metric}' cannot be raced over chips; use mean or percentile.")
+    if task.metric == "percentile" and last < first:
+        raise ConfigError(f"chips: got {last}; a race for the {task.percentile:g}-quantile needs at least {first}.")
+    ends = [min(last, first * 2**k) for k in range(max(1, math.ceil(math.log2(last / first)) + 1))]
+    field = _Field(evaluator, confidence, len(runners) * len(ends), last)
+    left = runners
+    with progress("racing placements", len(ends)) as advance:
+        for start, end in zip([0, *ends], ends, strict=False):
+            field.run(left, range(start, end))
+            left = field.not_separated(left)
+            advance()
+            if len(left) == 1:
+                break
+    ordered = sorted(left, key=lambda p: field.objective.rank(p, field.value(p)), reverse=True)
+    ran = {p: len(field.accuracy[p]) for p in runners}
+    return RaceResult(ordered[0], tuple(ordered), {p: field.value(p) for p in runners}, ran, last * len(runners))
+
+
+class _Field:
+    """Accuracies of every runner on the chips so far, and the comparisons between them."""
+
+    def __init__(self, evaluator: Evaluator, confidence: float, comparisons: int, chips: int) -> None:
+        self.evaluator, self.task = evaluator, evaluator.task
+        self.objective = Objective.of(evaluator, chips=chips)
+        self.confidence = 1 - (1 - confidence) / comparisons
+        self.accuracy: dict[Placement, Floats] = {}
+
+    def run(self, placements: list[Placement], chips: range) -> None:
+        """Evaluate some placements on more chips."""
+        if not chips:
+            return
+        for found in self.evaluator.evaluate_many(placements, chips=chips):
+            before = self.accuracy.get(found.placement, np.zeros(0))
+            self.accuracy[found.placement] = np.concatenate([before, found.accuracy])
+
+    def value(self, placement: Placement) -> float:
+        """Return J on the chips so far."""
+        found = value(self.accuracy[placement], self.task.metric, self.task.percentile)  # type: ignore[arg-type]
+        return self.objective.of_accuracy(found, placement)
+
+    def not_separated(self, placements: list[Placement]) -> list[Placement]:
+        """Return the leader and all that may still be better."""
+        leader = max(placements, key=lambda p: self.objective.rank(p, self.value(p)))
+        return [p for p in placements if p == leader or not self._worse(p, leader)]
+
+    def _worse(self, placement: Placement, leader: Placement) -> bool:
+        dearer = self.objective.of_accuracy(0.0, placement) - self.objective.of_accuracy(0.0, leader)
+        gap = self.objective.gap
+        ours, theirs = self.accuracy[placement], self.accuracy[leader]
+        if self.task.metric == "percentile":
+            (mine, _), (best, _) = (
+                percentile_interval(a, self.task.percentile, self.confidence) for a in (ours, theirs)
+            )
+            return mine is not None and best is not None and mine[1] / gap + dearer < best[0] / gap
+        difference = (ours - theirs) / gap + dearer
+        error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
+        return bool(difference.mean() + float(stats.t.ppf(self.confidence, len(difference) - 1)) * error < 0)

@@ -1,0 +1,67 @@
+"""Racing over chips: the winner of the full count at a fraction of its chips."""
+
+import numpy as np
+import pytest
+
+from cimenv.core.errors import ConfigError
+from cimenv.search import race, run_search
+from cimenv.tasks import MonteCarloEvaluator, load_task
+
+
+@pytest.fixture(scope="module")
+def many(cache, toy):
+    return MonteCarloEvaluator(load_task("toy-4site", ["chips=64"]))
+
+
+def test_race_finds_a_winner_that_the_full_count_cannot_tell_from_the_best(many):
+    full = run_search(many, "exhaustive")
+    result = race(many)
+    objective = {step.placement: step.objective for step in full.steps}
+    assert full.best in result.survivors
+    assert objective[result.best] == pytest.approx(full.objective, abs=0.02)
+    assert result.full == 81 * 64 and result.spent < 0.7 * result.full  # seen: 0.605
+    assert result.chips[result.best] == 64 or len(result.survivors) == 1
+    for placement, chips in result.chips.items():  # same chips: the objective of a finisher is that of the full count
+        if chips == 64:
+            assert result.objectives[placement] == pytest.approx(objective[placement], abs=1e-12)
+
+
+def test_no_survivor_of_the_full_count_is_dropped_wrongly(many):
+    # Bonferroni at 95 %: what was dropped is worse than the winner on all chips too.
+    result = race(many)
+    full = {step.placement: step.objective for step in run_search(many, "exhaustive").steps}
+    dropped = set(full) - set(result.survivors)
+    assert dropped and max(full[p] for p in dropped) < full[result.best]
+
+
+def test_race_for_a_percentile_starts_with_enough_chips(toy):
+    task = load_task("toy-4site", ["chips=240", "images=250", "metric=percentile", "percentile=0.05"])
+    evaluator = MonteCarloEvaluator(task)
+    few = [(0, 0, 0, 0), (1, 1, 1, 1), (2, 2, 2, 2), (0, 0, 2, 0)]
+    result = race(evaluator, few)
+    assert min(result.chips.values()) >= 59
+    assert result.best in few and set(result.objectives) == set(few)
+    accuracy = np.sort(evaluator.evaluate(result.best).accuracy)
+    if result.chips[result.best] == 240:
+        assert evaluator.evaluate(result.best).value("percentile", 0.05) == accuracy[11]
+
+
+def test_racing_is_a_search_method_with_a_budget(many):
+    found = run_search(many, "racing", budget=20, seed=3)
+    assert found.evaluations <= 20 and found.method == "racing"
+    assert found.chips < 20 * 64
+    assert found.best == max(found.steps, key=lambda step: step.placement == found.best).placement
+    assert found.evaluation.correct.shape == (1, 64)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "settings", "named"),
+    [
+        ([], {"placements": []}, "placements: got none"),
+        (["metric=mean_minus_std"], {}, "metric: 'mean_minus_std' cannot be raced"),
+        (["metric=percentile", "chips=59"], {"chips": 30}, "chips: got 30; .* needs at least 59"),
+    ],
+)
+def test_bad_races_are_refused(overrides, settings, named):
+    with pytest.raises(ConfigError, match=named):
+        race(MonteCarloEvaluator(load_task("toy-4site", overrides)), **settings)
