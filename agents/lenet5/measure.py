@@ -77,7 +77,8 @@ def blocks(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
 
 def accurate(plan: Plan, job: Job, store: Store) -> list[Row]:
     """Measure the placement that validates best within the budget, cost aside, with blocks fitted for longer."""
-    evaluator = MonteCarloEvaluator(plan.task(job, job.sigma, tuned={"steps": plan.accurate_steps}), store, threads=1)
+    steps = plan.accurate_steps[job.recipe]
+    evaluator = MonteCarloEvaluator(plan.task(job, job.sigma, tuned={"steps": steps}), store, threads=1)
     everything = evaluator.evaluate_many(list(evaluator.space.all_placements()))
     best = max(everything, key=lambda e: (e.value("mean"), -evaluator.space.shares(e.placement)["weights"]))
     return [report(evaluator, "most_accurate", best.placement, len(everything))]

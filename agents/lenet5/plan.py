@@ -27,7 +27,7 @@ class Plan(Frozen):
     search_images: int
     tuned_steps: int = Field(description="steps that fit the blocks of every reported placement")
     accurate: dict[str, tuple[str, ...]] = Field(description="jobs that take the most accurate placement in the budget")
-    accurate_steps: int = Field(description="steps that fit its blocks")
+    accurate_steps: dict[str, int] = Field(description="steps that fit its blocks, by recipe")
     chips: int = Field(description="test chips of mean and standard deviation")
     images: int = Field(description="test images, evenly spaced over the official test split")
     percentile_chips: int

@@ -254,7 +254,7 @@ def test_an_error_inside_the_network_leaves_no_trace():
     def broken(module, args, output):
         raise RuntimeError("broken")
 
-    handle = target.network.model[4].register_forward_hook(broken)
+    handle = target.network.model[1].register_forward_hook(broken)
     with pytest.raises(RuntimeError, match="broken"):
         target.gradient(target.zero(), "ce")
     handle.remove()
