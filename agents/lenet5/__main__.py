@@ -7,44 +7,32 @@ in results/lenet5/ are written again. runs/lenet5/ keeps what was trained.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-import torch
-
-from agents.lenet5.journal import Journal
 from agents.lenet5.measure import measure
 from agents.lenet5.plan import Plan
-from agents.lenet5.report import write_results
+from agents.lenet5.report import merged, write_results
+from agents.study import Journal, run_stages
 from cimenv.core.config import read_yaml, with_overrides
 from cimenv.core.errors import CimenvError
-from cimenv.core.progress import bar
 from cimenv.data import load_data
 
 ROOT = Path(__file__).parents[2]
 YAML, FOLDER, OUT = ROOT / "configs/studies/lenet5.yaml", ROOT / "runs/lenet5", ROOT / "results/lenet5"
 
 
-def run(plan: Plan, folder: Path, out: Path, workers: int) -> None:
-    """Do what is left, one process a core, and write the results after every job."""
-    journal = Journal(out / "jobs.jsonl", plan)
+def run(plan: Plan, folder: Path, out: Path) -> None:
+    """Do what is left and write the results after every job."""
+    journal = Journal(out / "jobs.jsonl", plan.measured())
     for data in plan.data:  # a missing data set is told at once, in one sentence
         load_data(data)
-    for stage in plan.stages():
-        left = [job for job in stage if job not in journal]
-        with (
-            ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool,
-            bar("jobs of the study", len(left)) as advance,
-        ):
-            done = {pool.submit(measure, plan, job, folder, journal.rows.get(job.parent, [])): job for job in left}
-            for future in as_completed(done):
-                journal.add(done[future], future.result())
-                write_results(plan, journal.merged(plan), out)
-                advance()
-    write_results(plan, journal.merged(plan), out)
+    run_stages(
+        plan.stages(),
+        journal,
+        lambda job: (measure, (plan, job, folder, journal.rows.get(job.parent, []))),
+        lambda: write_results(plan, merged(plan, journal), out),
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -55,7 +43,7 @@ def main(arguments: list[str]) -> int:
     path = arguments.pop(0) if arguments and "=" not in arguments[0] else YAML
     try:
         plan = Plan(**with_overrides(read_yaml(path), arguments))
-        run(plan, FOLDER, OUT, workers=os.cpu_count() or 1)
+        run(plan, FOLDER, OUT)
     except CimenvError as error:
         print(error, file=sys.stderr)
         return 2

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from agents.config import load_config
-from agents.lenet5.journal import Row
 from agents.lenet5.plan import DIGITAL, Job, Plan
+from agents.study import Row
 from agents.train import train
 from cimenv.compensation.options import Placement
 from cimenv.core.store import Store

@@ -311,6 +311,14 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         none, placed = self.evaluator.evaluate_many([objective.space.empty(), placement])
         return objective, none, placed
 
+    def training_histories(self) -> dict[str, list[dict[str, float]]]:
+        """Return the course of every training behind the tasks seen so far: recipe -> one mapping an epoch."""
+        found: dict[str, list[dict[str, float]]] = {}
+        for evaluator in (*self._evaluators.values(), self._given):
+            if isinstance(evaluator, MonteCarloEvaluator):
+                found.update(evaluator.problem.histories)
+        return found
+
     # An interrupted episode
 
     def state(self) -> dict[str, Any]:

@@ -104,6 +104,7 @@ class PlacementCallback(BaseCallback):
                 self._write_search()
             self.history.last = placement_of(infos[-1])
         self._report(images=True)
+        self._write_trainings()
         self._write_final()
         if self._writes_rows:
             self.model.dump_logs()
@@ -181,6 +182,14 @@ class PlacementCallback(BaseCallback):
             self.board.scalar("search/best_objective", best.objective, len(self.history.points))
             most = max(point.accuracy for point in self.history.of_task.values())
             self.board.scalar("search/best_accuracy", most, len(self.history.points))
+
+    def _write_trainings(self) -> None:
+        """Write what every epoch of the backbones' trainings measured, over epochs."""
+        for recipe, history in self._asked("training_histories").items():
+            for epoch in history:
+                for name, value in epoch.items():
+                    if name != "epoch":
+                        self.board.scalar(f"training/{recipe}/{name}", value, int(epoch["epoch"]))
 
     def _write_layout(self) -> None:
         tags = self._tags("q" if hasattr(self.model.policy, "q_net") else "policy")

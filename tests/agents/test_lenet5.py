@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agents.lenet5.journal import Journal
 from agents.lenet5.plan import Job, Plan
-from agents.lenet5.report import Results, table, targets
+from agents.lenet5.report import Results, merged, table, targets
+from agents.study import Journal
 from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
 
@@ -47,31 +47,31 @@ def test_tasks_say_what_the_yaml_says(plan):
 
 
 def test_tails_are_merged_into_the_rows_of_their_job(plan, tmp_path):
-    journal = Journal(tmp_path / "jobs.jsonl", plan)
+    journal = Journal(tmp_path / "jobs.jsonl", plan.measured())
     job = Job("blocks", "fashion", "standard", 0, 0.5)
     assert job.following("tail").parent == job.name
     first = row("blocks", "none", 0, np.full(CHIPS, 0.7))
     same = {name: first[name] for name in ("data", "recipe", "seed", "sigma", "method")}
     journal.add(job, [first])
     journal.add(job.following("tail"), [{**same, "p01": 0.6}])
-    assert Journal(journal.path, plan).merged(plan) == [{**first, "p01": 0.6}]
+    assert merged(plan, Journal(journal.path, plan.measured())) == [{**first, "p01": 0.6}]
 
 
 def test_a_killed_journal_loses_only_the_line_it_wrote(plan, tmp_path):
-    journal = Journal(tmp_path / "jobs.jsonl", plan)
+    journal = Journal(tmp_path / "jobs.jsonl", plan.measured())
     jobs = plan.stages()[0][:2]
     for job in jobs:
         journal.add(job, [{"method": "none"}])
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole[:-5])
-    again = Journal(journal.path, plan)
+    again = Journal(journal.path, plan.measured())
     assert jobs[0] in again and jobs[1] not in again
     again.add(jobs[1], [{"method": "none"}])
     assert journal.path.read_bytes() == whole
     more = Plan(**{**plan.model_dump(), "seeds": (0, 1, 2, 3)})
-    assert jobs[1] in Journal(journal.path, more)
+    assert jobs[1] in Journal(journal.path, more.measured())
     with pytest.raises(ConfigError, match="another plan"):
-        Journal(journal.path, Plan(**{**plan.model_dump(), "chips": 7}))
+        Journal(journal.path, Plan(**{**plan.model_dump(), "chips": 7}).measured())
 
 
 def test_paired_gain_equals_scipys_paired_interval(plan):

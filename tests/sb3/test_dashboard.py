@@ -46,6 +46,7 @@ COMMON = {
     *("placement/evaluations", "placement/best_objective", "search/best_objective", "search/best_accuracy"),
     *(f"sites/{site}" for site in SITES),
     *(f"errors/{site}/{when}" for site in SITES for when in ("none", "placed")),
+    *("training/standard/loss", "training/standard/val_accuracy"),
     *(f"final/{name}" for name in ("best_objective", "objective", "accuracy", "cost", "evaluations")),
 }
 
@@ -136,7 +137,10 @@ def test_hparams_and_custom_scalars(ppo_run):
 
 def test_every_metric_is_in_the_glossary(ppo_run, dqn_run, toy, tmp_path):
     rows = re.findall(r"^\| `([a-z]\w*/[^`]+)` \| (scalar|image) \|", README.read_text(), re.MULTILINE)
-    patterns = [re.compile(re.escape(tag).replace("SITE", "[^/]+").replace("OPTION", "[^/]+") + "$") for tag, _ in rows]
+    patterns = [
+        re.compile(re.escape(tag).replace("SITE", "[^/]+").replace("OPTION", "[^/]+").replace("RECIPE", "[^/]+") + "$")
+        for tag, _ in rows
+    ]
     model = MaskablePPO("MlpPolicy", gym.make("CiMCompensation-v0", evaluator=toy), **PPO_SMALL)
     model.set_logger(configure(str(tmp_path), ["tensorboard"]))
     model.learn(128, callback=PlacementCallback())

@@ -1,0 +1,105 @@
+"""What long studies share: a journal of finished jobs, and a runner with one process a core.
+
+A finished job is one line of JSON, so that a killed study goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from cimenv.core.errors import ConfigError
+from cimenv.core.progress import bar
+
+Row = dict[str, Any]
+
+
+class Named(Protocol):
+    """A job: a name that is unique in the study."""
+
+    @property
+    def name(self) -> str:
+        """Return it."""
+
+
+class Journal:
+    """Rows of finished jobs in a file that is only appended to.
+
+    Args:
+        path: the file; its first line fixes what is measured.
+        measured: the fields of the plan that change a job's numbers.
+
+    Raises:
+        ConfigError: the file belongs to a plan that measures otherwise, or a line is damaged.
+    """
+
+    def __init__(self, path: Path, measured: dict[str, Any]) -> None:
+        self.path = path
+        self.rows: dict[str, list[Row]] = {}
+        head = {"plan": measured}
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        if lines and not lines[-1].endswith(b"\n"):  # killed while it wrote
+            os.truncate(path, path.stat().st_size - len(lines.pop()))
+        if not lines:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._append(head)
+            return
+        try:
+            first, *rest = [json.loads(line) for line in lines]
+            self.rows = {entry["job"]: entry["rows"] for entry in rest}
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"{path} is damaged; restore it or delete it.") from None
+        if first != head:
+            raise ConfigError(f"{path} holds results of another plan; restore the plan or delete the file.")
+
+    def __contains__(self, job: Named) -> bool:
+        return job.name in self.rows
+
+    def add(self, job: Named, rows: list[Row]) -> None:
+        """Write the rows of a finished job."""
+        self._append({"job": job.name, "rows": rows})
+        self.rows[job.name] = rows
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def run_stages(
+    stages: Iterable[Sequence[Any]],
+    journal: Journal,
+    work: Callable[[Any], tuple[Callable[..., list[Row]], tuple[Any, ...]]],
+    after: Callable[[], None],
+    workers: int | None = None,
+) -> None:
+    """Do the jobs that are left, stage after stage, one process of one torch thread a core.
+
+    Args:
+        stages: jobs; those of a stage need only the stages before it.
+        journal: of what is done.
+        work: from a job, the function that measures it in another process, and its arguments.
+        after: called whenever a job is done.
+        workers: processes; default one a core.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    for stage in stages:
+        left = [job for job in stage if job not in journal]
+        with (
+            ProcessPoolExecutor(workers or os.cpu_count(), spawn, torch.set_num_threads, (1,)) as pool,
+            bar("jobs of the study", len(left)) as advance,
+        ):
+            done = {pool.submit(function, *given): job for job in left for function, given in [work(job)]}
+            for future in as_completed(done):
+                journal.add(done[future], future.result())
+                after()
+                advance()
+    after()
