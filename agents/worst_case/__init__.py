@@ -1,0 +1,1 @@
+"""The study of the worst case: attacks, recipes, percentiles, certificates, blocks."""
