@@ -19,13 +19,18 @@ from pathlib import Path
 
 import torch
 
-from cimenv.core.progress import bar
+from cimenv.core.progress import bar, silent
+from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Store
 from cimenv.envs import CompensationEnv
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.prefix import PrefixCache
+from cimenv.evaluation.worst_case import AttackTarget, WorstCaseSearch, worst_case
+from cimenv.networks import build_backbone
 from cimenv.tasks import MonteCarloEvaluator, Problem, load_task
 from cimenv.tasks.problem import SHIPPED
+from cimenv.training import recipe_named
+from cimenv.training.course import Course
 
 OUT = Path(__file__).parents[1] / "results/bench"
 CHIPS, IMAGES, RUNS = 25, 2_000, 7
@@ -152,6 +157,39 @@ def environment_figures(store: Store) -> list[Figure]:
     ]
 
 
+def worst_case_figures(problem: Problem) -> list[Figure]:
+    """Time attacks, a percentile over many chips, and the training against the worst case."""
+    part, threads, empty = problem.data["test"], torch.get_num_threads(), (0,) * 5
+    target = AttackTarget(problem.network, part.inputs(slice(IMAGES)), part.labels[:IMAGES], threads=threads)
+    search = WorstCaseSearch(bound=0.03)
+    draws = torch_generator("bench")
+    full = seconds(lambda: worst_case(target, search, draws, progress=bar))
+    quick = statistics.median(seconds(lambda: worst_case(target, search.quick(), draws)) for _ in range(3))
+    images, labels = part.inputs(slice(1000)), part.labels[:1000]
+    engine = Engine(problem.segments, problem.chips("test"), problem.bank, images, labels, threads=threads)
+    tail = seconds(lambda: engine.run([empty], range(1000), progress=bar))
+    ratio, _, _ = median_ratio(_epoch(problem, "a_trice"), _epoch(problem, "noise"), runs=3)
+    return [
+        Figure(f"worst-case ensemble, {IMAGES} images", full, "s", 60.0),
+        Figure("worst case of a search, 500 images", quick, "s", 3.0),
+        Figure("percentile, 1000 chips x 1000 images", tail, "s", 60.0),
+        Figure("epoch of a_trice / epoch of noise", ratio, "x", 3.5),
+    ]
+
+
+def _epoch(problem: Problem, recipe_name: str) -> Callable[[], object]:
+    """Return what trains one epoch of a recipe on the task's images."""
+    recipe = recipe_named(recipe_name)
+    backbone = build_backbone(problem.task.backbone, problem.task.backbone_args)
+
+    def train() -> None:
+        with Course.of(recipe, backbone, problem.data, torch_generator("bench"), silent) as course:
+            course.steps = course.total // 2  # past the ramps
+            course.train_epoch(recipe)
+
+    return train
+
+
 def start_figures() -> list[Figure]:
     """Measure import and first reset in fresh processes, the reset from what ships with the package."""
     light = "import torch, gymnasium, time; t = time.perf_counter(); import cimenv; print(time.perf_counter() - t)"
@@ -215,7 +253,7 @@ def main() -> None:
         store = Store(folder, layers=(SHIPPED,))
         problem = Problem.build(load_task("lenet5-fashion-mini"), store, bar)
         figures = engine_figures(problem) + prefix_figures(problem) + environment_figures(store)
-        figures.append(enumeration_figure(problem))
+        figures += [enumeration_figure(problem), *worst_case_figures(problem)]
     write(figures + start_figures() + demo_figures())
 
 
