@@ -70,6 +70,7 @@ def main() -> int:
     summary["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     (OUT / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     (OUT / "table.md").write_text(markdown(summary))
+    (OUT / "targets.json").write_text(json.dumps(targets(summary), indent=2) + "\n")
     console.print(table(summary))
     console.print(f"Pictures: {OUT / 'placements.png'}, {OUT / 'network.png'}")
     console.print(f"TensorBoard: .venv/bin/tensorboard --logdir {RUN / 'agent'}")
@@ -105,6 +106,18 @@ def summarise(evaluator: MonteCarloEvaluator, rows: dict[str, tuple[Placement, i
             "evaluations": evaluations,
         }
     return summary
+
+
+def targets(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the demonstration promises, with what it measured."""
+    share = summary["agent"]["objective"] / summary["optimum"]["objective"]
+    promises = (
+        ("seconds after installation", "<= 300", summary["seconds"], summary["seconds"] <= 300),
+        ("peak memory in GB", "<= 2", summary["peak_memory_gb"], summary["peak_memory_gb"] <= 2),
+        ("J of the agent's final placement as a share of the enumerated optimum's", ">= 0.99", share, share >= 0.99),
+    )
+    names = ("target", "bound", "measured", "met")
+    return [{**dict(zip(names, promise, strict=True)), "command": "make demo"} for promise in promises]
 
 
 LABELS = {

@@ -1,12 +1,14 @@
 """Take the picture of the dashboard: `python screenshot.py URL OUT.png` (needs chromium, chromedriver and selenium).
 
-Nothing is drawn by this script: it opens TensorBoard's own page, closes the side pane, switches the data tables under
+Writes targets.json beside the picture. Nothing is drawn by this script: it opens TensorBoard's own page, closes the side pane, switches the data tables under
 the curves off, and lays the cards out larger, so that the pictures on them can be read.
 """
 
+import json
 import shutil
 import sys
 import time
+from pathlib import Path
 
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
@@ -26,6 +28,9 @@ style.textContent = `.card-grid { grid-template-columns: repeat(2, 1fr) !importa
 document.head.appendChild(style);
 """
 
+CARDS = "[...document.querySelectorAll('card-view')]"
+DRAWN = "[...document.querySelectorAll('image-card img')].filter(image => image.naturalWidth > 0)"
+
 options = Options()
 for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"):
     options.add_argument(argument)
@@ -37,5 +42,13 @@ try:
     browser.execute_script(LARGER)
     time.sleep(SECONDS / 2)
     browser.save_screenshot(sys.argv[2])
+    cards, drawn = (len(browser.execute_script(f"return {what}")) for what in (CARDS, DRAWN))
 finally:
     browser.quit()
+
+promises = (("cards on the page", 6, cards), ("pictures that the browser drew", 3, drawn))
+targets = [
+    {"target": what, "bound": f">= {least}", "measured": count, "met": count >= least, "command": "screenshot.py"}
+    for what, least, count in promises
+]
+Path(sys.argv[2]).with_name("targets.json").write_text(json.dumps(targets, indent=2) + "\n")
