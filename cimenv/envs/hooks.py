@@ -10,6 +10,7 @@ import numpy as np
 from cimenv.core.errors import ConfigError
 from cimenv.tasks.task import Task
 from cimenv.training import recipe_named
+from cimenv.training.judged import Judged
 
 
 class ResetHook(Protocol):
@@ -20,7 +21,10 @@ class ResetHook(Protocol):
 
 
 class RecipeHook:
-    """Trains the backbone by a recipe on first use, then loads it."""
+    """Trains the backbone by a recipe on first use, then loads it.
+
+    A recipe against the worst case is trained for the task's bound, if the task's metric is the worst case.
+    """
 
     def __init__(self, name: str) -> None:
         self.recipe = recipe_named(name)
@@ -28,7 +32,10 @@ class RecipeHook:
     def __call__(self, task: Task, generator: np.random.Generator) -> Task:
         """Return the task with this recipe."""
         del generator
-        return task.model_copy(update={"recipe": self.recipe})
+        recipe = self.recipe
+        if isinstance(recipe, Judged) and task.metric == "worst_case":
+            recipe = recipe.model_copy(update={"bound": task.worst_case.bound})
+        return task.model_copy(update={"recipe": recipe})
 
 
 def as_hooks(hooks: Sequence[str | ResetHook]) -> tuple[ResetHook, ...]:

@@ -1,7 +1,8 @@
 """Take the picture of the dashboard: `python screenshot.py URL OUT.png` (needs chromium, chromedriver and selenium).
 
-Writes targets.json beside the picture. Nothing is drawn by this script: it opens TensorBoard's own page, closes the side pane, switches the data tables under
-the curves off, and lays the cards out larger, so that the pictures on them can be read.
+Writes targets.json beside the picture. Nothing is drawn by this script: it opens TensorBoard's own page, closes the side
+pane, switches the data tables under the curves off, and lays the cards out larger, so that the pictures on them can be
+read.
 """
 
 import json
