@@ -98,8 +98,12 @@ def run_stages(
             bar("jobs of the study", len(left)) as advance,
         ):
             done = {pool.submit(function, *given): job for job in left for function, given in [work(job)]}
-            for future in as_completed(done):
-                journal.add(done[future], future.result())
-                after()
-                advance()
+            try:
+                for future in as_completed(done):
+                    journal.add(done[future], future.result())
+                    after()
+                    advance()
+            except BaseException:  # what runs is finished by its process, but nothing new begins
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     after()

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cimenv.core.config import Frozen
+from cimenv.core.config import Frozen, canonical, digest
 from cimenv.tasks import Task, load_task
 
 DIGITAL = [{"kind": "digital"}]  # no blocks to train
@@ -37,6 +37,7 @@ class Plan(Frozen):
     epochs: int = Field(description="of every recipe against the worst case")
     recipes: dict[str, dict[str, Any]]
     judged_for: float = Field(description="th_g that the recipes are trained and judged for")
+    judge: str = Field(description="physics of the percentile that an epoch is judged by")
     stronger: Stronger
     physics: dict[str, dict[str, Any]] = Field(description="devices of mean and percentiles")
     attack_images: int = Field(description="test images attacked, evenly spaced")
@@ -51,7 +52,8 @@ class Plan(Frozen):
         fields = {**self.recipes, **self.stronger.recipes}[label]
         if fields["name"] in ("standard", "lipschitz"):
             return fields
-        return {"epochs": self.epochs, "bound": self.judged_for, "select": "worst_case", **fields}
+        judged = {"bound": self.judged_for, "judge": self.physics[self.judge], "select": "worst_case"}
+        return {"epochs": self.epochs, **judged, **fields}
 
     def task(self, job: Job, **changes: Any) -> Task:
         """Return the task of a job, without blocks unless `changes` names options."""
@@ -69,29 +71,24 @@ class Plan(Frozen):
 
     def measured(self) -> dict[str, Any]:
         """Return the fields that change a job's numbers, not those that say which jobs there are."""
-        return self.model_dump(mode="json", exclude={"data", "seeds", "recipes", "stronger", "blocks"})
+        return self.model_dump(mode="json", exclude={"data", "seeds", "recipes", "stronger", "blocks", "epochs"})
 
     def stages(self) -> list[list[Job]]:
         """Return the jobs: one data set after the other, the first seed of all recipes first."""
         stages = []
         for data in self.data:
-            for seed in self.seeds:
-                stages.append([Job(kind="net", data=data, recipe=recipe, seed=seed) for recipe in self.recipes])
+            stages += [[self.job("net", data, recipe, seed) for recipe in self.recipes] for seed in self.seeds]
             stages.append(
-                [
-                    Job(kind="net", data=data, recipe=recipe, seed=seed)
-                    for recipe in self.stronger.recipes
-                    for seed in self.seeds
-                ]
+                [self.job("net", data, recipe, seed) for seed in self.seeds for recipe in self.stronger.recipes]
             )
-            stages.append(
-                [
-                    Job(kind="blocks", data=data, recipe=recipe, seed=seed)
-                    for seed in self.blocks.seeds
-                    for recipe in self.blocks.recipes
-                ]
-            )
+            placed = self.blocks
+            stages.append([self.job("blocks", data, recipe, s) for s in placed.seeds for recipe in placed.recipes])
         return stages
+
+    def job(self, kind: Literal["net", "blocks"], data: str, recipe: str, seed: int) -> Job:
+        """Return a job; its digest changes with the settings behind its label."""
+        settings = [self.recipe(recipe), [self.blocks.physics, self.blocks.metrics] if kind == "blocks" else None]
+        return Job(kind=kind, data=data, recipe=recipe, seed=seed, settings=digest(canonical(settings))[:8])
 
 
 class Job(Frozen):
@@ -101,8 +98,9 @@ class Job(Frozen):
     data: str
     recipe: str
     seed: int
+    settings: str = Field(description="digest of what the recipe's label stands for")
 
     @property
     def name(self) -> str:
         """Return the job's name in the journal."""
-        return f"{self.kind}-{self.data}-{self.recipe}-{self.seed}"
+        return f"{self.kind}-{self.data}-{self.recipe}-{self.seed}-{self.settings}"

@@ -139,7 +139,8 @@ def _raced(ledger: Ledger, generator: np.random.Generator) -> SearchResult:
     steps = [Step(p, value, objective.acc_none + accuracy[p] * objective.gap) for p, value in result.objectives.items()]
     best = result.best
     evaluation = ledger.evaluate(best)
-    return SearchResult(RACING, best, objective.value(evaluation), evaluation, ledger.spent, steps, result.spent)
+    more = ledger.task.chips - result.chips[best]  # the winner's evaluation is on all chips
+    return SearchResult(RACING, best, objective.value(evaluation), evaluation, ledger.spent, steps, result.spent + more)
 
 
 def _note(

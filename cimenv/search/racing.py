@@ -18,6 +18,7 @@ from cimenv.tasks.evaluators import Evaluator
 from cimenv.tasks.objective import Objective
 
 FIRST_CHIPS = 8
+ROUNDS = 8  # comparisons are shared among this many: 8 chips, doubled, are 1,024 in the last
 CONFIDENCE = 0.95
 
 Floats = npt.NDArray[np.float64]
@@ -31,7 +32,7 @@ class RaceResult:
         best: the leader at the end.
         survivors: placements that were never separated from the leader, the leader first.
         objectives: J of every placement on the chips that it ran on.
-        chips: chips that every placement ran on.
+        chips: chips that every placement ran on, the empty one included.
         full: chips of all placements together without the race.
     """
 
@@ -74,16 +75,19 @@ def race(
     """
     task = evaluator.task
     runners = list(dict.fromkeys(placements if placements is not None else evaluator.space.all_placements()))
-    last = chips or task.chips
-    first = smallest_chips(task.percentile) if task.metric == "percentile" else FIRST_CHIPS
     if not runners:
         raise ConfigError("placements: got none; give at least one placement to race.")
+    last = chips or task.chips
+    comparisons = len(runners) * ROUNDS
+    first = FIRST_CHIPS
+    if task.metric == "percentile":  # fewer chips have no interval at the shared confidence
+        first = smallest_chips(min(task.percentile, 1 - task.percentile), 1 - (1 - confidence) / comparisons / 2)
     if task.metric not in ("mean", "percentile"):
         raise ConfigError(f"metric: '{task.metric}' cannot be raced over chips; use mean or percentile.")
     if task.metric == "percentile" and last < first:
         raise ConfigError(f"chips: got {last}; a race for the {task.percentile:g}-quantile needs at least {first}.")
+    field = _Field(evaluator, confidence, comparisons, last)
     ends = [min(last, first * 2**k) for k in range(max(1, math.ceil(math.log2(last / first)) + 1))]
-    field = _Field(evaluator, confidence, len(runners) * len(ends), last)
     left = runners
     with progress("racing placements", len(ends)) as advance:
         for start, end in zip([0, *ends], ends, strict=False):
@@ -94,6 +98,8 @@ def race(
                 break
     ordered = sorted(left, key=lambda p: field.objective.rank(p, field.value(p)), reverse=True)
     ran = {p: len(field.accuracy[p]) for p in runners}
+    ran.setdefault(evaluator.space.empty(), 0)
+    ran[evaluator.space.empty()] = last  # J is measured from the empty placement on all chips
     return RaceResult(ordered[0], tuple(ordered), {p: field.value(p) for p in runners}, ran, last * len(runners))
 
 
@@ -125,14 +131,14 @@ class _Field:
         return [p for p in placements if p == leader or not self._worse(p, leader)]
 
     def _worse(self, placement: Placement, leader: Placement) -> bool:
-        dearer = self.objective.of_accuracy(0.0, placement) - self.objective.of_accuracy(0.0, leader)
+        cheaper = self.objective.of_accuracy(0.0, placement) - self.objective.of_accuracy(0.0, leader)
         gap = self.objective.gap
         ours, theirs = self.accuracy[placement], self.accuracy[leader]
         if self.task.metric == "percentile":
             (mine, _), (best, _) = (
                 percentile_interval(a, self.task.percentile, self.confidence) for a in (ours, theirs)
             )
-            return mine is not None and best is not None and mine[1] / gap + dearer < best[0] / gap
-        difference = (ours - theirs) / gap + dearer
+            return mine is not None and best is not None and mine[1] / gap + cheaper < best[0] / gap
+        difference = (ours - theirs) / gap + cheaper
         error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
         return bool(difference.mean() + float(stats.t.ppf(self.confidence, len(difference) - 1)) * error < 0)

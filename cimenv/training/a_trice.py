@@ -46,7 +46,8 @@ class ATrice(Trice):
         start, step = self._start(network, done, generator), self.epsilon * self.risen(done)
         worst = descended(network, x, y, start, self.inner_loss, step=step, steps=self.inner_steps)
         with programmed(network.model, deviated(network, worst)) as model:
-            yield self.alpha * F.cross_entropy(model(x), y)
+            loss = F.cross_entropy(model(x), y)
+        yield self.alpha * loss
         yield from super().losses(network, x, y, done, generator)
 
     def _start(self, network: MappedNetwork, done: float, generator: torch.Generator) -> dict[str, Tensor]:

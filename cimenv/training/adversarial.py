@@ -41,4 +41,5 @@ class Adversarial(Judged):
         }
         worst = descended(network, x, y, start, self.inner_loss, step=step, steps=self.inner_steps, bound=bound)
         with programmed(network.model, deviated(network, worst)) as model:
-            yield F.cross_entropy(model(x), y) + self.penalty(network)
+            loss = F.cross_entropy(model(x), y)
+        yield loss + self.penalty(network)

@@ -85,12 +85,13 @@ class Course:
         total, batches = 0.0, 0
         for x, y in shuffled_batches(self.data.train, recipe.batch_size, self.generator):
             self.optimizer.zero_grad(set_to_none=True)
-            for number, loss in enumerate(recipe.losses(self.network, x, y, self.steps / self.total, self.generator)):
-                if number and recipe.separate_updates:
-                    self._update()
+            for loss in recipe.losses(self.network, x, y, self.steps / self.total, self.generator):
                 loss.backward()
                 total += loss.item()
-            self._update()
+                if recipe.separate_updates:  # before the next loss is computed
+                    self._update()
+            if not recipe.separate_updates:
+                self._update()
             self.schedule.step()
             self.steps, batches = self.steps + 1, batches + 1
             self.advance()

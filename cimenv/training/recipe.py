@@ -52,7 +52,9 @@ class Recipe(Frozen):
     def losses(
         self, network: MappedNetwork, x: Tensor, y: Tensor, done: float, generator: torch.Generator
     ) -> Iterator[Tensor]:
-        """Yield the losses of one batch: every one is differentiated as soon as it is there.
+        """Yield the losses of one batch: every one is differentiated, and perhaps applied, before the next is computed.
+
+        The network must hold its own weights whenever a loss is yielded.
 
         Args:
             network: the backbone in training.

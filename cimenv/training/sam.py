@@ -31,4 +31,5 @@ class Sam(Judged):
         norm = torch.stack([value.norm() for value in downhill.values()]).norm().clamp_min(1e-12)
         step = {name: -value * (self.rho / norm) for name, value in downhill.items()}
         with programmed(network.model, deviated(network, step)) as model:
-            yield F.cross_entropy(model(x), y) + self.penalty(network)
+            loss = F.cross_entropy(model(x), y)
+        yield loss + self.penalty(network)

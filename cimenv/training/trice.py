@@ -50,6 +50,10 @@ class Trice(GaussianNoise):
                 raise ValueError(f"{field} is ({low}, {high}); give (low, high) with {lowest:g} <= low <= high")
         return self
 
+    def risen(self, done: float) -> float:
+        """Return 1 while searching: a candidate must be judged at the strength that it was trained at."""
+        return 1.0 if self.search else super().risen(done)
+
     def device(self, done: float) -> DeviceModel:
         """Return censored Gaussian variation at the ramp's present strength."""
         return Gaussian(sigma=self.sigma * self.risen(done), threshold=self.threshold)

@@ -14,7 +14,7 @@ from cimenv.core.errors import ConfigError, MappingError
 from cimenv.core.progress import silent
 from cimenv.crossbar import CrossbarConfig, map_network
 from cimenv.evaluation.worst_case import LOSSES, AttackTarget, WorstCaseSearch, certified_correct, worst_case
-from cimenv.evaluation.worst_case.lagrangian import Lagrangian
+from cimenv.evaluation.worst_case.lagrangian import Lagrangian, largest, shrunk
 from cimenv.evaluation.worst_case.pgd import Pgd, published_margin
 from cimenv.evaluation.worst_case.search import Search
 from cimenv.networks import build_backbone
@@ -109,6 +109,25 @@ def test_lagrangian_and_pgd_agree_on_a_convex_toy(bound):
     assert lagrangian.margin == pytest.approx(pgd.margin, rel=0.01)
 
 
+@pytest.mark.parametrize("step", [0.1, 1.0, 2.9, 3.1])
+def test_the_proximal_step_of_the_maximum_solves_its_problem(step):
+    v = torch.tensor([[2.0, -0.5, 0.1], [0.3, -0.1, 0.0]])
+    found = shrunk({"a": v[0], "b": v[1]}, step)
+    d = torch.stack([found["a"], found["b"]])
+
+    def cost(x):
+        return step * float(x.abs().max()) + 0.5 * float((x - v).square().sum())
+
+    for seed in range(200):  # no neighbour is better
+        assert cost(d) <= cost(d + 0.05 * torch.randn(2, 3, generator=seeded(seed))) + 1e-6
+
+
+def test_the_multiplier_of_the_lagrangian_decides_how_far_it_goes():
+    target = random_net(4)
+    reached = [largest(Lagrangian().descended(searching(target, 0.05), c)) / 0.05 for c in (0.1, 1, 10, 100)]
+    assert reached == sorted(reached) and reached[0] < 0.1 and reached[-1] > 1
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_ensemble_is_the_minimum_of_its_members_and_stays_in_the_box(number):
     target = random_net(number)
@@ -167,12 +186,29 @@ def test_certificate_bounds_sums_norms_and_pooling():
 
     torch.manual_seed(1)
     model = Residual().eval().requires_grad_(False)
+    with torch.no_grad():  # statistics and scales as after training, one of them negative
+        model.norm.weight.copy_(torch.tensor([1.5, -1.0, 0.7, -0.4]))
+        model.norm.running_mean.normal_()
     x = torch.rand(60, 1, 8, 8)
     labels = model(x).argmax(-1)
     network = map_network(model, CrossbarConfig(), (1, 8, 8))
     assert certified_correct(network, x, labels, 1e-6) == 60
     attacked = worst_case(AttackTarget(network, x, labels), WorstCaseSearch(bound=0.02, **SMALL), seeded())
     assert certified_correct(network, x, labels, 0.02) <= attacked.correct
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_certificate_holds_with_negative_batch_norm_scales_and_circular_padding(number):
+    torch.manual_seed(number)
+    first = [nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular", bias=False), nn.BatchNorm2d(4), nn.ReLU()]
+    model = nn.Sequential(*first, nn.Flatten(), nn.Linear(256, 3)).eval().requires_grad_(False)
+    model[1].weight.copy_(-torch.rand(4))
+    x = torch.rand(80, 1, 8, 8)
+    labels = model(x).argmax(-1)
+    network = map_network(model, CrossbarConfig(), (1, 8, 8))
+    for bound in (0.005, 0.02):
+        attacked = worst_case(AttackTarget(network, x, labels), WorstCaseSearch(bound=bound, **SMALL), seeded())
+        assert certified_correct(network, x, labels, bound) <= attacked.correct
 
 
 def test_certificate_refuses_what_it_cannot_bound():

@@ -35,15 +35,15 @@ def test_no_survivor_of_the_full_count_is_dropped_wrongly(many):
 
 
 def test_race_for_a_percentile_starts_with_enough_chips(toy):
-    task = load_task("toy-4site", ["chips=240", "images=250", "metric=percentile", "percentile=0.05"])
+    task = load_task("toy-4site", ["chips=400", "images=250", "metric=percentile", "percentile=0.05"])
     evaluator = MonteCarloEvaluator(task)
     few = [(0, 0, 0, 0), (1, 1, 1, 1), (2, 2, 2, 2), (0, 0, 2, 0)]
     result = race(evaluator, few)
-    assert min(result.chips.values()) >= 59
+    assert min(result.chips.values()) >= 118  # the fewest with a two-sided interval at 95 %, shared by 32 comparisons
     assert result.best in few and set(result.objectives) == set(few)
     accuracy = np.sort(evaluator.evaluate(result.best).accuracy)
-    if result.chips[result.best] == 240:
-        assert evaluator.evaluate(result.best).value("percentile", 0.05) == accuracy[11]
+    if result.chips[result.best] == 400:
+        assert evaluator.evaluate(result.best).value("percentile", 0.05) == accuracy[19]
 
 
 def test_racing_is_a_search_method_with_a_budget(many):
@@ -59,7 +59,7 @@ def test_racing_is_a_search_method_with_a_budget(many):
     [
         ([], {"placements": []}, "placements: got none"),
         (["metric=mean_minus_std"], {}, "metric: 'mean_minus_std' cannot be raced"),
-        (["metric=percentile", "chips=59"], {"chips": 30}, "chips: got 30; .* needs at least 59"),
+        (["metric=percentile", "chips=59"], {"chips": 30}, "chips: got 30; .* needs at least"),
     ],
 )
 def test_bad_races_are_refused(overrides, settings, named):

@@ -1,7 +1,6 @@
 """Recipes against the worst case: every step by hand on a tiny network."""
 
 import copy
-import itertools
 
 import pytest
 import torch
@@ -91,22 +90,32 @@ def test_a_trice_applies_both_updates(data, updates, count):
         before, seen = nominal(course.network), []
 
         def watched(*_):
-            seen.append((nominal(course.network), [p.grad.clone() for p in course.network.model.parameters()]))
+            model = course.network.model
+            seen.append((copy.deepcopy(model.state_dict()), [p.grad.clone() for p in model.parameters()]))
 
         course.optimizer.register_step_post_hook(watched)
         course.train_epoch(recipe)
     assert len(seen) == count
-    states = [before, *(weights for weights, _ in seen)]
-    for old, new in itertools.pairwise(states):
-        assert not torch.equal(old["0"], new["0"]) and not torch.equal(old["3"], new["3"])
-    if updates == "joint":  # the sum of both gradients, in one step
-        model = small_net()
-        twin = map_network(model, CrossbarConfig(), (1, 4, 4))
-        order = torch.randperm(900, generator=(draws := seeded()))
-        for loss in recipe.losses(twin, data.train.inputs(order), data.train.labels[order], 0.0, draws):
+    model = small_net()
+    twin = map_network(model, CrossbarConfig(), (1, 4, 4))
+    order = torch.randperm(900, generator=(draws := seeded()))
+    losses = recipe.losses(twin, data.train.inputs(order), data.train.labels[order], 0.0, draws)
+    if updates == "joint":  # one step along the sum of both gradients
+        for loss in losses:
             loss.backward()
-        for ours, theirs in zip(model.parameters(), seen[0][1], strict=True):
-            assert torch.allclose(ours.grad, theirs, atol=1e-6)
+        assert_gradients(model, seen[0][1])
+    else:  # the second gradient is that at the weights after the first step
+        for old, (new, gradients) in zip([before, seen[0][0]], seen, strict=True):
+            model.zero_grad()
+            next(losses).backward()
+            assert_gradients(model, gradients)
+            assert not torch.equal(old.get("0", old.get("0.weight")), new["0.weight"])
+            model.load_state_dict(new)
+
+
+def assert_gradients(model, expected):
+    for ours, theirs in zip(model.parameters(), expected, strict=True):
+        assert torch.allclose(ours.grad, theirs, atol=1e-6)
 
 
 def test_the_adversary_goes_where_it_hurts_and_stays_in_its_box(network, data):

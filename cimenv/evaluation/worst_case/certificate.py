@@ -36,10 +36,9 @@ class Box:
         return self.middle - self.radius, self.middle + self.radius
 
     @staticmethod
-    def between(low: Tensor, high: Tensor) -> Box:
-        """Return the box with these ends."""
-        middle = (low + high) / 2
-        return Box(middle, torch.maximum(high - middle, middle - low))
+    def between(one: Tensor, other: Tensor) -> Box:
+        """Return the box with these ends, in either order: a negative batch-norm scale swaps them."""
+        return Box((one + other) / 2, (one - other).abs() / 2)
 
     def monotone(self, function: Callable[[Tensor], Tensor]) -> Box:
         """Return the image under a function that is monotone in every value."""
@@ -130,7 +129,7 @@ class _Propagation:
         def product(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
             if isinstance(module, nn.Linear):
                 return F.linear(x, w, b)
-            return F.conv2d(x, w, b, module.stride, module.padding, module.dilation, module.groups)
+            return module._conv_forward(x, w, b)  # with the module's own padding mode
 
         spread = product(box.radius, weight.abs() + radius) + product(box.middle.abs(), radius)
         slack = ROUNDING * (spread + product(box.middle.abs(), weight.abs()))
