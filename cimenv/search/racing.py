@@ -32,7 +32,8 @@ class RaceResult:
         best: the leader at the end.
         survivors: placements that were never separated from the leader, the leader first.
         objectives: J of every placement on the chips that it ran on.
-        chips: chips that every placement ran on, the empty one included.
+        chips: chips that every placement ran on.
+        reference: chips on which the empty placement was evaluated, since J is measured from there.
         full: chips of all placements together without the race.
     """
 
@@ -40,12 +41,13 @@ class RaceResult:
     survivors: tuple[Placement, ...]
     objectives: dict[Placement, float]
     chips: dict[Placement, int]
+    reference: int
     full: int
 
     @property
     def spent(self) -> int:
         """Return the chips of all placements together."""
-        return sum(self.chips.values())
+        return sum(self.chips.values()) + self.reference
 
 
 def race(
@@ -98,9 +100,8 @@ def race(
                 break
     ordered = sorted(left, key=lambda p: field.objective.rank(p, field.value(p)), reverse=True)
     ran = {p: len(field.accuracy[p]) for p in runners}
-    ran.setdefault(evaluator.space.empty(), 0)
-    ran[evaluator.space.empty()] = last  # J is measured from the empty placement on all chips
-    return RaceResult(ordered[0], tuple(ordered), {p: field.value(p) for p in runners}, ran, last * len(runners))
+    values = {p: field.value(p) for p in runners}
+    return RaceResult(ordered[0], tuple(ordered), values, ran, last, last * len(runners))
 
 
 class _Field:
