@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any, Protocol
 
 import torch
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.config import read_yaml, with_overrides
+from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.core.progress import bar
 
 Row = dict[str, Any]
@@ -72,6 +74,31 @@ class Journal:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def study_command(
+    arguments: list[str], doc: str | None, yaml: Path, run: Callable[[dict[str, Any]], None], table: Path
+) -> int:
+    """Run a study from the command line: `[YAML] [key=value ...]`.
+
+    Args:
+        arguments: of the command line.
+        doc: printed for `--help`.
+        yaml: the plan without a first argument.
+        run: does what is left of the plan with these fields.
+        table: printed at the end.
+    """
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(doc)
+        return 0
+    path = arguments.pop(0) if arguments and "=" not in arguments[0] else yaml
+    try:
+        run(with_overrides(read_yaml(path), arguments))
+    except CimenvError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(table.read_text())
+    return 0
 
 
 def run_stages(
