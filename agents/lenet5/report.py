@@ -104,23 +104,34 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
 
 
 def table(results: Results) -> str:
-    """Return the table at the first block sigma, and what was measured how."""
+    """Return what was measured how, and a table for each block sigma."""
     plan = results.plan
-    sigma = plan.block_sigmas[0]
-    lines = [
-        f"LeNet-5, log-normal sigma {sigma:g}, official test split: {plan.chips} fresh chips x {plan.images} images, "
+    text = (
+        f"LeNet-5, log-normal variation, official test split: {plan.chips} fresh chips x {plan.images} images, "
         f"fitted blocks, mean over training seeds; 1 % percentile: {plan.percentile_chips} chips x "
         f"{plan.percentile_images} images, seed {', '.join(map(str, plan.percentile_seeds))}. Budget: at most "
-        f"{plan.budget.get('weights', 1):.0%} more weights (all-largest: none). Placements were chosen on validation.",
+        f"{plan.budget.get('weights', 1):.0%} more weights (all-largest: none). Placements were chosen on validation."
+    )
+    tables = (_table(results, sigma) for sigma in plan.block_sigmas)
+    return "\n\n".join([text, *filter(None, tables)]) + "\n"
+
+
+def _table(results: Results, sigma: float) -> str:
+    plan = results.plan
+    rows = [
+        line
+        for data in plan.data
+        for recipe in plan.recipes
+        for method, label in METHODS.items()
+        for line in _line(results, data, recipe, sigma, method, label)
+    ]
+    head = [
+        f"Sigma {sigma:g}:",
         "",
         "| data, recipe | blocks | seeds | mean | std | 1 % pct | of standard clean | +weights | +MACs | cost |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for data in plan.data:
-        for recipe in plan.recipes:
-            for method, label in METHODS.items():
-                lines += _line(results, data, recipe, sigma, method, label)
-    return "\n".join(lines) + "\n"
+    return "\n".join([*head, *rows]) if rows else ""
 
 
 def _line(results: Results, data: str, recipe: str, sigma: float, method: str, label: str) -> list[str]:
