@@ -8,7 +8,7 @@ import pytest
 from agents.study import Journal
 from agents.worst_case.measure import measure
 from agents.worst_case.plan import Plan
-from agents.worst_case.report import Results, targets, write_results
+from agents.worst_case.report import Results, table, targets, write_results
 from cimenv.core.config import read_yaml
 
 SMALL = {
@@ -99,6 +99,14 @@ def test_targets_compare_the_best_of_each_family_over_seeds(plan):
     assert found[6]["measured"] == pytest.approx(-0.01) and found[6]["met"]
     fewer = Results(plan, [r for r in rows if (r["recipe"], r["seed"]) != ("gaussian_0.3", 2)])
     assert "gaussian_0.3" not in targets(fewer)[1]["target"]  # a recipe counts when all seeds are done
+
+
+def test_every_column_of_the_table_has_its_head(plan):
+    more = {f"{device}_{what}": 0.5 for device in plan.physics for what in ("mean", "p01", "p05")}
+    found = table(Results(plan, [row("gaussian_0.1", 0, 0.3, **more, **{"worst_0.01": 0.9})])).splitlines()
+    head, ruler, cells = found[-3:]
+    assert head.count("|") == ruler.count("|") == cells.count("|")
+    assert cells.endswith("| 95.0% (96.0%) | 95.0% (96.0%) | 95.0% (96.0%) | 1.0 x |")
 
 
 def test_targets_without_rows_are_not_met(plan):
