@@ -147,7 +147,6 @@ def blocks(plan: Plan, job: Job, store: Store) -> list[Row]:
         problem = report.problem
         bank = problem.tuned_bank(placement)
         attack_problem = MonteCarloEvaluator(plan.task(job, **changes), store, threads=1).problem
-        compensated = AttackTarget(attack_problem.network, *attack_problem.evaluated("test"), bank, placement)
         worst = attacked(attack_problem, placement, bank, "test", WorstCaseSearch(bound=plan.bounds[0]))
         rows.append(
             {
@@ -155,7 +154,7 @@ def blocks(plan: Plan, job: Job, store: Store) -> list[Row]:
                 "placement": list(placement),
                 "weights": report.space.shares(placement)["weights"],
                 "macs": report.space.shares(placement)["macs"],
-                "clean": compensated.accuracy(compensated.zero()),
+                "clean": worst.target.accuracy(worst.target.zero()),
                 **attack_columns(plan.bounds[0], worst),
                 **chip_columns(plan.blocks.physics, report.evaluate(placement, "test", "tuned")),
             }

@@ -50,7 +50,6 @@ def attack(
       cimenv attack toy-4site --placement 1,0,2,0 --bound 0.02 --out curve.png
     """
     from cimenv.core.progress import bar
-    from cimenv.evaluation.worst_case import AttackTarget
     from cimenv.studies.attack_strength import curve_figure, write_curve
     from cimenv.tasks.damage import attacked
 
@@ -64,15 +63,13 @@ def attack(
     bank = problem.bank if fidelity == "bank" else problem.tuned_bank(checked, bar)
     chosen, part = config.quick() if quick else config, cast("Split", split)
     found = attacked(problem, checked, bank, part, chosen, evaluator.threads, bar)
-    target = AttackTarget(problem.network, *problem.evaluated(part), bank, checked, evaluator.threads)
-    target = target.first(found.images)
-    clean = target.accuracy(target.zero())
+    clean = found.target.accuracy(found.target.zero())
     if curve is not None:
         write_curve(curve, found.curve)
     if out is not None:
         title = f"{evaluator.task.name} {checked}: th_g = {config.bound:g}, {found.images} {split} images"
         save_picture(curve_figure(found.curve, clean, title), out)
-    shares = dict(zip((site.name for site in space.sites), target.site_shares(found.deviation), strict=True))
+    shares = dict(zip((site.name for site in space.sites), found.target.site_shares(found.deviation), strict=True))
     row = {
         "placement": list(checked),
         "split": split,

@@ -35,7 +35,7 @@ from cimenv.core.progress import Progress, silent
 CACHE_VARIABLE = "CIMENV_CACHE"
 LEFTOVER_S = 3600.0  # a temporary file older than an hour belongs to a killed writer
 INLINE_BYTES = 32_768  # a smaller payload lives in the index itself: one file less per evaluation
-INDEX = "index.sqlite"  # what `verify` calls a damaged index
+INDEX = "index.sqlite"  # also what `verify` calls a damaged one
 
 Array = npt.NDArray[Any]
 
@@ -190,7 +190,7 @@ class Store:
             folder.stat()
         except FileNotFoundError:
             return []
-        if folder != self.root and not (folder / "index.sqlite").exists():
+        if folder != self.root and not (folder / INDEX).exists():
             return []
         return self._ask(folder, lambda index: index.execute("SELECT key, bytes FROM entries").fetchall())
 
@@ -237,7 +237,7 @@ class Store:
 
     def _read(self, folder: Path, key: str) -> Record | None:
         with self._guarded("read"):
-            if not (folder / "index.sqlite").exists():
+            if not (folder / INDEX).exists():
                 return None
         name = digest(key)
         with self._guarded("read"):
@@ -301,8 +301,8 @@ class Store:
             broken = self._connections.pop((os.getpid(), folder), None)
             if broken is not None:
                 broken.close()
-            if not _sound(folder / "index.sqlite"):
-                self._connections[os.getpid(), folder] = self._rebuilt(folder / "index.sqlite")
+            if not _sound(folder / INDEX):
+                self._connections[os.getpid(), folder] = self._rebuilt(folder / INDEX)
         with self._mutex, self._index(folder) as index:
             return statement(index)
 
@@ -316,10 +316,10 @@ class Store:
 
     def _opened(self, folder: Path) -> sqlite3.Connection:
         if folder != self.root:
-            uri = f"{(folder / 'index.sqlite').resolve().as_uri()}?mode=ro&immutable=1"
+            uri = f"{(folder / INDEX).resolve().as_uri()}?mode=ro&immutable=1"
             return sqlite3.connect(uri, uri=True, check_same_thread=False)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "index.sqlite"
+        path = folder / INDEX
         try:
             return _connected(path)
         except sqlite3.DatabaseError as error:
@@ -333,7 +333,7 @@ class Store:
 
     def _rebuilt(self, path: Path) -> sqlite3.Connection:
         warnings.warn(f"The index {path} is damaged; it is rebuilt from the files beside it.", stacklevel=6)
-        for part in path.parent.glob("index.sqlite*"):
+        for part in path.parent.glob(f"{INDEX}*"):
             os.replace(part, part.with_name(f"damaged-{uuid.uuid4().hex[:8]}-{part.name}"))
         connection = _connected(path)
         for file in path.parent.glob("objects/*.safetensors"):

@@ -52,7 +52,7 @@ def percentile_interval(
     low = int(stats.binom.ppf(tail, n, quantile))  # X_(low) is above the quantile with probability <= tail
     high = int(stats.binom.ppf(1 - tail, n, quantile)) + 1
     if low < 1 or high > n:
-        need = math.ceil(math.log(tail) / math.log(1 - min(quantile, 1 - quantile)))
+        need = smallest_chips(min(quantile, 1 - quantile), 1 - tail)
         return (
             None,
             f"{n} chips are too few for the {quantile:g}-quantile at {confidence:g}; take at least {need}.",

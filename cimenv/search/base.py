@@ -77,9 +77,8 @@ METHODS: dict[str, Factory] = {
     "greedy": lambda objective, _: Greedy(objective),
     "knapsack": lambda objective, _: Knapsack(objective),
     "exhaustive": lambda objective, _: Exhaustive(objective),
-    "racing": lambda objective, _: Exhaustive(objective),  # it chooses chips too: see `_raced`
 }
-RACING = "racing"
+RACING = "racing"  # chooses chips as well as placements, so it does not propose and observe: see `_raced`
 
 
 def run_search(evaluator: Evaluator, method: str = "greedy", budget: int | None = None, seed: int = 0) -> SearchResult:
@@ -87,7 +86,7 @@ def run_search(evaluator: Evaluator, method: str = "greedy", budget: int | None 
 
     Args:
         evaluator: evaluates; a ledger of its own counts this run.
-        method: a name in `METHODS`.
+        method: a name in `METHODS`, or `racing`.
         budget: largest number of distinct evaluations; default 150 for `random`, none for the others.
         seed: of searches that draw.
 
@@ -98,10 +97,10 @@ def run_search(evaluator: Evaluator, method: str = "greedy", budget: int | None 
     if budget is None and method == "random":
         budget = 150
     ledger = Ledger(evaluator, budget)
-    if method not in METHODS:  # before anything is trained
-        raise UnknownNameError("search method", method, METHODS)
     if method == RACING:
         return _raced(ledger, np.random.default_rng(seed))
+    if method not in METHODS:  # before anything is trained
+        raise UnknownNameError("search method", method, (*METHODS, RACING))
     objective = Objective.of(ledger)
     search = METHODS[method](objective, np.random.default_rng(seed))
     steps: dict[Placement, Step] = {}
@@ -135,8 +134,7 @@ def _raced(ledger: Ledger, generator: np.random.Generator) -> SearchResult:
         runners = [runners[k] for k in sorted(generator.choice(len(runners), room, replace=False))]
     result = race(ledger, [space.empty(), *runners])
     objective = Objective.of(ledger)
-    accuracy = {p: (value + objective.task.cost_weight * objective.cost(p)) for p, value in result.objectives.items()}
-    steps = [Step(p, value, objective.acc_none + accuracy[p] * objective.gap) for p, value in result.objectives.items()]
+    steps = [Step(p, value, result.accuracies[p]) for p, value in result.objectives.items()]
     best = result.best
     evaluation = ledger.evaluate(best)
     more = ledger.task.chips - result.chips[best]  # the winner's evaluation is on all chips

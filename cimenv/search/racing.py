@@ -31,7 +31,8 @@ class RaceResult:
     Attributes:
         best: the leader at the end.
         survivors: placements that were never separated from the leader, the leader first.
-        objectives: J of every placement on the chips that it ran on.
+        accuracies: the task's metric of every placement on the chips that it ran on.
+        objectives: J of it.
         chips: chips that every placement ran on.
         reference: chips on which the empty placement was evaluated, since J is measured from there.
         full: chips of all placements together without the race.
@@ -39,6 +40,7 @@ class RaceResult:
 
     best: Placement
     survivors: tuple[Placement, ...]
+    accuracies: dict[Placement, float]
     objectives: dict[Placement, float]
     chips: dict[Placement, int]
     reference: int
@@ -100,8 +102,8 @@ def race(
                 break
     ordered = sorted(left, key=lambda p: field.objective.rank(p, field.value(p)), reverse=True)
     ran = {p: len(field.accuracy[p]) for p in runners}
-    values = {p: field.value(p) for p in runners}
-    return RaceResult(ordered[0], tuple(ordered), values, ran, last, last * len(runners))
+    accuracies, values = ({p: of(p) for p in runners} for of in (field.metric, field.value))
+    return RaceResult(ordered[0], tuple(ordered), accuracies, values, ran, last, last * len(runners))
 
 
 class _Field:
@@ -121,10 +123,13 @@ class _Field:
             before = self.accuracy.get(found.placement, np.zeros(0))
             self.accuracy[found.placement] = np.concatenate([before, found.accuracy])
 
+    def metric(self, placement: Placement) -> float:
+        """Return the task's metric on the chips so far."""
+        return value(self.accuracy[placement], self.task.metric, self.task.percentile)  # type: ignore[arg-type]
+
     def value(self, placement: Placement) -> float:
         """Return J on the chips so far."""
-        found = value(self.accuracy[placement], self.task.metric, self.task.percentile)  # type: ignore[arg-type]
-        return self.objective.of_accuracy(found, placement)
+        return self.objective.of_accuracy(self.metric(placement), placement)
 
     def not_separated(self, placements: list[Placement]) -> list[Placement]:
         """Return the leader and all that may still be better."""

@@ -16,10 +16,8 @@ from cimenv.crossbar.mapping import map_network
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Damage
 from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearch, worst_case
-from cimenv.tasks.problem import Problem
+from cimenv.tasks.problem import STAGE_VERSIONS, Problem
 from cimenv.tasks.task import Task
-
-VERSION = 1
 
 
 def attack_of(task: Task, split: Split) -> WorstCaseSearch:
@@ -64,8 +62,7 @@ def damage(
     """Return what the task's attacks leave of a placement, and every site's share of the damage."""
     attack = attack_of(problem.task, split)
     found = attacked(problem, placement, bank, split, attack, threads, progress)
-    target = AttackTarget(problem.network, *problem.evaluated(split), bank, placement, threads).first(found.images)
-    shares = target.site_shares(found.deviation)
+    shares = found.target.site_shares(found.deviation)
     return Damage(attack.bound, found.correct, found.images, found.member, tuple(shares))
 
 
@@ -76,7 +73,7 @@ def transfer(
     network = map_network(problem.reference, problem.task.crossbar, problem.data.image_shape)
     key = {
         "stage": "transferred deviation",
-        "version": VERSION,
+        "version": STAGE_VERSIONS["transferred deviation"],
         "weights": problem.reference_digest,
         "attack": attack.model_dump(mode="json"),
         "data": problem.data.digest,

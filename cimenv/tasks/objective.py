@@ -66,4 +66,4 @@ class Objective:
 
     def value(self, evaluation: Evaluation) -> float:
         """Return J."""
-        return self.score(evaluation) - self.task.cost_weight * self.cost(evaluation.placement)
+        return self.of_accuracy(self.accuracy(evaluation), evaluation.placement)

@@ -14,6 +14,7 @@ from cimenv.crossbar.mapping import MappedNetwork, programmed
 from cimenv.evaluation.worst_case import LossName
 from cimenv.training.adversary import descended, deviated, full_scales
 from cimenv.training.judged import Judged
+from cimenv.training.recipe import ramped
 
 OVERSHOOT = 1.25  # the steps together, in units of the bound
 
@@ -33,7 +34,7 @@ class Adversarial(Judged):
         self, network: MappedNetwork, x: Tensor, y: Tensor, done: float, generator: torch.Generator
     ) -> Iterator[Tensor]:
         """Yield the cross-entropy at the batch's worst deviation; see `Recipe.losses`."""
-        bound = (self.train_bound or self.bound) * (min(1.0, done / self.ramp) if self.ramp else 1.0)
+        bound = (self.train_bound or self.bound) * ramped(done, self.ramp)
         step, scales = OVERSHOOT * bound / self.inner_steps, full_scales(network)
         start = {
             site.name: (torch.rand(site.weight_shape, generator=generator) * 2 - 1) * bound * scales[site.name]

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cimenv.crossbar.devices import DeviceModel, Gaussian
 from cimenv.training.judged import Judged
+from cimenv.training.recipe import ramped
 
 
 class GaussianNoise(Judged):
@@ -23,4 +24,4 @@ class GaussianNoise(Judged):
 
     def risen(self, done: float) -> float:
         """Return how much of the full strength is reached after the share `done` of training."""
-        return min(1.0, done / self.ramp) if self.ramp else 1.0
+        return ramped(done, self.ramp)

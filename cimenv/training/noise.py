@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from cimenv.crossbar.devices import DeviceModel, LogNormal
-from cimenv.training.recipe import Recipe
+from cimenv.training.recipe import Recipe, ramped
 
 
 class Noise(Recipe):
@@ -23,4 +23,4 @@ class Noise(Recipe):
 
     def device(self, done: float) -> DeviceModel:
         """Return log-normal variation at the ramp's present strength."""
-        return LogNormal(sigma=self.sigma * (min(1.0, done / self.ramp) if self.ramp else 1.0))
+        return LogNormal(sigma=self.sigma * ramped(done, self.ramp))

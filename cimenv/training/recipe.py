@@ -100,6 +100,11 @@ class Recipe(Frozen):
         return {"val_accuracy": sum(a / chips for a in chip_accuracies(network, device, x, y, chips))}
 
 
+def ramped(done: float, ramp: float) -> float:
+    """Return what share of its full strength a noise has after the share `done` of training; `ramp` 0 is at once."""
+    return min(1.0, done / ramp) if ramp else 1.0
+
+
 def chip_accuracies(network: MappedNetwork, device: DeviceModel, x: Tensor, y: Tensor, chips: int) -> list[float]:
     """Return the accuracy of a few fixed chips; the same ones at every call."""
     found = []

@@ -60,20 +60,25 @@ class WorstCase:
     """The result of a search.
 
     Attributes:
+        target: what was attacked, on the images that were.
         correct: images that stay correct under the worst deviation found.
-        images: images attacked.
         member: the attack that found it.
         deviation: the relative deviation d = dW / S by site, within the bound.
         members: the smallest accuracy that every member found.
         curve: attack strength against budget.
     """
 
+    target: AttackTarget
     correct: int
-    images: int
     member: str
     deviation: Deviation
     members: Mapping[str, float]
     curve: tuple[Point, ...]
+
+    @property
+    def images(self) -> int:
+        """Return the number of images attacked."""
+        return len(self.target.labels)
 
     @property
     def accuracy(self) -> float:
@@ -110,9 +115,7 @@ def worst_case(
         search = Search(target, config.bound, generator, advance)
         _run(search, config, transferred)
     correct = round(search.accuracy * len(target.labels))
-    return WorstCase(
-        correct, len(target.labels), search.member, search.deviation, dict(search.members), tuple(search.curve)
-    )
+    return WorstCase(target, correct, search.member, search.deviation, dict(search.members), tuple(search.curve))
 
 
 def _run(search: Search, config: WorstCaseSearch, transferred: Sequence[Mapping[str, Tensor]]) -> None:
