@@ -5,6 +5,7 @@ A finished job is one line of JSON, so that a killed study goes on where it was.
 
 from __future__ import annotations
 
+import csv
 import json
 import multiprocessing
 import os
@@ -74,6 +75,34 @@ class Journal:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def target(name: str, bound: str, measured: float, met: bool, command: str, **more: Any) -> dict[str, Any]:
+    """Return an entry of targets.json; a target that was not measured (NaN) is not met."""
+    known = measured == measured
+    return {
+        "target": name,
+        "bound": bound,
+        "measured": measured if known else None,
+        "met": bool(met and known),
+        "command": command,
+        **more,
+    }
+
+
+def write_targets(folder: Path, targets: list[dict[str, Any]]) -> None:
+    """Write targets.json into a results folder."""
+    (folder / "targets.json").write_text(json.dumps(targets, indent=2) + "\n")
+
+
+def write_csv(path: Path, rows: list[Row]) -> None:
+    """Write rows with the union of their columns; a list becomes words."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()})
 
 
 def study_command(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from agents.lenet5.figures import draw_all
 from agents.lenet5.plan import Plan
-from agents.study import Journal, Row
+from agents.study import Journal, Row, target, write_csv, write_targets
+from cimenv.evaluation.metrics import mean_interval
 
 METHODS = {
     "none": "no blocks",
@@ -35,10 +33,10 @@ def write_results(plan: Plan, rows: list[Row], out: Path) -> None:
     """Write everything that follows from the rows of the jobs that are done."""
     if not rows:
         return
-    _write_csv(out / "results.csv", rows)
+    write_csv(out / "results.csv", rows)
     results = Results(plan, rows)
     (out / "table.md").write_text(table(results))
-    (out / "targets.json").write_text(json.dumps(targets(results), indent=2) + "\n")
+    write_targets(out, targets(results))
     draw_all(results, out)
 
 
@@ -85,22 +83,11 @@ class Results:
         if not seeds:
             return float("nan"), float("nan"), float("nan")
         difference = np.mean([ours[seed] - theirs[seed] for seed in seeds], axis=0)
-        mean = float(difference.mean())
-        error = float(stats.sem(difference)) * float(stats.t.ppf(0.975, len(difference) - 1))
-        return mean, mean - error, mean + error
+        return float(difference.mean()), *mean_interval(difference)
 
 
 def _accuracy(row: Row) -> np.ndarray:
     return np.asarray(row["correct"], dtype=float) / row["images"]
-
-
-def _write_csv(path: Path, rows: list[Row]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()})
 
 
 def table(results: Results) -> str:
@@ -161,11 +148,8 @@ def targets(results: Results) -> list[dict[str, Any]]:
     plan, found = results.plan, []
     sigma = plan.block_sigmas[0]
 
-    def add(target: str, bound: str, measured: float, met: bool, **more: Any) -> None:
-        value = None if np.isnan(measured) else round(measured, 5)
-        found.append(
-            {"target": target, "bound": bound, "measured": value, "met": bool(met), "command": COMMAND, **more}
-        )
+    def add(name: str, bound: str, measured: float, met: bool, **more: Any) -> None:
+        found.append(target(name, bound, round(measured, 5), met, COMMAND, **more))
 
     def attempted(data: str, recipe: str) -> tuple[str, ...]:
         longer = data in plan.accurate["data"] and recipe in plan.accurate["recipes"]

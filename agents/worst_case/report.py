@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agents.study import Journal, Row
+from agents.study import Journal, Row, target, write_csv, write_targets
 from agents.worst_case.figures import draw_all
 from agents.worst_case.plan import Plan
 
@@ -24,24 +22,18 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     if not rows:
         return
     short = [{name: value for name, value in row.items() if not name.endswith(LONG)} for row in rows]
-    names = list(dict.fromkeys(name for row in short for name in row))
-    _write_csv(out / "results.csv", names, [[row.get(name, "") for name in names] for row in short])
+    write_csv(out / "results.csv", short)
     points = [
-        [row["data"], row["recipe"], row["seed"], *point] for row in rows if "curve" in row for point in row["curve"]
+        {**{name: row[name] for name in ("data", "recipe", "seed")}, **dict(zip(CURVE, point, strict=True))}
+        for row in rows
+        for point in row.get("curve", [])
     ]
-    _write_csv(out / "curves.csv", ["data", "recipe", "seed", *CURVE], points)
+    if points:
+        write_csv(out / "curves.csv", points)
     results = Results(plan, rows)
     (out / "table.md").write_text(table(results) + "\n" + blocks_table(results))
-    (out / "targets.json").write_text(json.dumps(targets(results), indent=2) + "\n")
+    write_targets(out, targets(results))
     draw_all(results, out)
-
-
-def _write_csv(path: Path, names: list[str], rows: list[list[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        for row in rows:
-            writer.writerow([" ".join(map(str, value)) if isinstance(value, list) else value for value in row])
 
 
 class Results:
@@ -162,9 +154,8 @@ def targets(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def _target(target: str, bound: str, measured: float, met: bool, **more: Any) -> dict[str, Any]:
-    value = None if np.isnan(measured) else round(measured, 5)
-    return {"target": target, "bound": bound, "measured": value, "met": bool(met), "command": COMMAND, **more}
+def _target(name: str, bound: str, measured: float, met: bool, **more: Any) -> dict[str, Any]:
+    return target(name, bound, round(measured, 5), met, COMMAND, **more)
 
 
 def _recipe_targets(results: Results, data: str) -> list[dict[str, Any]]:
