@@ -12,25 +12,24 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from cimenv.core.progress import bar, silent
+from agents.study import target, write_targets
+from agents.timing import epoch_of, median_ratio, seconds
+from cimenv.core.progress import bar
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Store
 from cimenv.envs import CompensationEnv
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.worst_case import AttackTarget, WorstCaseSearch, worst_case
-from cimenv.networks import build_backbone
 from cimenv.tasks import MonteCarloEvaluator, Problem, load_task
 from cimenv.tasks.problem import SHIPPED
 from cimenv.training import recipe_named
-from cimenv.training.course import Course
 
 OUT = Path(__file__).parents[1] / "results/bench"
 CHIPS, IMAGES, RUNS = 25, 2_000, 7
@@ -50,20 +49,6 @@ class Figure:
     def met(self) -> bool | None:
         """Return whether the value keeps the promise."""
         return None if self.bound is None else self.value <= self.bound
-
-
-def median_ratio(a: Callable[[], object], b: Callable[[], object], runs: int = RUNS) -> tuple[float, float, float]:
-    """Return the median ratio a / b of alternating runs, and both medians in seconds."""
-    pairs = [(seconds(a), seconds(b)) for _ in range(runs + 1)][1:]
-    ratio = statistics.median(x / y for x, y in pairs)
-    return ratio, statistics.median(x for x, _ in pairs), statistics.median(y for _, y in pairs)
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Return the wall time of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def engine_figures(problem: Problem) -> list[Figure]:
@@ -168,26 +153,15 @@ def worst_case_figures(problem: Problem) -> list[Figure]:
     images, labels = part.inputs(slice(1000)), part.labels[:1000]
     engine = Engine(problem.segments, problem.chips("test"), problem.bank, images, labels, threads=threads)
     tail = seconds(lambda: engine.run([empty], range(1000), progress=bar))
-    ratio, _, _ = median_ratio(_epoch(problem, "a_trice"), _epoch(problem, "noise"), runs=3)
+    ratio, _, _ = median_ratio(
+        epoch_of(problem, recipe_named("a_trice")), epoch_of(problem, recipe_named("noise")), runs=3
+    )
     return [
         Figure(f"worst-case ensemble, {IMAGES} images", full, "s", 60.0),
         Figure("worst case of a search, 500 images", quick, "s", 3.0),
         Figure("percentile, 1000 chips x 1000 images", tail, "s", 60.0),
         Figure("epoch of a_trice / epoch of noise", ratio, "x", 3.5),
     ]
-
-
-def _epoch(problem: Problem, recipe_name: str) -> Callable[[], object]:
-    """Return what trains one epoch of a recipe on the task's images."""
-    recipe = recipe_named(recipe_name)
-    backbone = build_backbone(problem.task.backbone, problem.task.backbone_args)
-
-    def train() -> None:
-        with Course.of(recipe, backbone, problem.data, torch_generator("bench"), silent) as course:
-            course.steps = course.total // 2  # past the ramps
-            course.train_epoch(recipe)
-
-    return train
 
 
 def start_figures() -> list[Figure]:
@@ -238,12 +212,8 @@ def write(figures: list[Figure]) -> None:
         mark = "" if figure.met is not False else " **missed**"
         lines.append(f"| {figure.what} | {figure.value:.3g} {figure.unit}".rstrip() + f" | {bound}{mark} |")
     (OUT / "table.md").write_text("\n".join(lines) + "\n")
-    targets = [
-        {"target": f.what, "bound": f"<= {f.bound}", "measured": f.value, "met": f.met, "command": "make bench"}
-        for f in figures
-        if f.bound is not None
-    ]
-    (OUT / "targets.json").write_text(json.dumps(targets, indent=2) + "\n")
+    promised = [f for f in figures if f.bound is not None]
+    write_targets(OUT, [target(f.what, f"<= {f.bound}", f.value, bool(f.met), "make bench") for f in promised])
     print("\n".join(lines))
 
 

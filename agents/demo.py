@@ -20,6 +20,7 @@ from rich.table import Table
 
 from agents.config import load_config
 from agents.figures import accuracy_against_weights
+from agents.study import target, write_targets
 from agents.train import train
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import CimenvError
@@ -70,7 +71,7 @@ def main() -> int:
     summary["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     (OUT / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     (OUT / "table.md").write_text(markdown(summary))
-    (OUT / "targets.json").write_text(json.dumps(targets(summary), indent=2) + "\n")
+    write_targets(OUT, targets(summary))
     console.print(table(summary))
     console.print(f"Pictures: {OUT / 'placements.png'}, {OUT / 'network.png'}")
     console.print(f"TensorBoard: .venv/bin/tensorboard --logdir {RUN / 'agent'}")
@@ -116,8 +117,7 @@ def targets(summary: dict[str, Any]) -> list[dict[str, Any]]:
         ("peak memory in GB", "<= 2", summary["peak_memory_gb"], summary["peak_memory_gb"] <= 2),
         ("J of the agent's final placement as a share of the enumerated optimum's", ">= 0.99", share, share >= 0.99),
     )
-    names = ("target", "bound", "measured", "met")
-    return [{**dict(zip(names, promise, strict=True)), "command": "make demo"} for promise in promises]
+    return [target(*promise, "make demo") for promise in promises]
 
 
 LABELS = {

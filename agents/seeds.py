@@ -96,11 +96,8 @@ def targets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ("median over seeds", shares(rows, "maskable_ppo", "final")),
     ):
         share = float(np.median(measured)) if len(measured) else float("nan")
-        target = f"MaskablePPO's final placement on the default task, {what}: share of the enumerated optimum's J"
-        bound, command = f">= {1 - WITHIN}", "python -m agents.seeds"
-        found.append(
-            {"target": target, "bound": bound, "measured": share, "met": share >= 1 - WITHIN, "command": command}
-        )
+        name = f"MaskablePPO's final placement on the default task, {what}: share of the enumerated optimum's J"
+        found.append(target(name, f">= {1 - WITHIN}", share, share >= 1 - WITHIN, "python -m agents.seeds"))
     return found
 
 
@@ -118,7 +115,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     (OUT / "table.md").write_text(table(rows))
-    (OUT / "targets.json").write_text(json.dumps(targets(rows), indent=2) + "\n")
+    write_targets(OUT, targets(rows))
     print(table(rows))
     return 0
 

@@ -27,9 +27,8 @@ def run(fields: dict[str, Any]) -> None:
     journal = Journal(OUT / "jobs.jsonl", plan.measured())
     for data in plan.data:  # a missing data set is told at once, in one sentence
         load_data(data)
-    run_stages(
-        plan.stages(), journal, lambda job: (measure, (plan, job, FOLDER)), lambda: write_results(plan, journal, OUT)
-    )
+    stages = plan.stages(journal.rows)
+    run_stages(stages, journal, lambda job: (measure, (plan, job, FOLDER)), lambda: write_results(plan, journal, OUT))
 
 
 if __name__ == "__main__":

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agents.study import Row
+from agents.timing import epoch_of, median_ratio
 from agents.worst_case.plan import Job, Plan
 from cimenv.compensation.options import Placement
-from cimenv.core.progress import silent
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Store
-from cimenv.data.splits import DataSplits, ImageSet
 from cimenv.evaluation.record import Evaluation
 from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearch, certified_correct, worst_case
-from cimenv.networks import build_backbone
 from cimenv.search import run_search
-from cimenv.tasks import MonteCarloEvaluator, load_task
+from cimenv.studies.bank_ranking import draw
+from cimenv.tasks import MonteCarloEvaluator, Problem, load_task
 from cimenv.tasks.damage import attacked
-from cimenv.tasks.problem import Problem, default_store
-from cimenv.training import Recipe, recipe_named
-from cimenv.training.course import Course
+from cimenv.tasks.problem import default_store
+from cimenv.training import recipe_named
+from cimenv.training.trice import QUARTERS
 
 SEARCH_CHIPS, SEARCH_IMAGES = 59, 500
 PART = 5_000  # images of an epoch that is timed
@@ -31,71 +28,65 @@ PART = 5_000  # images of an epoch that is timed
 
 def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
     """Run one job; `folder` keeps what is trained."""
-    store = default_store(folder / "store")
-    rows = net(plan, job, store) if job.kind == "net" else blocks(plan, job, store)
-    return [{"data": job.data, "recipe": job.recipe, "seed": job.seed, **row} for row in rows]
+    kinds = {"try": judged, "net": net, "blocks": blocks, "fidelity": fidelity}
+    rows = kinds[job.kind](plan, job, default_store(folder / "store"))
+    return [{"kind": job.kind, "data": job.data, "recipe": job.recipe, "seed": job.seed, **row} for row in rows]
+
+
+def judged(plan: Plan, job: Job, store: Store) -> list[Row]:
+    """Train a network and return what validation says of it; the test split is not seen."""
+    problem = Problem.build(plan.task(job), store)
+    history = problem.histories[problem.task.recipe.name]
+    best = max(history, key=lambda epoch: epoch["val_accuracy"])
+    names = ("clean", "mean", "percentile", "worst_case", "sigma", "threshold")
+    found = {f"val_{name}": best[name] for name in names if name in best}
+    return [{**found, "val_accuracy": best["val_accuracy"], "history": history}]
 
 
 def net(plan: Plan, job: Job, store: Store) -> list[Row]:
-    """Train a network, attack it at every bound, certify it, and measure its chips."""
-    task = plan.task(job)
-    problem = Problem.build(task, store)
-    history = problem.histories[task.recipe.name]
+    """Attack a network at every bound, certify it, and measure its chips."""
+    problem = Problem.build(plan.task(job), store)
     row: Row = {
         "blocks": "none",
         "training_time": training_time(problem),
-        "history": history,
-        **{f"val_{name}": value for name, value in chosen_epoch(history).items()},
         "clean": problem.clean_accuracy("test"),
         "standard_clean": problem.reference_accuracy("test"),
-        "attack_images": problem.images("test"),
     }
-    empty: Placement = (0,) * len(problem.options.sites)
-    for bound in plan.bounds:
-        found = attacked(problem, empty, problem.bank, "test", WorstCaseSearch(bound=bound))
-        row |= attack_columns(bound, found, curve=bound == plan.bounds[0] and job.seed == plan.seeds[0])
-    images, labels = problem.evaluated("test")
-    few = plan.certificate_images
-    step = len(labels) // few
-    part = images[::step][:few], labels[::step][:few]
-    for bound in plan.certificate_bounds:
-        row[f"certified_{bound:g}"] = certified_correct(problem.network, *part, bound) / few
-        shorter = WorstCaseSearch(bound=bound, steps=10, random_chips=10, lagrangian_rounds=0)
-        found_small = worst_case(AttackTarget(problem.network, *part), shorter, torch_generator("certificate"))
-        row[f"attacked_{bound:g}"] = found_small.accuracy
+    for bound, images in plan.bounds.items():
+        part = Problem.build(plan.task(job, report_images=images), store)
+        found = attacked(part, none(part), part.bank, "test", WorstCaseSearch(bound=bound))
+        row |= attack_columns(bound, found, curve=bound == plan.first_bound and job.seed == plan.seeds[0])
+    row |= certificates(plan, Problem.build(plan.task(job, report_images=plan.certificate_images), store))
     for name, device in plan.physics.items():
         chips = plan.task(job, crossbar={"device": device}, report_images=plan.chip_images)
-        found_chips = MonteCarloEvaluator(chips, store, threads=1).evaluate(empty, "test")
-        row |= chip_columns(name, found_chips)
+        evaluator = MonteCarloEvaluator(chips, store, threads=1)
+        row |= chip_columns(name, evaluator.evaluate(evaluator.space.empty(), "test"))
     return [row]
 
 
-def chosen_epoch(history: list[dict[str, float]]) -> dict[str, float]:
-    """Return what validation said of the epoch that was kept."""
-    best = max(history, key=lambda epoch: epoch["val_accuracy"])
-    return {name: best[name] for name in ("worst_case", "percentile", "sigma", "threshold") if name in best}
+def none(problem: Problem) -> Placement:
+    """Return the placement without blocks."""
+    return (0,) * len(problem.options.sites)
+
+
+def certificates(plan: Plan, problem: Problem) -> Row:
+    """Return certified and attacked accuracy at small bounds, as columns."""
+    images, labels = problem.evaluated("test")
+    row: Row = {}
+    for bound in plan.certificate_bounds:
+        shorter = WorstCaseSearch(bound=bound, steps=10, random_chips=10, lagrangian_rounds=0)
+        found = worst_case(AttackTarget(problem.network, images, labels), shorter, torch_generator("certificate"))
+        row[f"certified_{bound:g}"] = certified_correct(problem.network, images, labels, bound) / len(labels)
+        row[f"attacked_{bound:g}"] = found.accuracy
+    return row
 
 
 def training_time(problem: Problem) -> float:
-    """Return the time of the recipe's training, judging of epochs left out, over that of the `standard` recipe.
-
-    Epochs of 5,000 images alternate, so that a busy machine slows both.
-    """
+    """Return the time of the recipe's training, judging of epochs left out, over that of the `standard` recipe."""
     recipe, standard = problem.task.recipe, recipe_named("standard")
-    train = problem.data.train
-    data = replace(problem.data, train=ImageSet(train.images[:PART], train.labels[:PART], train.mean, train.std))
-    pairs = [[_epoch_seconds(problem, each, data) for each in (recipe, standard)] for _ in range(4)][1:]
-    copies = 3 if getattr(recipe, "search", False) else 1  # TRICE trains every epoch at three strengths
-    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+    ratio, _, _ = median_ratio(epoch_of(problem, recipe, PART), epoch_of(problem, standard, PART), runs=3)
+    copies = len(QUARTERS) if getattr(recipe, "search", False) else 1  # every epoch is trained at each strength
     return copies * ratio * recipe.epochs / standard.epochs
-
-
-def _epoch_seconds(problem: Problem, recipe: Recipe, data: DataSplits) -> float:
-    backbone = build_backbone(problem.task.backbone, problem.task.backbone_args)
-    with Course.of(recipe, backbone, data, torch_generator("timing"), silent) as course:
-        started = time.perf_counter()
-        course.train_epoch(recipe)
-        return time.perf_counter() - started
 
 
 def attack_columns(bound: float, found: WorstCase, curve: bool = False) -> Row:
@@ -124,39 +115,59 @@ def chip_columns(name: str, found: Evaluation) -> Row:
     }
 
 
-def blocks(plan: Plan, job: Job, store: Store) -> list[Row]:
-    """Place blocks for each metric on one network and measure all metrics of what was found."""
-    named = load_task(f"lenet5-{job.data}")
-    changes: dict[str, Any] = {
-        "options": named.model_dump(mode="json")["options"],
+def placed(plan: Plan, job: Job) -> dict[str, Any]:
+    """Return the fields of a task in which blocks are searched."""
+    return {
+        "options": load_task(f"lenet5-{job.data}").model_dump(mode="json")["options"],
         "crossbar": {"device": plan.physics[plan.blocks.physics]},
         "chips": SEARCH_CHIPS,
         "images": SEARCH_IMAGES,
-        "worst_case": {"bound": plan.bounds[0]},
+        "worst_case": {"bound": plan.first_bound},
         "budget": {"weights": 0.05},
     }
+
+
+def blocks(plan: Plan, job: Job, store: Store) -> list[Row]:
+    """Place blocks for each metric on one network and measure all metrics of what was found."""
+    changes = placed(plan, job)
     found: dict[str, Placement] = {}
     for metric in plan.blocks.metrics:
         searching = MonteCarloEvaluator(plan.task(job, metric=metric, **changes), store, threads=1)
-        found[metric] = run_search(searching, "knapsack").best
         found.setdefault("none", searching.space.empty())
         found.setdefault("affine", searching.space.uniform("affine"))
+        found[metric] = run_search(searching, "knapsack").best
+    attack = WorstCaseSearch(bound=plan.first_bound)
+    attacking = Problem.build(plan.task(job, **changes), store)
+    report = MonteCarloEvaluator(plan.task(job, **changes, report_images=plan.chip_images), store, threads=1)
     rows = []
     for placed_for, placement in found.items():
-        report = MonteCarloEvaluator(plan.task(job, **changes, report_images=plan.chip_images), store, threads=1)
-        problem = report.problem
-        bank = problem.tuned_bank(placement)
-        attack_problem = MonteCarloEvaluator(plan.task(job, **changes), store, threads=1).problem
-        worst = attacked(attack_problem, placement, bank, "test", WorstCaseSearch(bound=plan.bounds[0]))
+        worst = attacked(attacking, placement, attacking.tuned_bank(placement), "test", attack)
+        shares = report.space.shares(placement)
         rows.append(
             {
                 "blocks": placed_for,
                 "placement": list(placement),
-                "weights": report.space.shares(placement)["weights"],
-                "macs": report.space.shares(placement)["macs"],
+                "weights": shares["weights"],
+                "macs": shares["macs"],
                 "clean": worst.target.accuracy(worst.target.zero()),
-                **attack_columns(plan.bounds[0], worst),
+                **attack_columns(plan.first_bound, worst),
                 **chip_columns(plan.blocks.physics, report.evaluate(placement, "test", "tuned")),
             }
         )
+    return rows
+
+
+def fidelity(plan: Plan, job: Job, store: Store) -> list[Row]:
+    """Attack this part's share of random placements on validation: quickly, as a search does, and by the ensemble."""
+    evaluator = MonteCarloEvaluator(plan.task(job, **placed(plan, job)), store, threads=1)
+    problem, full = evaluator.problem, WorstCaseSearch(bound=plan.first_bound)
+    placements = draw(evaluator, plan.fidelity.placements)[job.part :: plan.fidelity.parts]
+    rows = []
+    for placement in placements:
+        start = time.perf_counter()
+        quick = attacked(problem, placement, problem.bank, "val", full.quick())
+        took = time.perf_counter() - start
+        ensemble = attacked(problem, placement, problem.bank, "val", full)
+        found = {"quick": quick.accuracy, "quick_seconds": took, "ensemble": ensemble.accuracy}
+        rows.append({"placement": list(placement), "images": ensemble.images, **found})
     return rows

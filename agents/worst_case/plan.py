@@ -2,58 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
+from agents.study import Row
 from cimenv.core.config import Frozen, canonical, digest
 from cimenv.tasks import Task, load_task
 
 DIGITAL = [{"kind": "digital"}]  # no blocks to train
+Kind = Literal["try", "net", "blocks", "fidelity"]
 
 
-class Stronger(Frozen):
-    """Recipes that are trained and judged for a larger bound."""
+class Contest(Frozen):
+    """Families of recipes that are trained, judged and chosen for one purpose; every family has a few tries."""
 
-    bound: float
-    recipes: dict[str, dict[str, Any]]
+    judged: dict[str, Any] = Field(description="fields of every try: th_g and the metric that selects")
+    families: dict[str, dict[str, dict[str, Any]]]
+
+    @property
+    def tries(self) -> dict[str, dict[str, Any]]:
+        """Return the tries of all families by label."""
+        return {label: fields for tries in self.families.values() for label, fields in tries.items()}
 
 
 class BlockPlan(Frozen):
     """Which placements are compared on which networks."""
 
-    recipes: tuple[str, ...]
+    families: tuple[str, ...] = Field(description="a baseline, or a family of the first contest")
     seeds: tuple[int, ...]
     physics: str = Field(description="devices that the bank is trained for, and of mean and percentile")
     metrics: tuple[str, ...] = Field(description="what placements are searched for")
+
+
+class FidelityPlan(Frozen):
+    """How many random placements are attacked quickly and by the ensemble, in how many jobs."""
+
+    families: tuple[str, ...]
+    placements: int
+    parts: int
 
 
 class Plan(Frozen):
     """The study's configuration."""
 
     data: tuple[str, ...]
-    seeds: tuple[int, ...] = Field(description="training seeds")
-    bounds: tuple[float, ...] = Field(description="th_g of the attacks, the most telling first")
+    seeds: tuple[int, ...] = Field(description="training seeds; tries are trained with the first")
+    bounds: dict[float, int] = Field(description="th_g of the attacks, the most telling first: test images attacked")
     epochs: int = Field(description="of every recipe against the worst case")
-    recipes: dict[str, dict[str, Any]]
-    judged_for: float = Field(description="th_g that the recipes are trained and judged for")
+    baselines: dict[str, dict[str, Any]] = Field(description="measured with all seeds, whatever wins")
+    contests: dict[str, Contest]
     judge: str = Field(description="physics of the percentile that an epoch is judged by")
-    stronger: Stronger
     physics: dict[str, dict[str, Any]] = Field(description="devices of mean and percentiles")
-    attack_images: int = Field(description="test images attacked, evenly spaced")
     chips: int = Field(description="test chips of mean and percentiles")
     chip_images: int = Field(description="test images of every chip, evenly spaced")
     certificate_bounds: tuple[float, ...]
     certificate_images: int
     blocks: BlockPlan
+    fidelity: FidelityPlan
+
+    @property
+    def first_bound(self) -> float:
+        """Return the most telling th_g."""
+        return next(iter(self.bounds))
+
+    def contest_of(self, label: str) -> Contest | None:
+        """Return the contest of a try; None for a baseline without one."""
+        return next((contest for contest in self.contests.values() if label in contest.tries), None)
 
     def recipe(self, label: str) -> dict[str, Any]:
-        """Return a recipe with the study's epochs and bound."""
-        fields = {**self.recipes, **self.stronger.recipes}[label]
-        if fields["name"] in ("standard", "lipschitz"):
-            return fields
-        judged = {"bound": self.judged_for, "judge": self.physics[self.judge], "select": "worst_case"}
-        return {"epochs": self.epochs, **judged, **fields}
+        """Return a recipe with the study's epochs and what its contest judges by."""
+        contest = self.contest_of(label)
+        if contest is None:
+            return self.baselines[label]
+        judged = {"judge": self.physics[self.judge], **contest.judged}
+        return {"epochs": self.epochs, **judged, **contest.tries[label]}
 
     def task(self, job: Job, **changes: Any) -> Task:
         """Return the task of a job, without blocks unless `changes` names options."""
@@ -64,41 +88,84 @@ class Plan(Frozen):
             "training_seed": job.seed,
             "training_threads": 1,
             "options": {"conv": DIGITAL, "dense": DIGITAL},
-            "report_images": self.attack_images,
+            "report_images": self.bounds[self.first_bound],
             "report_chips": self.chips,
         }
         return load_task({**fields, **changes})
 
     def measured(self) -> dict[str, Any]:
         """Return the fields that change a job's numbers, not those that say which jobs there are."""
-        return self.model_dump(mode="json", exclude={"data", "seeds", "recipes", "stronger", "blocks", "epochs"})
+        which = {"data", "seeds", "baselines", "contests", "blocks", "fidelity", "epochs"}
+        return self.model_dump(mode="json", exclude=which)
 
-    def stages(self) -> list[list[Job]]:
-        """Return the jobs: one data set after the other, the first seed of all recipes first."""
-        stages = []
+    def winner(self, data: str, contest: str, family: str, rows: Mapping[str, list[Row]]) -> str | None:
+        """Return the try of a family that VALIDATION prefers; None before all of its tries are judged."""
+        tries = self.contests[contest].families[family]
+        scores = {label: rows.get(self.job("try", data, label, self.seeds[0]).name) for label in tries}
+        known = {label: row[0]["val_accuracy"] for label, row in scores.items() if row}
+        return max(known, key=lambda label: known[label]) if len(known) == len(tries) else None
+
+    def chosen(self, data: str, rows: Mapping[str, list[Row]]) -> list[str]:
+        """Return the labels that are measured with all seeds: baselines, and every family's winner."""
+        pairs = [(name, family) for name, contest in self.contests.items() for family in contest.families]
+        winners = [self.winner(data, contest, family, rows) for contest, family in pairs]
+        return list(dict.fromkeys([*self.baselines, *(label for label in winners if label)]))
+
+    def stages(self, rows: Mapping[str, list[Row]]) -> Iterator[list[Job]]:
+        """Yield jobs: one data set after the other; what is chosen follows from the rows of the jobs before.
+
+        Args:
+            rows: of finished jobs by name; read again before every stage.
+        """
+        first = self.seeds[0]
         for data in self.data:
-            stages += [[self.job("net", data, recipe, seed) for recipe in self.recipes] for seed in self.seeds]
-            stages.append(
-                [self.job("net", data, recipe, seed) for seed in self.seeds for recipe in self.stronger.recipes]
-            )
+            tries = [label for contest in self.contests.values() for label in contest.tries]
+            yield [self.job("try", data, label, first) for label in tries]
+            for seed in self.seeds:
+                yield [self.job("net", data, label, seed) for label in self.chosen(data, rows)]
             placed = self.blocks
-            stages.append([self.job("blocks", data, recipe, s) for s in placed.seeds for recipe in placed.recipes])
-        return stages
+            yield [
+                self.job("blocks", data, label, seed)
+                for seed in placed.seeds
+                for family in placed.families
+                for label in self.labels(data, family, rows)
+            ]
+            yield [
+                self.job("fidelity", data, label, first, part)
+                for family in self.fidelity.families
+                for label in self.labels(data, family, rows)
+                for part in range(self.fidelity.parts)
+            ]
 
-    def job(self, kind: Literal["net", "blocks"], data: str, recipe: str, seed: int) -> Job:
+    def labels(self, data: str, family: str, rows: Mapping[str, list[Row]]) -> list[str]:
+        """Return the label behind a baseline's or a family's name, if it is known."""
+        contest = next(iter(self.contests))
+        found = family if family in self.baselines else self.winner(data, contest, family, rows)
+        return [found] if found else []
+
+    def job(self, kind: Kind, data: str, recipe: str, seed: int, part: int | None = None) -> Job:
         """Return a job; its digest changes with the settings behind its label."""
-        settings = [self.recipe(recipe), [self.blocks.physics, self.blocks.metrics] if kind == "blocks" else None]
-        return Job(kind=kind, data=data, recipe=recipe, seed=seed, settings=digest(canonical(settings))[:8])
+        more = {
+            "blocks": [self.blocks.physics, self.blocks.metrics],
+            "fidelity": [self.blocks.physics, self.fidelity.placements, self.fidelity.parts, part],
+        }
+        settings = digest(canonical([self.recipe(recipe), more.get(kind)]))[:8]
+        return Job(kind=kind, data=data, recipe=recipe, seed=seed, settings=settings, part=part)
 
 
 class Job(Frozen):
-    """A piece of work that one process does: a network attacked and certified, or placements compared on one."""
+    """A piece of work that one process does.
 
-    kind: Literal["net", "blocks"]
+    `try`: a network trained and judged on validation; `net`: attacked, certified and its chips measured on test;
+    `blocks`: placements compared on it; `fidelity`: some random placements attacked quickly and by the ensemble.
+    """
+
+    kind: Kind
     data: str
     recipe: str
     seed: int
     settings: str = Field(description="digest of what the recipe's label stands for")
+    part: int | None = Field(None, description="which of the parts of a job that is cut")
 
     @property
     def name(self) -> str:

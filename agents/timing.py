@@ -1,0 +1,45 @@
+"""Wall times that are compared in one run: medians of alternating calls, and an epoch of a recipe."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from cimenv.core.progress import silent
+from cimenv.core.seeding import torch_generator
+from cimenv.data.splits import ImageSet
+from cimenv.networks import build_backbone
+from cimenv.tasks import Problem
+from cimenv.training import Recipe
+from cimenv.training.course import Course
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Return the wall time of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def median_ratio(a: Callable[[], object], b: Callable[[], object], runs: int = 7) -> tuple[float, float, float]:
+    """Return the median ratio a / b of alternating runs, after one warm-up, and both medians in seconds."""
+    pairs = [(seconds(a), seconds(b)) for _ in range(runs + 1)][1:]
+    ratio = statistics.median(x / y for x, y in pairs)
+    return ratio, statistics.median(x for x, _ in pairs), statistics.median(y for _, y in pairs)
+
+
+def epoch_of(problem: Problem, recipe: Recipe, images: int | None = None) -> Callable[[], object]:
+    """Return what trains one epoch of a recipe past its ramps, on the task's training images or the first of them."""
+    backbone = build_backbone(problem.task.backbone, problem.task.backbone_args)
+    train = problem.data.train
+    part = ImageSet(train.images[:images], train.labels[:images], train.mean, train.std)
+    data = replace(problem.data, train=part)
+
+    def train_epoch() -> None:
+        with Course.of(recipe, backbone, data, torch_generator("timing"), silent) as course:
+            course.steps = course.total // 2
+            course.train_epoch(recipe)
+
+    return train_epoch
