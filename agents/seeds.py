@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 
 from agents.config import AgentConfig, load_config
 from agents.environment import make_env, placement_env
+from agents.study import target, write_targets
 from agents.train import train
 from cimenv.core.errors import CimenvError
 from cimenv.core.progress import bar

@@ -100,6 +100,8 @@ class Plan(Frozen):
 
     def winner(self, data: str, contest: str, family: str, rows: Mapping[str, list[Row]]) -> str | None:
         """Return the try of a family that VALIDATION prefers; None before all of its tries are judged."""
+        if contest not in self.contests or family not in self.contests[contest].families:
+            return None  # a smaller plan
         tries = self.contests[contest].families[family]
         scores = {label: rows.get(self.job("try", data, label, self.seeds[0]).name) for label in tries}
         known = {label: row[0]["val_accuracy"] for label, row in scores.items() if row}
