@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -150,7 +151,7 @@ def run_stages(
     for stage in stages:
         left = [job for job in stage if job not in journal]
         with (
-            ProcessPoolExecutor(workers or os.cpu_count(), spawn, torch.set_num_threads, (1,)) as pool,
+            ProcessPoolExecutor(workers or os.cpu_count(), spawn, _start_worker) as pool,
             bar("jobs of the study", len(left)) as advance,
         ):
             done = {pool.submit(function, *given): job for job in left for function, given in [work(job)]}
@@ -163,3 +164,16 @@ def run_stages(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     after()
+
+
+def _start_worker() -> None:
+    """Run torch on one thread, and end with the parent even where that was killed."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

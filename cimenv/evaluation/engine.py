@@ -8,9 +8,7 @@ spread over threads of one torch thread each, so results do not depend on the nu
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -24,14 +22,13 @@ from cimenv.compensation.bank import CompensationBank, site_weight
 from cimenv.compensation.options import BlockOption, Placement
 from cimenv.core.errors import MappingError
 from cimenv.core.progress import Progress, silent
-from cimenv.core.threads import torch_threads
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.mapping import site_module
 from cimenv.evaluation.prefix import PrefixCache, Sums, state_bytes
 from cimenv.evaluation.segments import SegmentedNetwork, State, layer_forward
+from cimenv.evaluation.workers import IMAGE_BLOCK, workers
 
 T = TypeVar("T")
-IMAGE_BLOCK = 125  # LeNet-5's activations of one block stay in a 1 MiB L2 cache
 CHIP_GROUP = 32  # chips whose weights are held at a time
 
 
@@ -109,13 +106,8 @@ class Engine:
             network = SegmentedNetwork(copy.deepcopy(network.model).to(self.device), network.sites)
             bank = copy.deepcopy(bank).to(self.device)
         self.network, self.chips, self.bank, self.threads, self.cache = network, chips, bank, threads, cache
-        self.blocks = list(
-            zip(
-                images.to(self.device).split(IMAGE_BLOCK),
-                labels.to(self.device).split(IMAGE_BLOCK),
-                strict=True,
-            )
-        )
+        parts = [tensor.to(self.device).split(IMAGE_BLOCK) for tensor in (images, labels)]
+        self.blocks = range(len(parts[0])), *parts
         self.images = len(labels)
         self.layers = [site_module(network.model, site) for site in network.sites]
         self.chip_modules = chip_modules
@@ -129,15 +121,15 @@ class Engine:
         clean = np.zeros(len(self.layers))
         plain = not self.network.opaque and self.chip_modules is None
         cache = self.cache if len(tree) == 1 and plain else None
-        keeper = _Keeper(cache, tree[0], self.network.calls, len(self.blocks) * len(chips)) if cache else None
+        keeper = _Keeper(cache, tree[0], self.network.calls, len(self.blocks[0]) * len(chips)) if cache else None
         with (
-            progress("evaluating chips", len(self.blocks) * len(chips)) as advance,
-            _workers(self.threads) as each,
+            progress("evaluating chips", len(self.blocks[0]) * len(chips)) as advance,
+            workers(self.threads) as each,
         ):
             for start in range(0, len(chips), CHIP_GROUP):
                 group = [self._chip(chip, tree) for chip in chips[start : start + CHIP_GROUP]]
                 span = slice(start, start + len(group))
-                for counted, summed, clean_sums in each(partial(self._evaluate, tree, group, keeper), self.blocks):
+                for counted, summed, clean_sums in each(partial(self._evaluate, tree, group, keeper), *self.blocks):
                     correct[:, span] += counted
                     squares[:, :, span] += summed
                     clean += clean_sums if start == 0 else 0.0
@@ -148,12 +140,12 @@ class Engine:
     def clean_correct(self) -> int:
         """Return how many images the clean network classifies correctly."""
 
-        def count(number: int, images: Tensor, labels: Tensor) -> int:
+        def count(_number: int, images: Tensor, labels: Tensor) -> int:
             with torch.inference_mode():
                 return _correct(self.network.forward(images, self._clean_site), labels)
 
-        with _workers(self.threads) as each:
-            return sum(each(count, self.blocks))
+        with workers(self.threads) as each:
+            return sum(each(count, *self.blocks))
 
     def _chip(self, number: int, tree: list[Placement]) -> _Chip:
         drawn = self.chips.all_weights(number)
@@ -321,17 +313,3 @@ def _square(values: Tensor) -> float:
 
 def _correct(logits: Tensor, labels: Tensor) -> int:
     return int((logits.argmax(-1) == labels).sum())
-
-
-Blocks = Sequence[tuple[Tensor, Tensor]]
-
-
-@contextmanager
-def _workers(threads: int) -> Iterator[Callable[[Callable[[int, Tensor, Tensor], T], Blocks], Iterable[T]]]:
-    """Give a map over numbered blocks; torch runs with one thread meanwhile, results come in order."""
-    with torch_threads(1):
-        if threads == 1:
-            yield lambda call, blocks: (call(k, *block) for k, block in enumerate(blocks))
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                yield lambda call, blocks: pool.map(call, range(len(blocks)), *zip(*blocks, strict=True))

@@ -73,7 +73,7 @@ def transfer(
     network = map_network(problem.reference, problem.task.crossbar, problem.data.image_shape)
     key = {
         "stage": "transferred deviation",
-        "version": STAGE_VERSIONS["transferred deviation"],
+        "version": STAGE_VERSIONS["attack"],
         "weights": problem.reference_digest,
         "attack": attack.model_dump(mode="json"),
         "data": problem.data.digest,

@@ -58,7 +58,8 @@ def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelit
         "fidelity": fidelity,
     }
     if task.metric == "worst_case":
-        key["worst_case"] = attack_of(task, split).model_dump(mode="json")
+        attack = attack_of(task, split).model_dump(mode="json")
+        key["worst_case"] = {"version": STAGE_VERSIONS["attack"], **attack}
     if fidelity == "tuned":
         key["tuned"] = task.tuned.model_dump(mode="json")
         key["environment"] = training_environment(task)

@@ -38,7 +38,7 @@ from cimenv.networks import build_backbone
 from cimenv.tasks.task import Task
 from cimenv.training import AnyRecipe, fit_bank, fit_placement, recipe_named
 
-STAGE_VERSIONS = {"backbone": 1, "bank": 1, "tuned": 1, "evaluation": 1, "transferred deviation": 1}
+STAGE_VERSIONS = {"backbone": 1, "bank": 1, "tuned": 1, "evaluation": 1, "attack": 1}
 SHIPPED = Path(str(files("cimenv.tasks"))) / "shipped"
 KEPT_ACTIVATIONS = 256 * 2**20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from cimenv.evaluation.worst_case import AttackTarget, WorstCaseSearch, worst_ca
 from cimenv.training.recipe import IDEAL, Recipe, chip_accuracies
 
 JudgeMetric = Literal["clean", "mean", "percentile", "worst_case"]
+METRICS: tuple[JudgeMetric, ...] = ("clean", "mean", "percentile", "worst_case")
 QUANTILE = 0.05
 
 
@@ -41,22 +43,22 @@ class Judged(Recipe):
 
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
         """Return all four metrics, and as `val_accuracy` the one that selects."""
-        metrics: tuple[JudgeMetric, ...] = ("clean", "mean", "percentile", "worst_case")
-        found: dict[str, float] = {}
-        for metric in metrics:
-            found[metric] = found.get(metric) or self.judged(network, val, metric, found)
+        found = self.judged(network, val, METRICS)
         return {**found, "val_accuracy": found[self.select]}
 
-    def judged(self, network: MappedNetwork, val: ImageSet, metric: JudgeMetric, found: dict[str, float]) -> float:
-        """Return one metric on validation; the mean leaves its percentile in `found`."""
+    def judged(self, network: MappedNetwork, val: ImageSet, metrics: Collection[JudgeMetric]) -> dict[str, float]:
+        """Return some metrics on validation."""
         network.model.eval()
         x, y = val.inputs(slice(self.judge_images)), val.labels[: self.judge_images]
-        if metric == "worst_case":
-            target = AttackTarget(network, x, y)
+        found: dict[str, float] = {}
+        if "clean" in metrics:
+            (found["clean"],) = chip_accuracies(network, IDEAL, x, y, 1)
+        if {"mean", "percentile"} & set(metrics):
+            chips = np.array(chip_accuracies(network, self.judge, x, y, self.judge_chips))
+            found["mean"], found["percentile"] = value(chips, "mean"), value(chips, "percentile", QUANTILE)
+        if "worst_case" in metrics:
             quick = WorstCaseSearch(bound=self.bound).quick()
-            return worst_case(target, quick, torch_generator("judged-epoch")).accuracy
-        if metric == "clean":
-            return chip_accuracies(network, IDEAL, x, y, 1)[0]
-        chips = np.array(chip_accuracies(network, self.judge, x, y, self.judge_chips))
-        found["mean"], found["percentile"] = value(chips, "mean"), value(chips, "percentile", QUANTILE)
-        return found[metric]
+            found["worst_case"] = worst_case(
+                AttackTarget(network, x, y), quick, torch_generator("judged-epoch")
+            ).accuracy
+        return found

@@ -104,7 +104,7 @@ class Trice(GaussianNoise):
             this = course.train_epoch(recipe)
             recipe.renormalise(course)
             with recipe._baked(course.network):
-                score = recipe.judged(course.network, course.data.val, recipe.select, {})
+                score = recipe.judged(course.network, course.data.val, {recipe.select})[recipe.select]
             if score > best_score:
                 best, best_score, after, loss = number, score, course.snapshot(), this
         course.restore(after)

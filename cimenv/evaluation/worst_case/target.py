@@ -6,7 +6,6 @@ A deviation is relative: d = dW / S per site, S = max|W| of the layer, so that |
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
@@ -17,14 +16,13 @@ from torch import Tensor, nn
 from cimenv.compensation.bank import CompensationBank, site_weights
 from cimenv.compensation.options import BlockOption, Placement
 from cimenv.core.errors import MappingError
-from cimenv.core.threads import torch_threads
 from cimenv.crossbar.mapping import MappedNetwork, site_module
 from cimenv.evaluation.segments import SegmentedNetwork, layer_forward
+from cimenv.evaluation.workers import IMAGE_BLOCK, workers
 from cimenv.evaluation.worst_case.losses import LOSSES, LossName
 
 T = TypeVar("T")
 Deviation = dict[str, Tensor]
-IMAGE_BLOCK = 125  # as the engine: activations of a block stay in the cache
 
 
 @dataclass(frozen=True)
@@ -166,10 +164,5 @@ class AttackTarget:
 
     def _each(self, call: Callable[[Tensor, Tensor], T], blocks: Sequence[int]) -> Iterator[T]:
         parts = [slice(block * IMAGE_BLOCK, (block + 1) * IMAGE_BLOCK) for block in blocks]
-        pairs = [(self.images[part], self.labels[part]) for part in parts]
-        with torch_threads(1):
-            if self.threads == 1 or len(pairs) == 1:
-                yield from (call(*pair) for pair in pairs)
-            else:
-                with ThreadPoolExecutor(self.threads) as pool:
-                    yield from pool.map(call, *zip(*pairs, strict=True))
+        with workers(self.threads if len(parts) > 1 else 1) as each:
+            yield from each(call, [self.images[part] for part in parts], [self.labels[part] for part in parts])

@@ -1,0 +1,31 @@
+"""Blocks of images, and threads that take them in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Protocol, TypeVar, cast
+
+from cimenv.core.threads import torch_threads
+
+T = TypeVar("T")
+IMAGE_BLOCK = 125  # LeNet-5's activations of one block stay in a 1 MiB L2 cache
+
+
+class Map(Protocol):
+    """The builtin `map`, perhaps over threads; results come in order."""
+
+    def __call__(self, call: Callable[..., T], /, *items: Iterable[object]) -> Iterator[T]:
+        """Return the results of `call` on the items."""
+
+
+@contextmanager
+def workers(threads: int) -> Iterator[Map]:
+    """Give a map over threads; each runs torch on one thread, so that results do not depend on their number."""
+    with torch_threads(1):
+        if threads == 1:
+            yield cast(Map, map)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                yield cast(Map, pool.map)

@@ -1,0 +1,62 @@
+"""What long studies share."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from agents.study import Journal
+from cimenv.core.errors import ConfigError
+
+
+class Job:
+    """A job is anything with a name."""
+
+    name = "a"
+
+
+def test_journal_survives_a_line_cut_short(tmp_path):
+    path = tmp_path / "jobs.jsonl"
+    Journal(path, {"chips": 2}).add(Job(), [{"x": 1}])
+    with path.open("a") as file:
+        file.write('{"job": "b", "ro')  # killed while it wrote
+    assert Journal(path, {"chips": 2}).rows == {"a": [{"x": 1}]}
+    with pytest.raises(ConfigError, match="another plan"):
+        Journal(path, {"chips": 3})
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_study(tmp_path, request):
+    script = """
+        import os, time
+        from pathlib import Path
+        from agents.study import Journal, run_stages
+
+        class Job:
+            name = "sleep"
+
+        def work():
+            Path("worker").write_text(str(os.getpid()))
+            time.sleep(300)
+
+        if __name__ == "__main__":
+            run_stages([[Job()]], Journal(Path("jobs.jsonl"), {}), lambda job: (work, ()), lambda: None, workers=1)
+    """
+    (tmp_path / "study.py").write_text(textwrap.dedent(script))
+    environment = {**os.environ, "PYTHONPATH": str(request.config.rootpath)}
+    study = subprocess.Popen([sys.executable, "study.py"], cwd=tmp_path, env=environment)
+    started = tmp_path / "worker"
+    deadline = time.monotonic() + 120
+    while not (started.exists() and started.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    study.send_signal(signal.SIGKILL)
+    study.wait()
+    worker = int(started.read_text())
+    while os.path.exists(f"/proc/{worker}"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
