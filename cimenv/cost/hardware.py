@@ -18,6 +18,7 @@ from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import Site
 
 COST_TERMS = ("weights", "macs", "energy", "area", "latency")
+BITS = 8  # of a converter that is not simulated
 
 
 @dataclass(frozen=True)
@@ -69,28 +70,40 @@ def matrix_energy_pj(rows: int, columns: int, config: CrossbarConfig) -> Range:
     scale = t.ENERGY_BY_NODE[config.technology_nm] / t.ENERGY_BY_NODE[t.ISAAC_NODE_NM]
     cells = math.ceil(config.weight_bits / config.device_bits)
     per_cell = t.ISAAC_ARRAY_PJ / t.ISAAC_ARRAY_SIDE**2
-    row_tiles = math.ceil(rows / config.tile_rows)
+    row_tiles = math.ceil(rows / (config.max_inputs or rows))
     device_columns = columns * cells
     column_tiles = math.ceil(device_columns / config.tile_columns)
     conversions = device_columns * row_tiles
     array_and_drivers = rows * device_columns * per_cell + rows * column_tiles * t.ISAAC_DRIVER_PJ
-    low_adc = t.NEUROSIM_ADC_8BIT_PJ * t.ISAAC_ADC_PJ[config.adc_bits] / t.ISAAC_ADC_PJ[8]
+    adc = _adc_pj(config)
+    low_adc = t.NEUROSIM_ADC_8BIT_PJ * adc / t.ISAAC_ADC_PJ[8]
     low = array_and_drivers + conversions * (low_adc + t.ISAAC_SHIFT_ADD_PJ)
-    high = array_and_drivers + conversions * (t.ISAAC_ADC_PJ[config.adc_bits] + t.ISAAC_SHIFT_ADD_PJ)
-    return Range(low * scale, high * config.dac_bits * scale)
+    high = array_and_drivers + conversions * (adc + t.ISAAC_SHIFT_ADD_PJ)
+    return Range(low * scale, high * _cycles(config) * scale)
+
+
+def _cycles(config: CrossbarConfig) -> int:
+    """Return the 1-bit input cycles of one MVM; a converter that is switched off costs as one of 8 bits."""
+    return config.dac_bits or BITS
+
+
+def _adc_pj(config: CrossbarConfig) -> float:
+    """Return the energy of one conversion; beyond the table's 4 to 10 bits that of the nearest."""
+    return t.ISAAC_ADC_PJ[min(max(config.adc_bits or BITS, min(t.ISAAC_ADC_PJ)), max(t.ISAAC_ADC_PJ))]
 
 
 def site_cost(site: Site, config: CrossbarConfig) -> Cost:
     """Return what one mapped layer costs on the crossbar."""
     rows, columns = site.fan_in, site.out_channels // site.groups
+    tile_rows = config.max_inputs or rows
     one = matrix_energy_pj(rows, columns, config)
     times = site.positions * site.groups
     cells = math.ceil(config.weight_bits / config.device_bits)
-    tiles = site.groups * math.ceil(rows / config.tile_rows) * math.ceil(columns * cells / config.tile_columns)
-    share = config.tile_rows * config.tile_columns / t.ISAAC_ARRAY_SIDE**2
+    tiles = site.groups * math.ceil(rows / tile_rows) * math.ceil(columns * cells / config.tile_columns)
+    share = tile_rows * config.tile_columns / t.ISAAC_ARRAY_SIDE**2
     per_tile = (
         t.ISAAC_ARRAY_UM2 * share
-        + config.tile_rows * t.ISAAC_DRIVER_UM2
+        + tile_rows * t.ISAAC_DRIVER_UM2
         + config.tile_columns * t.ISAAC_SAMPLE_HOLD_UM2
         + t.ISAAC_SHIFT_ADD_UM2
         + t.ISAAC_ADC_UM2
@@ -103,7 +116,7 @@ def site_cost(site: Site, config: CrossbarConfig) -> Cost:
         macs=site.macs,
         energy_pj=Range(one.low * times, one.high * times),
         area_mm2=Range(area, area),
-        latency_us=site.positions * cycle_ns * config.dac_bits / 1e3,
+        latency_us=site.positions * cycle_ns * _cycles(config) / 1e3,
     )
 
 

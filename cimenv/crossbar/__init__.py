@@ -1,23 +1,32 @@
 """Floor 1: the physics of the crossbar: devices, mapping, chips, batch-norm recalibration."""
 
+from cimenv.crossbar.array import AnalogArray, mvm, program_array
 from cimenv.crossbar.batchnorm import batch_statistics, calibrated_for_chip, recalibrate_shared
 from cimenv.crossbar.chips import Chips
+from cimenv.crossbar.conductance import DeviceTable, Pcm, Reram
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.devices import BitSlicedGaussian, Gaussian, Ideal, LogNormal
+from cimenv.crossbar.devices import BitSlicedGaussian, Gaussian, Ideal, LogNormal, Stuck
 from cimenv.crossbar.mapping import MappedNetwork, Site, map_network, programmed
 
 __all__ = [
+    "AnalogArray",
     "BitSlicedGaussian",
     "Chips",
     "CrossbarConfig",
+    "DeviceTable",
     "Gaussian",
     "Ideal",
     "LogNormal",
     "MappedNetwork",
+    "Pcm",
+    "Reram",
     "Site",
+    "Stuck",
     "batch_statistics",
     "calibrated_for_chip",
     "map_network",
+    "mvm",
+    "program_array",
     "programmed",
     "recalibrate_shared",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cimenv.core.config import Frozen
 from cimenv.crossbar.devices import Device, LogNormal
@@ -15,18 +15,40 @@ BatchNormMode = Literal["none", "shared", "per_chip"]
 class CrossbarConfig(Frozen):
     """Devices, array geometry, converters, and how batch norm is treated under variation.
 
+    `analog` switches the chain of `cimenv.crossbar.mvm` on for networks: input ranges, converters, IR drop, noise and
+    row scales, tile by tile. Without it products with the programmed weights are exact, and the converters count for
+    the cost alone. A part whose field is 0 or None is off.
+
     `batch_norm`: `none` keeps the trained statistics; `shared` re-estimates ONE set over many chips (statistical,
     no data from the chip in use); `per_chip` re-estimates them on every chip (a calibration, always named).
     """
 
     device: Device = LogNormal()
+    analog: bool = Field(False, description="simulate converters, IR drop and read noise of every product")
     batch_norm: BatchNormMode = "none"
     batch_norm_chips: int = Field(64, ge=1, description="chips that `shared` averages over")
     batch_norm_images: int = Field(1000, ge=2, description="training images shown for a recalibration")
-    tile_rows: int = Field(128, ge=1, description="inputs of one array")
+    max_inputs: int | None = Field(128, ge=0, description="inputs of one array; 0 or None: no matrix is split")
     tile_columns: int = Field(128, ge=1, description="device columns of one array")
     weight_bits: int = Field(8, ge=2, le=16, description="bits of a stored weight, for the cost model")
     device_bits: int = Field(2, ge=1, le=8, description="bits of one device, for the cost model")
-    dac_bits: int = Field(8, ge=1, le=16, description="bits of an input, for the cost model")
-    adc_bits: int = Field(8, ge=4, le=10, description="bits of a converted output, for the cost model")
+    dac_bits: int | None = Field(8, ge=0, le=16, description="bits of an input: 2^B - 2 steps")
+    adc_bits: int | None = Field(8, ge=0, le=16, description="bits of an output: 2^B - 2 steps")
+    adc_bound: float = Field(10.0, gt=0, description="largest output, in units of the largest weight times input")
+    row_scaling: bool = Field(True, description="scale the rows of every tile to a largest weight of 1")
+    output_noise: float = Field(0.0, ge=0, description="of every output, in units of the largest weight times input")
+    read_noise: float = Field(0.0, ge=0, description="of every device at a read; outputs get sqrt(sum |w| u^2) of it")
+    ir_drop: float = Field(0.0, ge=0, description="scale of the current lost to wire resistance; 1: as published")
+    voltage_offset: float = Field(0.0, ge=0, description="spread over outputs of an offset of all inputs")
+    s_shape: float = Field(0.0, ge=0, description="nl: saturation y / (1 + nl |y| / adc_bound)")
+    s_shape_spread: float = Field(0.0, ge=0, description="relative spread of nl over outputs")
+    s_shape_calibration: float = Field(0.0, ge=0, description="how much of the S-shape's slope is scaled back")
+    drift_compensation: bool = Field(True, description="scale outputs by what a reading of the whole tile has lost")
     technology_nm: Literal[45, 32, 14, 7] = 32
+
+    @model_validator(mode="after")
+    def _check(self) -> CrossbarConfig:
+        for field in ("dac_bits", "adc_bits"):
+            if getattr(self, field) == 1:
+                raise ValueError(f"{field} is 1; a symmetric converter needs at least 2 bits, 0 switches it off")
+        return self

@@ -1,4 +1,7 @@
-"""Device models: one small class each. `program` makes one chip's weights from the nominal ones."""
+"""Device models: one small class each. `program` makes one chip's weights from the nominal ones.
+
+These act on weights and know no time; `conductance` has those that hold conductances.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,28 @@ from torch import Tensor
 
 from cimenv.core.config import Frozen
 from cimenv.crossbar import variation
+from cimenv.crossbar.conductance import DeviceTable, Pcm, Reram
 
 
-class Ideal(Frozen):
+class Timeless(Frozen):
+    """Devices that are the same at any time."""
+
+    @property
+    def drifts(self) -> bool:
+        """Return whether weights change with time: here they do not."""
+        return False
+
+
+class Ideal(Timeless):
     """Exact devices: the digital network."""
 
     kind: Literal["ideal"] = "ideal"
 
-    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
+    def program(
+        self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
+    ) -> Tensor:
         """Return `w` itself."""
-        del generator
+        del generator, t_s, read
         return w
 
     @property
@@ -28,14 +43,17 @@ class Ideal(Frozen):
         return 0.0
 
 
-class LogNormal(Frozen):
+class LogNormal(Timeless):
     """Multiplicative log-normal variation, fixed per chip (CorrectNet, DATE 2023)."""
 
     kind: Literal["log_normal"] = "log_normal"
     sigma: float = Field(0.5, ge=0, le=5, description="standard deviation of ln(w / w_nominal)")
 
-    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
+    def program(
+        self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
+    ) -> Tensor:
         """Return one chip's weights: `w * exp(theta)`."""
+        del t_s, read
         return variation.log_normal(w, self.sigma, generator)
 
     @property
@@ -44,15 +62,18 @@ class LogNormal(Frozen):
         return self.sigma
 
 
-class Gaussian(Frozen):
+class Gaussian(Timeless):
     """Additive Gaussian variation in units of the layer's full scale S = max|W|, censored from above on request."""
 
     kind: Literal["gaussian"] = "gaussian"
     sigma: float = Field(0.1, ge=0, le=5, description="sigma_t: standard deviation of dW/S before censoring")
     threshold: float | None = Field(None, gt=0, description="largest deviation in units of sigma (TRICE); None: none")
 
-    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
+    def program(
+        self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
+    ) -> Tensor:
         """Return one chip's weights: `w + min(Z, threshold) * sigma * S`."""
+        del t_s, read
         return variation.censored_gaussian(w, self.sigma, self.threshold, generator)
 
     @property
@@ -61,7 +82,7 @@ class Gaussian(Frozen):
         return self.sigma
 
 
-class BitSlicedGaussian(Frozen):
+class BitSlicedGaussian(Timeless):
     """M-bit weights on M/K devices of K bits, each off by N(0, sigma) of its range (ICCAD 2022, TRICE)."""
 
     kind: Literal["bit_sliced_gaussian"] = "bit_sliced_gaussian"
@@ -79,8 +100,11 @@ class BitSlicedGaussian(Frozen):
             raise ValueError("write_verify bounds every device, so mid_range_factor must stay 1")
         return self
 
-    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
+    def program(
+        self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
+    ) -> Tensor:
         """Return one chip's weights: quantised, plus the summed deviations of its devices."""
+        del t_s, read
         return variation.bit_sliced_gaussian(
             w,
             self.sigma,
@@ -97,5 +121,49 @@ class BitSlicedGaussian(Frozen):
         return self.sigma * variation.bit_slicing_factor(self.weight_bits, self.device_bits)
 
 
-DeviceModel = Ideal | LogNormal | Gaussian | BitSlicedGaussian
+WorkingDevice = Annotated[
+    Ideal | LogNormal | Gaussian | BitSlicedGaussian | Pcm | Reram | DeviceTable, Field(discriminator="kind")
+]
+
+
+class Stuck(Frozen):
+    """Other devices, some of which are stuck: each of the two devices of a weight, independently.
+
+    A stuck device holds nothing, the largest conductance, or anything between; the rest is as `device` says.
+    Source: the fault study of Rasch et al. (Nature Communications 14:5282, 2023).
+    """
+
+    kind: Literal["stuck"] = "stuck"
+    device: WorkingDevice = Ideal()
+    at_zero: float = Field(0.0, ge=0, le=1, description="share of devices stuck at zero")
+    at_max: float = Field(0.0, ge=0, le=1, description="share of devices stuck at the largest conductance")
+    at_random: float = Field(0.0, ge=0, le=1, description="share of devices stuck anywhere between, uniformly")
+
+    @model_validator(mode="after")
+    def _check(self) -> Stuck:
+        if self.at_zero + self.at_max + self.at_random > 1:
+            raise ValueError("at_zero, at_max and at_random must not be more than 1 together")
+        return self
+
+    @property
+    def drifts(self) -> bool:
+        """Return whether the working devices change with time."""
+        return self.device.drifts
+
+    @property
+    def relative_strength(self) -> float:
+        """Return that of the working devices."""
+        return self.device.relative_strength
+
+    def program(
+        self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
+    ) -> Tensor:
+        """Return one chip's weights; the same devices are stuck at any time."""
+        shares = (self.at_zero, self.at_max, self.at_random)
+        fates = torch.rand((2, *w.shape), generator=generator, device=generator.device).to(w.device)
+        levels = torch.rand((2, *w.shape), generator=generator, device=generator.device).to(w.device)
+        return variation.stuck(self.device.program(w, generator, t_s, read), w, shares, fates, levels)
+
+
+DeviceModel = Ideal | LogNormal | Gaussian | BitSlicedGaussian | Pcm | Reram | DeviceTable | Stuck
 Device = Annotated[DeviceModel, Field(discriminator="kind")]

@@ -105,3 +105,23 @@ def bit_sliced_gaussian(
         norm = math.sqrt(0.4 * mid_range_factor**2 + 0.6)
         deviation = deviation * torch.where(middle, mid_range_factor, 1.0) / norm
     return w + deviation * full_scale
+
+
+def stuck(
+    programmed: Tensor, targets: Tensor, shares: tuple[float, float, float], fates: Tensor, levels: Tensor
+) -> Tensor:
+    """Return programmed weights, some of whose two devices are stuck at zero, at max|targets|, or at random.
+
+    Args:
+        programmed: weights with all devices working: the positive device holds max(w, 0), the negative max(-w, 0).
+        targets: what was to be programmed, of the same shape.
+        shares: of devices stuck at zero, at the largest conductance, and anywhere between.
+        fates: uniform in 0 ... 1, `[2, ...]`: which device of a pair meets which fate.
+        levels: uniform in 0 ... 1, `[2, ...]`: where a device is stuck at random.
+    """
+    scale = targets.detach().abs().amax()
+    pair = torch.stack([programmed, -programmed]).detach().clamp_min(0.0)
+    zero, largest, anywhere = shares
+    held = torch.where(fates < zero + largest, scale, scale * levels) * (fates >= zero)
+    lost = torch.where(fates < zero + largest + anywhere, held - pair, torch.zeros_like(pair))
+    return programmed + (lost[0] - lost[1])

@@ -1,0 +1,254 @@
+"""One matrix on analog tiles: programming, and the chain from digital inputs to digital outputs.
+
+Sources: Rasch et al., Nature Communications 14:5282 (2023), and IBM's aihwkit 1.2, whose compiled tile this reproduces
+code by code. Shapes: a matrix is `[out, in]`, inputs are `[..., in]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cimenv.core.errors import ConfigError, DataError
+from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.converters import converted
+
+WIRE = 0.35 * 5e-6  # wire resistance of a cell times largest conductance (aihwkit, Rasch et al. 2023)
+SMALLEST_READING = 1e-4  # of the drift compensation
+InputRange = float | Tensor
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of a matrix's inputs on one array.
+
+    Attributes:
+        inputs: which inputs.
+        weights: what the devices hold, programmed and read, `[out, n]`, in units of the largest target.
+        row_scale: gamma, the digital scale of every output, `[out]`.
+        gain: factor of the drift compensation.
+        slopes: S-shape n_i of every output, `[out]`; None without.
+        offsets: voltage offset of every output, `[out]`; None without.
+    """
+
+    inputs: slice
+    weights: Tensor
+    row_scale: Tensor
+    gain: Tensor | float = 1.0
+    slopes: Tensor | None = None
+    offsets: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class AnalogArray:
+    """A programmed matrix.
+
+    Attributes:
+        config: the crossbar.
+        tiles: one a part of the inputs; the outputs of all are summed.
+    """
+
+    config: CrossbarConfig
+    tiles: tuple[Tile, ...]
+
+    def mvm(self, inputs: Tensor, input_range: InputRange, generator: torch.Generator | None = None) -> Tensor:
+        """Return the digital outputs `[..., out]` of digital inputs `[..., in]`.
+
+        Args:
+            inputs: any leading dimensions.
+            input_range: alpha, the largest |input| that is converted: one for all tiles, or one a tile.
+            generator: draws read and output noise.
+
+        Raises:
+            ConfigError: there is noise to draw, but no generator; or an input range is not positive.
+            DataError: the inputs' last dimension does not fit.
+        """
+        width = self.tiles[-1].inputs.stop
+        if inputs.shape[-1] != width:
+            raise DataError(f"inputs have {inputs.shape[-1]} features; the matrix takes {width}.")
+        ranges = self.input_ranges(input_range)
+        outputs = [
+            self._tile(inputs[..., t.inputs], t, alpha, generator) for t, alpha in zip(self.tiles, ranges, strict=True)
+        ]
+        return outputs[0] if len(outputs) == 1 else torch.stack(outputs).sum(0)
+
+    def input_ranges(self, given: InputRange) -> Sequence[InputRange]:
+        """Return the input range of every tile.
+
+        Raises:
+            ConfigError: one of them is not positive, or their number is not that of the tiles.
+        """
+        values = torch.as_tensor(given).detach().reshape(-1)
+        if not bool((values > 0).all()):
+            raise ConfigError(f"input_range: got {values.min():g}; give the largest |input|, above 0.")
+        if len(values) not in (1, len(self.tiles)):
+            raise ConfigError(
+                f"input_range: got {len(values)} values for {len(self.tiles)} tiles; give one, or one each."
+            )
+        if isinstance(given, Tensor) and given.numel() > 1:
+            return list(given.reshape(-1))
+        return [given] * len(self.tiles)
+
+    def to(self, device: torch.device) -> AnalogArray:
+        """Return the same array on another device."""
+
+        def moved(value: Any) -> Any:
+            return value.to(device) if isinstance(value, Tensor) else value
+
+        tiles = (Tile(**{name: moved(value) for name, value in vars(tile).items()}) for tile in self.tiles)
+        return replace(self, tiles=tuple(tiles))
+
+    def _tile(self, x: Tensor, tile: Tile, alpha: InputRange, generator: torch.Generator | None) -> Tensor:
+        u = converted(x / alpha, self.config.dac_bits, 1.0)
+        return analog_product(u, tile, self.config, generator) * (tile.row_scale * tile.gain * alpha)
+
+
+def analog_product(u: Tensor, tile: Tile, config: CrossbarConfig, generator: torch.Generator | None) -> Tensor:
+    """Return what the ADC of one tile gives for converted inputs `u` `[..., n]` in -1 ... 1: `[..., out]`."""
+    w = tile.weights
+    y = u @ w.mT
+    if config.ir_drop:
+        y = y - config.ir_drop * _ir_drop(u, w)
+    if tile.offsets is not None:
+        y = y - tile.offsets * w.sum(-1)
+    if config.read_noise:
+        y = y + config.read_noise * (u.square() @ w.abs().mT).sqrt() * _normal(y, generator)
+    if tile.slopes is not None:
+        y = y / (1.0 + (tile.slopes * y).abs())
+        if config.s_shape_calibration:
+            y = y * (1.0 + tile.slopes.mean() * config.s_shape_calibration * config.adc_bound) ** 2
+    if config.output_noise:
+        y = y + config.output_noise * _normal(y, generator)
+    if config.adc_bits or tile.slopes is not None:
+        y = converted(y, config.adc_bits, config.adc_bound)
+    return y
+
+
+def _ir_drop(u: Tensor, w: Tensor) -> Tensor:
+    """Return the current lost to the wires' resistance: a cubic fit in the load of the column; input 0 is farthest."""
+    n = w.shape[-1]
+    distance = 1.0 - (1.0 - torch.arange(n, device=w.device, dtype=w.dtype) / n).square()
+    load = (u.abs() @ w.abs().mT) * (n * WIRE)
+    return load * ((0.05 * load - 0.2) * load + 0.5) * (u @ (w * distance).mT)
+
+
+def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    if generator is None:
+        raise ConfigError("generator: got None, but the crossbar has read or output noise; give a torch.Generator.")
+    drawn = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
+    return drawn.to(like.device)
+
+
+def split_inputs(inputs: int, max_inputs: int | None) -> list[slice]:
+    """Return the parts of a matrix's inputs, balanced: the first ones are one longer where it does not divide."""
+    parts = -(-inputs // max_inputs) if max_inputs else 1
+    base, longer = divmod(inputs, parts)
+    stops = [base * k + min(k, longer) for k in range(parts + 1)]
+    return [slice(start, stop) for start, stop in pairwise(stops)]
+
+
+def program_array(
+    weights: Tensor,
+    config: CrossbarConfig,
+    generator: torch.Generator | None = None,
+    *,
+    t_s: float = 0.0,
+    read: torch.Generator | None = None,
+) -> AnalogArray:
+    """Program a matrix of TARGET weights; the devices keep what `generator` drew at any later time.
+
+    Args:
+        weights: `[out, in]`; gradients reach them straight through.
+        config: the crossbar.
+        generator: draws programming and everything that is fixed per chip.
+        t_s: seconds after programming.
+        read: draws what is drawn again at every reading of the devices (1/f noise), and the noise of the drift
+            compensation's measurements; default `generator`.
+
+    Raises:
+        ConfigError: the devices or the periphery draw, but there is no generator.
+    """
+    tiles = []
+    for inputs in split_inputs(weights.shape[-1], config.max_inputs):
+        part = weights[..., inputs]
+        largest = part.detach().abs().amax(-1)
+        gamma = torch.where(largest > 0, largest, 1.0) if config.row_scaling else torch.ones_like(largest)
+        targets = part / gamma[..., None]
+        tile = Tile(inputs, targets, gamma, 1.0, *_periphery(len(largest), config, generator))
+        tiles.append(_written(tile, config, generator, t_s, read))
+    return AnalogArray(config, tuple(tiles))
+
+
+def _periphery(
+    outputs: int, config: CrossbarConfig, generator: torch.Generator | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Draw what is fixed per output and chip: S-shape and voltage offset."""
+    slopes = offsets = None
+    if config.s_shape:
+        slopes = torch.full((outputs,), config.s_shape / config.adc_bound)
+        if config.s_shape_spread:
+            slopes = (slopes * (1.0 + config.s_shape_spread * _normal(slopes, generator))).abs()
+    if config.voltage_offset:
+        offsets = config.voltage_offset * _normal(torch.empty(outputs), generator)
+    return slopes, offsets
+
+
+def _written(
+    tile: Tile, config: CrossbarConfig, generator: torch.Generator | None, t_s: float, read: torch.Generator | None
+) -> Tile:
+    """Return the tile with programmed and read devices, and its drift compensation."""
+    device, targets = config.device, tile.weights
+    if device.kind == "ideal":
+        return tile
+    if generator is None:
+        raise ConfigError(
+            f"generator: got None, but '{device.kind}' devices draw their errors; give a torch.Generator."
+        )
+    state = generator.get_state()
+    now = replace(tile, weights=device.program(targets, generator, t_s, read))
+    if not (config.drift_compensation and device.drifts and t_s > 0):
+        return now
+    generator.set_state(state)  # the same devices, directly after programming
+    fresh = replace(tile, weights=device.program(targets.detach(), generator))
+    return replace(now, gain=_reading(fresh, config, generator) / _reading(now, config, read or generator))
+
+
+def _reading(tile: Tile, config: CrossbarConfig, generator: torch.Generator) -> Tensor:
+    """Return mean |y| of the tile's chain over inputs that are one-hot (global drift compensation of aihwkit)."""
+    with torch.no_grad():
+        ones = torch.eye(tile.weights.shape[-1], device=tile.weights.device, dtype=tile.weights.dtype)
+        return analog_product(ones, tile, config, generator).abs().mean().clamp_min(SMALLEST_READING)
+
+
+def mvm(
+    inputs: Tensor,
+    weights: Tensor,
+    config: CrossbarConfig,
+    *,
+    input_range: InputRange,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return the product of one matrix with digital inputs, as freshly programmed analog tiles give it.
+
+    Args:
+        inputs: `[..., in]`.
+        weights: TARGET weights `[out, in]`; row scales come from them, never from programmed ones.
+        config: devices, converters, and everything in between.
+        input_range: alpha, the largest |input| that is converted: one for all tiles, or one a tile.
+        generator: draws devices and noise; None for a crossbar without any.
+
+    Returns:
+        Outputs `[..., out]`, without bias.
+
+    Raises:
+        ConfigError: something is drawn, but there is no generator; or the input range is not positive.
+        DataError: shapes do not fit.
+    """
+    if weights.ndim != 2:
+        raise DataError(f"weights have shape {tuple(weights.shape)}; give a matrix [out, in].")
+    return program_array(weights, config, generator).mvm(inputs, input_range, generator)
