@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cimenv.compensation.blocks import AffineBlock, FullBlock, LowRankBlock
 from cimenv.compensation.options import BlockOption, Options, Placement
+from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
 from cimenv.crossbar.mapping import site_module
 
 Blocks = AffineBlock | FullBlock | LowRankBlock
@@ -86,7 +87,7 @@ class CompensationBank(nn.Module):
                 handle.remove()
 
 
-def site_weight(option: BlockOption | None, nominal: Tensor, programmed: Tensor) -> Tensor:
+def site_weight(option: BlockOption | None, nominal: Tensor, programmed: ProgrammedWeight) -> ProgrammedWeight:
     """Return the weight a site computes with: under `digital`, the protected output channels are exact.
 
     A size under 1 protects the channels with the largest weight norm, whose deviations are largest under
@@ -98,12 +99,14 @@ def site_weight(option: BlockOption | None, nominal: Tensor, programmed: Tensor)
         return nominal
     keep = math.ceil(option.size * len(nominal) - 1e-9)
     chosen = nominal.detach().flatten(1).norm(dim=1).topk(keep).indices
+    if isinstance(programmed, AnalogWeight):
+        return programmed.protecting(chosen, nominal)
     return programmed.index_copy(0, chosen, nominal[chosen])
 
 
 def site_weights(
-    options: Options, placement: Placement, nominal: Mapping[str, Tensor], programmed: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+    options: Options, placement: Placement, nominal: Mapping[str, Tensor], programmed: Mapping[str, ProgrammedWeight]
+) -> dict[str, ProgrammedWeight]:
     """Return the weights of every site under a placement, by site name."""
     blocks = options.blocks(placement)
     names = [site.name for site in options.sites]

@@ -1,12 +1,14 @@
 """The compensation blocks: slimmable modules, identity at initialisation, exact digital weights.
 
-Inputs and outputs of a site are `x` and `y`: `[n, c, h, w]` behind a convolution, `[..., c]` behind a dense layer.
+Inputs and outputs of a site are `x` and `y`: `[n, c, h, w]` or `[n, c, l]` behind a convolution, `[..., c]` behind a
+matrix: a block of a sequence acts on every step or token by itself.
 Slimmable: a smaller size uses the first filters (ranks) of the largest one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +26,10 @@ def mix(weight: Tensor, z: Tensor, added: Tensor) -> Tensor:
 
 
 def channel_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a convolution's input and output as `[n, channels, h * w]`, the input pooled to the output's size."""
-    if x.shape[-2:] != y.shape[-2:]:
-        x = F.adaptive_avg_pool2d(x, (y.shape[-2], y.shape[-1]))
+    """Return a convolution's input and output as `[n, channels, positions]`, the input pooled to the output's size."""
+    if x.shape[2:] != y.shape[2:]:
+        pool: Callable[..., Tensor] = F.adaptive_avg_pool2d if y.dim() == 4 else F.adaptive_avg_pool1d
+        x = pool(x, y.shape[2:])
     return x.flatten(2), y.flatten(2)
 
 
@@ -42,7 +45,7 @@ class AffineBlock(nn.Module):
     def forward(self, x: Tensor, y: Tensor, width: int) -> Tensor:
         """Return `scale * y + shift`; `x` and `width` are not used."""
         del x, width
-        shape = (-1, 1, 1) if self.conv else (-1,)
+        shape = (-1, *[1] * (y.dim() - 2)) if self.conv else (-1,)
         return torch.addcmul(self.shift.view(shape), y, self.scale.view(shape))
 
 
@@ -54,7 +57,7 @@ class FullBlock(nn.Module):
 
     def __init__(self, site: Site, width: int) -> None:
         super().__init__()
-        self.site_type, c_in, c_out = site.type, site.in_channels, site.out_channels
+        self.conv, c_in, c_out = site.type == "conv", site.in_channels, site.out_channels
         self.generator_weight = nn.Parameter(_kaiming(width, c_in + c_out))
         self.generator_bias = nn.Parameter(torch.zeros(width))
         self.compensator_weight = nn.Parameter(torch.cat([torch.eye(c_out), torch.zeros(c_out, width)], 1))
@@ -64,7 +67,7 @@ class FullBlock(nn.Module):
         """Return the compensated output, with the first `width` filters of the generator."""
         generator, bias = self.generator_weight[:width], self.generator_bias[:width]
         compensator = self.compensator_weight[:, : self.compensator_weight.shape[0] + width]
-        if self.site_type == "dense":  # vectors: a plain matrix product beats a batched one
+        if not self.conv:  # vectors: a plain matrix product beats a batched one
             hidden = F.linear(torch.cat([x, y], -1), generator, bias).relu()
             return F.linear(torch.cat([y, hidden], -1), compensator, self.compensator_bias)
         xs, ys = channel_maps(x, y)
@@ -79,7 +82,7 @@ class LowRankBlock(nn.Module):
 
     def __init__(self, site: Site, width: int) -> None:
         super().__init__()
-        self.site_type, c_in, c_out = site.type, site.in_channels, site.out_channels
+        self.conv, c_in, c_out = site.type == "conv", site.in_channels, site.out_channels
         self.down_weight = nn.Parameter(_kaiming(width, c_in + c_out))
         self.down_bias = nn.Parameter(torch.zeros(width))
         self.up_weight = nn.Parameter(torch.zeros(c_out, width))
@@ -88,7 +91,7 @@ class LowRankBlock(nn.Module):
     def forward(self, x: Tensor, y: Tensor, width: int) -> Tensor:
         """Return the compensated output, with the first `width` ranks."""
         down, up = self.down_weight[:width], self.up_weight[:, :width]
-        if self.site_type == "dense":
+        if not self.conv:
             hidden = F.linear(torch.cat([x, y], -1), down, self.down_bias[:width]).relu()
             return y + F.linear(hidden, up, self.up_bias)
         xs, ys = channel_maps(x, y)

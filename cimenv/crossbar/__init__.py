@@ -6,10 +6,13 @@ from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.conductance import DeviceTable, Pcm, Reram
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import BitSlicedGaussian, Gaussian, Ideal, LogNormal, Stuck
-from cimenv.crossbar.mapping import MappedNetwork, Site, map_network, programmed
+from cimenv.crossbar.explicit import explicit
+from cimenv.crossbar.layers import AnalogWeight, programmed
+from cimenv.crossbar.mapping import MappedNetwork, Site, map_network
 
 __all__ = [
     "AnalogArray",
+    "AnalogWeight",
     "BitSlicedGaussian",
     "Chips",
     "CrossbarConfig",
@@ -24,6 +27,7 @@ __all__ = [
     "Stuck",
     "batch_statistics",
     "calibrated_for_chip",
+    "explicit",
     "map_network",
     "mvm",
     "program_array",

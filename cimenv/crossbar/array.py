@@ -68,14 +68,31 @@ class AnalogArray:
             ConfigError: there is noise to draw, but no generator; or an input range is not positive.
             DataError: the inputs' last dimension does not fit.
         """
+        return self.products(self.converted(inputs, input_range), input_range, generator)
+
+    def converted(self, inputs: Tensor, input_range: InputRange) -> Tensor:
+        """Return what the DACs give, in -1 ... 1. With one range for all tiles the inputs may have any shape."""
+        ranges = self.input_ranges(input_range)
+        if len({id(alpha) for alpha in ranges}) == 1:
+            return converted(inputs / ranges[0], self.config.dac_bits, 1.0)
+        self._check(inputs)
+        parts = [inputs[..., tile.inputs] / alpha for tile, alpha in zip(self.tiles, ranges, strict=True)]
+        return converted(torch.cat(parts, -1), self.config.dac_bits, 1.0)
+
+    def products(self, u: Tensor, input_range: InputRange, generator: torch.Generator | None = None) -> Tensor:
+        """Return the digital outputs `[..., out]` of converted inputs `[..., in]`."""
+        self._check(u)
+        total: Tensor | float = 0.0
+        for tile, alpha in zip(self.tiles, self.input_ranges(input_range), strict=True):
+            y = analog_product(u[..., tile.inputs], tile, self.config, generator)
+            total = y * (tile.row_scale * tile.gain * alpha) + total
+        assert isinstance(total, Tensor)
+        return total
+
+    def _check(self, inputs: Tensor) -> None:
         width = self.tiles[-1].inputs.stop
         if inputs.shape[-1] != width:
             raise DataError(f"inputs have {inputs.shape[-1]} features; the matrix takes {width}.")
-        ranges = self.input_ranges(input_range)
-        outputs = [
-            self._tile(inputs[..., t.inputs], t, alpha, generator) for t, alpha in zip(self.tiles, ranges, strict=True)
-        ]
-        return outputs[0] if len(outputs) == 1 else torch.stack(outputs).sum(0)
 
     def input_ranges(self, given: InputRange) -> Sequence[InputRange]:
         """Return the input range of every tile.
@@ -90,8 +107,8 @@ class AnalogArray:
             raise ConfigError(
                 f"input_range: got {len(values)} values for {len(self.tiles)} tiles; give one, or one each."
             )
-        if isinstance(given, Tensor) and given.numel() > 1:
-            return list(given.reshape(-1))
+        if isinstance(given, Tensor):
+            return list(given.reshape(-1)) if given.numel() > 1 else [given.reshape(())] * len(self.tiles)
         return [given] * len(self.tiles)
 
     def to(self, device: torch.device) -> AnalogArray:
@@ -102,10 +119,6 @@ class AnalogArray:
 
         tiles = (Tile(**{name: moved(value) for name, value in vars(tile).items()}) for tile in self.tiles)
         return replace(self, tiles=tuple(tiles))
-
-    def _tile(self, x: Tensor, tile: Tile, alpha: InputRange, generator: torch.Generator | None) -> Tensor:
-        u = converted(x / alpha, self.config.dac_bits, 1.0)
-        return analog_product(u, tile, self.config, generator) * (tile.row_scale * tile.gain * alpha)
 
 
 def analog_product(u: Tensor, tile: Tile, config: CrossbarConfig, generator: torch.Generator | None) -> Tensor:

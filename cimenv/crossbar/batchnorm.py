@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cimenv.crossbar.mapping import programmed
+from cimenv.crossbar.layers import ProgrammedWeight, programmed
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -27,7 +27,7 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
 
 
 def recalibrate_shared(
-    model: nn.Module, chips: Iterable[Mapping[str, Tensor]], images: Tensor, block: int = 250
+    model: nn.Module, chips: Iterable[Mapping[str, ProgrammedWeight]], images: Tensor, block: int = 250
 ) -> None:
     """Replace the running statistics by their average over `chips`, in place.
 
@@ -50,7 +50,7 @@ def recalibrate_shared(
 
 def calibrated_for_chip(
     model: nn.Module,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, ProgrammedWeight],
     images: Tensor,
     block: int = 250,
     inserted: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext,

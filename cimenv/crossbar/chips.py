@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
-from torch import Tensor
 
 from cimenv.core.errors import ConfigError
 from cimenv.core.seeding import torch_generator
-from cimenv.crossbar.devices import DeviceModel
+from cimenv.crossbar.layers import ProgrammedWeight
+from cimenv.crossbar.mapping import MappedNetwork, Site
 
 
 @dataclass(frozen=True)
@@ -21,31 +21,36 @@ class Chips:
     chips exist, on the order of calls, the batch size or the process. The same theta serves every sigma.
 
     Attributes:
-        nominal: trained weight of every site, by name.
-        device: the device model.
+        network: the mapped network; its weights are read whenever a chip is asked for.
         seed: the task's chip seed.
         split: `train`, `val` or `test`: validation and test chips differ.
-        t_s: time after programming in seconds. The device models here do not drift.
+        t_s: time after programming in seconds.
     """
 
-    nominal: Mapping[str, Tensor]
-    device: DeviceModel
+    network: MappedNetwork
     seed: int
     split: str
     t_s: float = 0.0
 
-    def weights(self, site: str, chip: int) -> Tensor:
-        """Return the programmed weight of one site on one chip, in the nominal weight's shape."""
+    def weights(self, site: str, chip: int) -> ProgrammedWeight:
+        """Return the programmed weight of one site on one chip, at the chips' time."""
+        programming, reading = self._generator("program", site, chip), None
+        if self.network.config.at(site).device.drifts:
+            reading = self._generator("reading", site, chip, self.t_s)
         with torch.no_grad():
-            return self.device.program(self.nominal[site], self._generator("program", site, chip))
+            return self.network.program_site(self._sites[site], programming, t_s=self.t_s, read=reading)
 
-    def all_weights(self, chip: int) -> dict[str, Tensor]:
+    def all_weights(self, chip: int) -> dict[str, ProgrammedWeight]:
         """Return the programmed weights of every site on one chip."""
-        return {site: self.weights(site, chip) for site in self.nominal}
+        return {site: self.weights(site, chip) for site in self._sites}
 
-    def read_generator(self, site: str, chip: int, image_block: int) -> torch.Generator:
-        """Return the generator of the read noise of one site on one chip for one block of images."""
-        return self._generator("read", site, chip, image_block)
+    def read_generator(self, site: str, chip: int, image_block: int, call: int = 0) -> torch.Generator:
+        """Return the generator of the read noise of one call of a site on one chip, for one block of images."""
+        return self._generator("read", site, chip, image_block, call, self.t_s)
+
+    @cached_property
+    def _sites(self) -> dict[str, Site]:
+        return {site.name: site for site in self.network.sites}
 
     def at(self, t_s: float) -> Chips:
         """Return the same programmed chips, `t_s` seconds after programming.
@@ -57,5 +62,5 @@ class Chips:
             raise ConfigError(f"t_s: got {t_s}; give a time of at least 0 seconds.")
         return replace(self, t_s=t_s)
 
-    def _generator(self, purpose: str, site: str, *numbers: int) -> torch.Generator:
+    def _generator(self, purpose: str, site: str, *numbers: float) -> torch.Generator:
         return torch_generator("chip", purpose, self.seed, self.split, site, *numbers)

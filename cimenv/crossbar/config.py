@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from fnmatch import fnmatchcase
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from cimenv.core.config import Frozen
+from cimenv.core.config import Frozen, merged
 from cimenv.crossbar.devices import Device, LogNormal
+from cimenv.crossbar.presets import preset_fields
 
 BatchNormMode = Literal["none", "shared", "per_chip"]
 
@@ -44,11 +46,35 @@ class CrossbarConfig(Frozen):
     s_shape_spread: float = Field(0.0, ge=0, description="relative spread of nl over outputs")
     s_shape_calibration: float = Field(0.0, ge=0, description="how much of the S-shape's slope is scaled back")
     drift_compensation: bool = Field(True, description="scale outputs by what a reading of the whole tile has lost")
+    input_quantile: float = Field(0.9995, gt=0, le=1, description="quantile of |input| that sets the input ranges")
+    overrides: dict[str, dict[str, Any]] = Field(
+        {}, description="other fields for layers whose name matches a pattern, e.g. {'fc*': {'adc_bits': 10}}"
+    )
     technology_nm: Literal[45, 32, 14, 7] = 32
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, fields: Any) -> Any:
+        if isinstance(fields, str):
+            return preset_fields(fields)
+        if isinstance(fields, dict) and "preset" in fields:
+            own = {name: value for name, value in fields.items() if name != "preset"}
+            return merged(preset_fields(fields["preset"]), own)
+        return fields
+
+    _overridden: dict[str, CrossbarConfig] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> CrossbarConfig:
         for field in ("dac_bits", "adc_bits"):
             if getattr(self, field) == 1:
                 raise ValueError(f"{field} is 1; a symmetric converter needs at least 2 bits, 0 switches it off")
+        if self.overrides:
+            plain = self.model_dump(mode="json", exclude={"overrides"})
+            made = [CrossbarConfig(**merged(plain, changes)) for changes in self.overrides.values()]
+            self._overridden = dict(zip(self.overrides, made, strict=True))
         return self
+
+    def at(self, site: str) -> CrossbarConfig:
+        """Return the configuration of one layer: the first override whose pattern matches its name, or this one."""
+        return next((made for pattern, made in self._overridden.items() if fnmatchcase(site, pattern)), self)

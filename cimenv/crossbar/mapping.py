@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from cimenv.core.errors import DataError, MappingError
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel
+from cimenv.crossbar.explicit import explicit
+from cimenv.crossbar.layers import MappedLayer, ProgrammedWeight, matrix_inputs, program_weight
 
 SiteType = Literal["conv", "dense", "lstm", "gru", "attention", "other"]
+CALIBRATION_BLOCK, CALIBRATION_VALUES = 250, 100_000
 SITE_TYPES: tuple[SiteType, ...] = ("conv", "dense", "lstm", "gru", "attention", "other")
-MAPPED_LAYERS: dict[type[nn.Module], SiteType] = {nn.Conv2d: "conv", nn.Linear: "dense"}
 
 
 @dataclass(frozen=True)
@@ -67,81 +69,142 @@ class MappedNetwork:
         model: the user's module.
         config: the crossbar.
         sites: mapped layers, in call order if `input_shape` was given, else in order of definition.
+        input_ranges: alpha of every tile of a site, `[tiles]`, by name; needed where the crossbar is analog.
     """
 
     model: nn.Module
     config: CrossbarConfig
     sites: tuple[Site, ...]
+    input_ranges: Mapping[str, Tensor] = field(default_factory=dict)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the nominal weight of every site, by site name."""
         return {site.name: site_module(self.model, site).weight.detach() for site in self.sites}
 
-    def program(self, generator: torch.Generator, device: DeviceModel | None = None) -> dict[str, Tensor]:
+    def program(self, generator: torch.Generator, device: DeviceModel | None = None) -> dict[str, ProgrammedWeight]:
         """Return one freshly programmed chip: noisy weights by site name (differentiable).
 
         Args:
-            generator: draws the chip.
+            generator: draws the chip, and the read noise of its products.
             device: another device model than the crossbar's.
         """
-        device = device or self.config.device
-        return {site.name: device.program(site_module(self.model, site).weight, generator) for site in self.sites}
+        return {site.name: self.program_site(site, generator, device=device) for site in self.sites}
+
+    def program_site(
+        self,
+        site: Site,
+        generator: torch.Generator,
+        *,
+        device: DeviceModel | None = None,
+        t_s: float = 0.0,
+        read: torch.Generator | None = None,
+    ) -> ProgrammedWeight:
+        """Return the weight of one site on one chip; see `program_weight`."""
+        config = self.config.at(site.name)
+        return program_weight(
+            site_module(self.model, site).weight,
+            config if device is None else config.model_copy(update={"device": device}),
+            generator,
+            groups=site.groups,
+            input_range=self.input_ranges.get(site.name),
+            t_s=t_s,
+            read=read,
+        )
+
+    def calibrated(self, images: Tensor, quantile: float | None = None) -> MappedNetwork:
+        """Return the network with input ranges: a quantile of |x| at every tile, over images of the clean network.
+
+        Args:
+            images: training images, `[n, c, h, w]`.
+            quantile: default the crossbar's `input_quantile`.
+        """
+        return replace(self, input_ranges=calibrated_ranges(self, images, quantile))
 
 
 def map_network(model: nn.Module, config: CrossbarConfig, input_shape: Sequence[int] | None = None) -> MappedNetwork:
-    """Map every Conv2d and Linear of `model`; biases and normalisation stay digital.
+    """Map every convolution, Linear, LSTM, GRU and attention of `model`; biases, norms and embeddings stay digital.
 
     Args:
-        model: any module; it is not changed. A module called twice is one array and one site.
+        model: any module; it is not changed. A module called twice is one array and one site. Where it has recurrent
+            or attention modules of torch, an equivalent copy made of single matrices is mapped (see `explicit`).
         config: the crossbar.
         input_shape: shape of one image, e.g. `(1, 28, 28)`. With it sites come in call order, with positions and
             MACs, and layers that a forward pass never calls are left out.
 
     Raises:
-        MappingError: no layer can be mapped.
+        MappingError: no layer can be mapped, or an override of the crossbar names none.
         DataError: an image of `input_shape` does not pass through the model.
     """
+    model = explicit(model)
     named: dict[nn.Module, str] = {
         module: name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.numel() > 0
+        if isinstance(module, MappedLayer) and module.weight.numel() > 0
     }
     if not named:
-        raise MappingError(f"{type(model).__name__} has no Conv2d or Linear layer; give a model that has at least one.")
+        raise MappingError(f"{type(model).__name__} has no layer with a matrix; give a model that has at least one.")
+    _check_overrides(config, list(named.values()))
     if input_shape is None:
         return MappedNetwork(model, config, tuple(_site(name, module, []) for module, name in named.items()))
     calls = _trace_calls(model, list(named.values()), tuple(input_shape))
     if not calls:
         raise MappingError(
-            f"{type(model).__name__} never calls one of its Conv2d or Linear layers; "
+            f"{type(model).__name__} never calls one of its layers with a matrix; "
             "call the layer itself instead of using its weight."
         )
     by_name = {name: module for module, name in named.items()}
     return MappedNetwork(model, config, tuple(_site(n, by_name[n], p) for n, p in calls.items()))
 
 
-def site_module(model: nn.Module, site: Site) -> nn.Conv2d | nn.Linear:
+def _check_overrides(config: CrossbarConfig, names: list[str]) -> None:
+    for pattern in config.overrides:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise MappingError(f"crossbar.overrides: '{pattern}' matches no layer; known: {', '.join(names)}.")
+
+
+def site_module(model: nn.Module, site: Site) -> MappedLayer:
     """Return the module of a site."""
     module = model.get_submodule(site.name)
-    assert isinstance(module, nn.Conv2d | nn.Linear)
+    assert isinstance(module, MappedLayer)
     return module
 
 
-@contextmanager
-def programmed(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[nn.Module]:
-    """Run `model` with other weights at its sites; the nominal ones are back afterwards, whatever happens.
+def calibrated_ranges(network: MappedNetwork, images: Tensor, quantile: float | None = None) -> dict[str, Tensor]:
+    """Return the input range of every tile of every site, `[tiles]`: a quantile of |x| over images."""
+    share = network.config.input_quantile if quantile is None else quantile
+    seen: dict[str, list[list[Tensor]]] = {site.name: [] for site in network.sites}
+    hooks = []
+    for site in network.sites:
 
-    Gradients flow into `weights`.
-    """
-    modules = {name: model.get_submodule(name) for name in weights}
-    nominal = {name: module._parameters["weight"] for name, module in modules.items()}
+        def record(module: nn.Module, args: tuple[Tensor, ...], name: str = site.name) -> None:
+            assert isinstance(module, MappedLayer)
+            parts = matrix_inputs(module, args[0].detach(), network.config.at(name))
+            seen[name].append([sampled(part.abs()) for part in parts])
+
+        hooks.append(site_module(network.model, site).register_forward_pre_hook(record))
+    training = network.model.training
     try:
-        for name, module in modules.items():  # in place of the parameter, so that the order of parameters stays
-            module._parameters["weight"] = weights[name]  # type: ignore[assignment]
-        yield model
+        with torch.no_grad():
+            for block in images.split(CALIBRATION_BLOCK):
+                network.model.eval()(block)
     finally:
-        for name, module in modules.items():
-            module._parameters["weight"] = nominal[name]
+        network.model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return {
+        name: torch.stack([_range(parts, share) for parts in zip(*calls, strict=True)]) for name, calls in seen.items()
+    }
+
+
+def sampled(values: Tensor) -> Tensor:
+    """Return at most CALIBRATION_VALUES of some values, evenly spaced: a quantile needs no more."""
+    return values[:: max(1, len(values) // CALIBRATION_VALUES)].clone()
+
+
+def _range(parts: Sequence[Tensor], quantile: float) -> Tensor:
+    values = torch.cat(list(parts)).sort().values
+    found = values[min(len(values) - 1, int(quantile * len(values)))]
+    return torch.where(found > 0, found, torch.ones_like(found))
 
 
 def _trace_calls(model: nn.Module, names: list[str], input_shape: tuple[int, ...]) -> dict[str, list[int]]:
@@ -162,7 +225,7 @@ def _positions(model: nn.Module, names: list[str], image: Tensor) -> dict[str, l
     for name in names:
 
         def record(module: nn.Module, args: object, output: Tensor, name: str = name) -> None:
-            channels = output.shape[1] if isinstance(module, nn.Conv2d) else output.shape[-1]
+            channels = output.shape[-1] if isinstance(module, nn.Linear) else output.shape[1]
             calls.setdefault(name, []).append(output.numel() // channels)
 
         hooks.append(model.get_submodule(name).register_forward_hook(record))
@@ -183,14 +246,15 @@ def _positions(model: nn.Module, names: list[str], image: Tensor) -> dict[str, l
 
 
 def _site(name: str, module: nn.Module, positions: list[int]) -> Site:
-    assert isinstance(module, nn.Conv2d | nn.Linear)
-    if isinstance(module, nn.Conv2d):
-        channels = (module.in_channels, module.out_channels)
+    assert isinstance(module, MappedLayer)
+    kind: SiteType
+    if isinstance(module, nn.Linear):
+        kind, channels = "dense", (module.in_features, module.out_features)
     else:
-        channels = (module.in_features, module.out_features)
+        kind, channels = "conv", (module.in_channels, module.out_channels)
     return Site(
         name=name,
-        type=next(kind for layer, kind in MAPPED_LAYERS.items() if isinstance(module, layer)),
+        type=getattr(module, "site_type", kind),
         weight_shape=tuple(module.weight.shape),
         in_channels=channels[0],
         out_channels=channels[1],

@@ -23,9 +23,10 @@ from cimenv.compensation.options import BlockOption, Placement
 from cimenv.core.errors import MappingError
 from cimenv.core.progress import Progress, silent
 from cimenv.crossbar.chips import Chips
+from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, layer_forward
 from cimenv.crossbar.mapping import site_module
 from cimenv.evaluation.prefix import PrefixCache, Sums, state_bytes
-from cimenv.evaluation.segments import SegmentedNetwork, State, layer_forward
+from cimenv.evaluation.segments import SegmentedNetwork, State
 from cimenv.evaluation.workers import IMAGE_BLOCK, workers
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class Tally:
     images: int
 
 
-ChipModules = Callable[[dict[str, Tensor], Placement], Mapping[str, nn.Module]]
+ChipModules = Callable[[Mapping[str, ProgrammedWeight], Placement], Mapping[str, nn.Module]]
 Counts = npt.NDArray[np.int64]
 Sums64 = npt.NDArray[np.float64]
 
@@ -68,7 +69,7 @@ class _Block:
 @dataclass(frozen=True)
 class _Chip:
     number: int
-    weights: dict[str, Tensor]
+    weights: dict[str, ProgrammedWeight]
     modules: dict[Placement, Mapping[str, nn.Module]]  # calibrated ones; empty: the network's own
 
 
@@ -267,7 +268,7 @@ class _Walk:
             end = low + 1
             while end < high and self.tree[end][site] == option:
                 end += 1
-            y = self._output(site, x, self.options.block(site, option), raw)
+            y = self._output(call, site, x, self.options.block(site, option), raw)
             after = self.network.advance(call, state, y, self.modules)
             errors = [*sums, self._errors(call, y)]
             if self.keeper:
@@ -276,14 +277,18 @@ class _Walk:
             low = end
 
     def _output(
-        self, site: int, x: Tensor, option: BlockOption | None, raw: dict[BlockOption | None, Tensor]
+        self, call: int, site: int, x: Tensor, option: BlockOption | None, raw: dict[BlockOption | None, Tensor]
     ) -> Tensor:
         """Return a site's output after its block; `raw` keeps the layer's own output for its other options."""
         variant = option if option is not None and option.kind == "digital" else None
         if variant not in raw:
             layer = self.engine.layers[site]
-            programmed = self.chip.weights[self.network.sites[site].name]
-            raw[variant] = layer_forward(layer, x, site_weight(variant, layer.weight, programmed))
+            name = self.network.sites[site].name
+            weight = site_weight(variant, layer.weight, self.chip.weights[name])
+            noise = None
+            if isinstance(weight, AnalogWeight):  # the same noise for every placement
+                noise = self.engine.chips.read_generator(name, self.chip.number, self.block.number, call)
+            raw[variant] = layer_forward(layer, x, weight, noise)
         return self.engine.bank.compensate(site, option, x, raw[variant])
 
     def _errors(self, call: int, y: Tensor) -> tuple[float, float]:
@@ -299,7 +304,7 @@ class _Walk:
         sums: Sums = []
 
         def site(call: int, number: int, x: Tensor) -> Tensor:
-            y = self._output(number, x, blocks[number], {})
+            y = self._output(call, number, x, blocks[number], {})
             sums.append(self._errors(call, y))
             return y
 

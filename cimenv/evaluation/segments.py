@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
 from cimenv.crossbar.mapping import Site, site_module
 
@@ -229,10 +228,3 @@ def _traced(model: nn.Module, sites: set[str]) -> fx.Graph | None:
 def _ends_in_underscore(target: object) -> bool:
     name = getattr(target, "__name__", "")
     return name.endswith("_") and not name.endswith("__")
-
-
-def layer_forward(layer: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor) -> Tensor:
-    """Return a mapped layer's output with another weight; its bias is digital and exact."""
-    if isinstance(layer, nn.Conv2d):
-        return layer._conv_forward(x, weight, layer.bias)
-    return F.linear(x, weight, layer.bias)

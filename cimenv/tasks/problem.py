@@ -28,6 +28,7 @@ from cimenv.core.store import Record, Store
 from cimenv.core.threads import allowed_threads, torch_threads
 from cimenv.crossbar.batchnorm import batch_norms, calibrated_for_chip, recalibrate_shared
 from cimenv.crossbar.chips import Chips
+from cimenv.crossbar.layers import ProgrammedWeight
 from cimenv.crossbar.mapping import MappedNetwork, map_network
 from cimenv.data import DataSplits, load_data
 from cimenv.data.splits import Split
@@ -106,7 +107,7 @@ class Problem:
 
     def chips(self, split: Split) -> Chips:
         """Return the chips of a split."""
-        return Chips(self.network.weights(), self.task.crossbar.device, self.task.chip_seed, split)
+        return Chips(self.network, self.task.chip_seed, split)
 
     @cached_property
     def segments(self) -> SegmentedNetwork:
@@ -197,7 +198,7 @@ class Problem:
         """Return what calibrates the batch norms of one chip with a placement's blocks in their place."""
         nominal = self.network.weights()
 
-        def calibrated(weights: dict[str, Tensor], placement: Placement) -> Mapping[str, nn.Module]:
+        def calibrated(weights: Mapping[str, ProgrammedWeight], placement: Placement) -> Mapping[str, nn.Module]:
             here = site_weights(self.options, placement, nominal, weights)
             return calibrated_for_chip(
                 self.network.model,
@@ -305,7 +306,7 @@ class _Builder:
 
     def _recalibrate(self, network: MappedNetwork) -> None:
         config = self.task.crossbar
-        chips = Chips(network.weights(), config.device, self.task.chip_seed, "train")
+        chips = Chips(network, self.task.chip_seed, "train")
         images = self.data.train.inputs(slice(config.batch_norm_images))
         weights = (chips.all_weights(k) for k in range(config.batch_norm_chips))
         recalibrate_shared(network.model, weights, images)

@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from cimenv.crossbar.mapping import MappedNetwork, programmed, site_module
+from cimenv.crossbar.layers import programmed
+from cimenv.crossbar.mapping import MappedNetwork, site_module
 from cimenv.crossbar.variation import censored_moments
 from cimenv.evaluation.worst_case import LossName
 from cimenv.training.adversary import descended, deviated, full_scales
@@ -53,7 +54,7 @@ class ATrice(Trice):
     def _start(self, network: MappedNetwork, done: float, generator: torch.Generator) -> dict[str, Tensor]:
         weights = {site.name: site_module(network.model, site).weight.detach() for site in network.sites}
         if self.start == "sample":
-            chip = network.program(generator, self.device(done))
-            return {name: chip[name].detach() - weight for name, weight in weights.items()}
+            noise = self.device(done)
+            return {name: noise.program(weight, generator) - weight for name, weight in weights.items()}
         mean, scales = censored_moments(self.threshold)[0] * self.sigma * self.risen(done), full_scales(network)
         return {name: torch.full_like(weight, float(mean * scales[name])) for name, weight in weights.items()}

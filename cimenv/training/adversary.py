@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cimenv.crossbar.mapping import MappedNetwork, programmed, site_module
+from cimenv.crossbar.layers import programmed
+from cimenv.crossbar.mapping import MappedNetwork, site_module
 from cimenv.evaluation.worst_case import LOSSES, LossName
 
 

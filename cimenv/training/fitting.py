@@ -18,7 +18,8 @@ from cimenv.compensation.options import Placement
 from cimenv.core.config import Frozen
 from cimenv.core.progress import Progress
 from cimenv.crossbar.batchnorm import batch_statistics
-from cimenv.crossbar.mapping import MappedNetwork, programmed
+from cimenv.crossbar.layers import programmed
+from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.data.splits import ImageSet
 from cimenv.training.course import shuffled_batches
 

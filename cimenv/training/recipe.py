@@ -13,7 +13,8 @@ from cimenv.core.config import Frozen
 from cimenv.core.progress import Progress
 from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.devices import DeviceModel, Ideal
-from cimenv.crossbar.mapping import MappedNetwork, programmed
+from cimenv.crossbar.layers import programmed
+from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.data.splits import DataSplits, ImageSet
 from cimenv.training.course import Course, TrainedBackbone
 

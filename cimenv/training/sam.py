@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from cimenv.crossbar.mapping import MappedNetwork, programmed
+from cimenv.crossbar.layers import programmed
+from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.training.adversary import deviated, gradient
 from cimenv.training.judged import Judged
 

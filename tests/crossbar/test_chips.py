@@ -6,13 +6,19 @@ import pytest
 import torch
 
 from cimenv.core.errors import ConfigError
-from cimenv.crossbar import BitSlicedGaussian, Chips, Ideal, LogNormal
+from cimenv.crossbar import BitSlicedGaussian, Chips, CrossbarConfig, Ideal, LogNormal, map_network
 
-NOMINAL = {"a": torch.full((20, 30), 0.5), "b": torch.full((20, 30), 0.5)}
+
+def network(device):
+    """Return two equal matrices on the crossbar."""
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(30, 20) for name in ("a", "b")})
+    for layer in model.values():
+        torch.nn.init.constant_(layer.weight, 0.5)
+    return map_network(model, CrossbarConfig(device=device))
 
 
 def chips(device=None, seed=0, split="val"):
-    return Chips(NOMINAL, device or LogNormal(sigma=0.5), seed, split)
+    return Chips(network(device or LogNormal(sigma=0.5)), seed, split)
 
 
 @pytest.mark.parametrize("device", [LogNormal(), BitSlicedGaussian(), BitSlicedGaussian(write_verify=0.03)])
@@ -31,8 +37,9 @@ def test_a_chip_is_the_same_whatever_was_asked_before(device):
 
 def test_a_chip_is_the_same_in_another_process():
     code = (
-        "import torch; from cimenv.crossbar import Chips, LogNormal;"
-        "c = Chips({'b': torch.full((20, 30), 0.5)}, LogNormal(sigma=0.5), 0, 'val');"
+        "import torch; from cimenv.crossbar import Chips, CrossbarConfig, LogNormal, map_network;"
+        "m = torch.nn.ModuleDict({'b': torch.nn.Linear(30, 20)}); torch.nn.init.constant_(m['b'].weight, 0.5);"
+        "c = Chips(map_network(m, CrossbarConfig(device=LogNormal(sigma=0.5))), 0, 'val');"
         "print(c.weights('b', 3).double().sum().item().hex())"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -62,7 +69,7 @@ def test_splits_sites_seeds_and_numbers_are_independent():
 def test_every_sigma_shares_its_theta():
     half, tenth = (chips(LogNormal(sigma=s)).weights("a", 5) for s in (0.5, 0.1))
     assert torch.allclose((half / 0.5).log() / 0.5, (tenth / 0.5).log() / 0.1, atol=1e-5)
-    assert torch.equal(chips(Ideal()).weights("a", 5), NOMINAL["a"])
+    assert torch.equal(chips(Ideal()).weights("a", 5), torch.full((20, 30), 0.5))
 
 
 def test_read_generator():

@@ -87,7 +87,7 @@ def test_dense_layer_on_sequences_counts_every_vector():
     [(nn.Sequential(nn.ReLU()), None), (nn.Sequential(nn.ReLU()), (1, 2, 2)), (nn.Sequential(), (1,))],
 )
 def test_nothing_to_map(model, shape):
-    with pytest.raises(MappingError, match="no Conv2d or Linear layer; give a model that has at least one"):
+    with pytest.raises(MappingError, match="no layer with a matrix; give a model that has at least one"):
         map_network(model, CONFIG, shape)
 
 

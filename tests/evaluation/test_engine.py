@@ -58,7 +58,7 @@ def made(model, sigma=0.5, images=300, seed=0, **engine):
     for parameter in bank.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.05)
     x, y = torch.randn(images, 1, 28, 28), torch.randint(10, (images,))
-    chips = Chips(network.weights(), network.config.device, 0, "val")
+    chips = Chips(network, 0, "val")
     return network, bank, chips, x, y, Engine(SegmentedNetwork(model, network.sites), chips, bank, x, y, **engine)
 
 

@@ -11,13 +11,14 @@ from functools import cached_property
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cimenv.compensation.bank import CompensationBank, site_weights
 from cimenv.compensation.options import BlockOption, Placement
 from cimenv.core.errors import MappingError
+from cimenv.crossbar.layers import MappedLayer, ProgrammedWeight, layer_forward
 from cimenv.crossbar.mapping import MappedNetwork, site_module
-from cimenv.evaluation.segments import SegmentedNetwork, layer_forward
+from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.evaluation.workers import IMAGE_BLOCK, workers
 from cimenv.evaluation.worst_case.losses import LOSSES, LossName
 
@@ -133,13 +134,13 @@ class AttackTarget:
         total = sum(lost)
         return [value / total if total > 0 else 0.0 for value in lost]
 
-    def _weights(self, deviation: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def _weights(self, deviation: Mapping[str, Tensor]) -> Mapping[str, ProgrammedWeight]:
         weights = {name: self.nominal[name] + self.scales[name] * deviation[name] for name in self.nominal}
         if self.bank is None:
             return weights
         return site_weights(self.bank.options, self.placement, self.nominal, weights)
 
-    def _logits(self, weights: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    def _logits(self, weights: Mapping[str, ProgrammedWeight], images: Tensor) -> Tensor:
         """Run the network with other weights at its sites; the network itself is not touched."""
 
         def site(call: int, number: int, x: Tensor) -> Tensor:
@@ -155,7 +156,7 @@ class AttackTarget:
         return SegmentedNetwork(self.network.model, self.network.sites)
 
     @cached_property
-    def _layers(self) -> Sequence[nn.Conv2d | nn.Linear]:
+    def _layers(self) -> Sequence[MappedLayer]:
         return [site_module(self.network.model, site) for site in self.network.sites]
 
     @cached_property
