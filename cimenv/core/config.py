@@ -88,13 +88,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with `changes` laid over it, mapping by mapping.
 
-    A mapping that names another `kind` or `name` (a device, a recipe) replaces the old one as a whole.
+    A mapping that names another `kind`, `name` or `preset` (a device, a recipe, a crossbar) replaces the whole old one.
     """
     out = dict(base)
     for key, value in changes.items():
         old = out.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
-            replaced = any(tag in value and value[tag] != old.get(tag) for tag in ("kind", "name"))
+            replaced = any(tag in value and value[tag] != old.get(tag) for tag in ("kind", "name", "preset"))
             out[key] = dict(value) if replaced else merged(old, value)
         else:
             out[key] = value

@@ -6,6 +6,7 @@ code by code. Shapes: a matrix is `[out, in]`, inputs are `[..., in]`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,11 +17,35 @@ from torch import Tensor
 
 from cimenv.core.errors import ConfigError, DataError
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.converters import converted
+from cimenv.crossbar.converters import converted, in_learned_range
+from cimenv.crossbar.devices import programmed_at
 
 WIRE = 0.35 * 5e-6  # wire resistance of a cell times largest conductance (aihwkit, Rasch et al. 2023)
 SMALLEST_READING = 1e-4  # of the drift compensation
 InputRange = float | Tensor
+
+
+class Operator:
+    """How inputs meet the weights `[out, n]` of a tile: here as vectors `[..., n]`, giving `[..., out]`."""
+
+    outputs = -1  # the dimension of the outputs
+
+    def check(self, inputs: Tensor, width: int) -> None:
+        """Refuse inputs that do not fit a matrix of so many inputs."""
+        if inputs.shape[-1] != width:
+            raise DataError(f"inputs have {inputs.shape[-1]} features; the matrix takes {width}.")
+
+    def part(self, inputs: Tensor, which: slice) -> Tensor:
+        """Return the inputs of one tile."""
+        return inputs[..., which]
+
+    def product(self, u: Tensor, w: Tensor) -> Tensor:
+        """Return the products with every row of `w`."""
+        return u @ w.mT
+
+    def by_output(self, values: Tensor, like: Tensor) -> Tensor:
+        """Return one value an output in a shape that goes with the outputs."""
+        return values if self.outputs == -1 else values.reshape(-1, *[1] * (like.dim() - 2))
 
 
 @dataclass(frozen=True)
@@ -56,43 +81,38 @@ class AnalogArray:
     config: CrossbarConfig
     tiles: tuple[Tile, ...]
 
-    def mvm(self, inputs: Tensor, input_range: InputRange, generator: torch.Generator | None = None) -> Tensor:
+    def mvm(
+        self,
+        inputs: Tensor,
+        input_range: InputRange,
+        generator: torch.Generator | None = None,
+        operator: Operator | None = None,
+    ) -> Tensor:
         """Return the digital outputs `[..., out]` of digital inputs `[..., in]`.
 
         Args:
             inputs: any leading dimensions.
             input_range: alpha, the largest |input| that is converted: one for all tiles, or one a tile.
             generator: draws read and output noise.
+            operator: how inputs meet weights, if not as vectors: a convolution.
 
         Raises:
             ConfigError: there is noise to draw, but no generator; or an input range is not positive.
             DataError: the inputs' last dimension does not fit.
         """
-        return self.products(self.converted(inputs, input_range), input_range, generator)
-
-    def converted(self, inputs: Tensor, input_range: InputRange) -> Tensor:
-        """Return what the DACs give, in -1 ... 1. With one range for all tiles the inputs may have any shape."""
+        operator = operator or Operator()
+        operator.check(inputs, self.tiles[-1].inputs.stop)
         ranges = self.input_ranges(input_range)
-        if len({id(alpha) for alpha in ranges}) == 1:
-            return converted(inputs / ranges[0], self.config.dac_bits, 1.0)
-        self._check(inputs)
-        parts = [inputs[..., tile.inputs] / alpha for tile, alpha in zip(self.tiles, ranges, strict=True)]
-        return converted(torch.cat(parts, -1), self.config.dac_bits, 1.0)
-
-    def products(self, u: Tensor, input_range: InputRange, generator: torch.Generator | None = None) -> Tensor:
-        """Return the digital outputs `[..., out]` of converted inputs `[..., in]`."""
-        self._check(u)
-        total: Tensor | float = 0.0
-        for tile, alpha in zip(self.tiles, self.input_ranges(input_range), strict=True):
-            y = analog_product(u[..., tile.inputs], tile, self.config, generator)
-            total = y * (tile.row_scale * tile.gain * alpha) + total
-        assert isinstance(total, Tensor)
+        if isinstance(input_range, Tensor) and input_range.requires_grad:
+            inputs = in_learned_range(inputs, input_range)
+        total: Tensor | None = None
+        for tile, alpha in zip(self.tiles, ranges, strict=True):
+            u = converted(operator.part(inputs, tile.inputs) / alpha, self.config.dac_bits, 1.0)
+            y = analog_product(u, tile, self.config, generator, operator)
+            y = y * operator.by_output(tile.row_scale * tile.gain * alpha, y)
+            total = y if total is None else total + y
+        assert total is not None
         return total
-
-    def _check(self, inputs: Tensor) -> None:
-        width = self.tiles[-1].inputs.stop
-        if inputs.shape[-1] != width:
-            raise DataError(f"inputs have {inputs.shape[-1]} features; the matrix takes {width}.")
 
     def input_ranges(self, given: InputRange) -> Sequence[InputRange]:
         """Return the input range of every tile.
@@ -107,7 +127,8 @@ class AnalogArray:
             raise ConfigError(
                 f"input_range: got {len(values)} values for {len(self.tiles)} tiles; give one, or one each."
             )
-        if isinstance(given, Tensor):
+        if isinstance(given, Tensor):  # a learned range gets its gradient where inputs are clamped
+            given = given.detach()
             return list(given.reshape(-1)) if given.numel() > 1 else [given.reshape(())] * len(self.tiles)
         return [given] * len(self.tiles)
 
@@ -121,33 +142,45 @@ class AnalogArray:
         return replace(self, tiles=tuple(tiles))
 
 
-def analog_product(u: Tensor, tile: Tile, config: CrossbarConfig, generator: torch.Generator | None) -> Tensor:
-    """Return what the ADC of one tile gives for converted inputs `u` `[..., n]` in -1 ... 1: `[..., out]`."""
+def analog_product(
+    u: Tensor, tile: Tile, config: CrossbarConfig, generator: torch.Generator | None, operator: Operator
+) -> Tensor:
+    """Return what the ADC of one tile gives for converted inputs `u` in -1 ... 1."""
     w = tile.weights
-    y = u @ w.mT
-    if config.ir_drop:
-        y = y - config.ir_drop * _ir_drop(u, w)
+    y = _with_ir_drop(u, w, config.ir_drop, operator) if config.ir_drop else operator.product(u, w)
     if tile.offsets is not None:
-        y = y - tile.offsets * w.sum(-1)
-    if config.read_noise:
-        y = y + config.read_noise * (u.square() @ w.abs().mT).sqrt() * _normal(y, generator)
+        y = y - operator.by_output(tile.offsets * w.sum(-1), y)
+    read = config.read_noise**2 * operator.product(u.square(), w.abs()) if config.read_noise else None
+    output = config.output_noise**2 if config.output_noise else None
     if tile.slopes is not None:
-        y = y / (1.0 + (tile.slopes * y).abs())
+        if read is not None:
+            y = y + read.sqrt() * _normal(y, generator)
+        y = y / (1.0 + (operator.by_output(tile.slopes, y) * y).abs())
         if config.s_shape_calibration:
             y = y * (1.0 + tile.slopes.mean() * config.s_shape_calibration * config.adc_bound) ** 2
-    if config.output_noise:
-        y = y + config.output_noise * _normal(y, generator)
+        read = None
+    if read is not None or output is not None:  # without an S-shape between them one draw serves both
+        y = y + _standard_deviation(read, output) * _normal(y, generator)
     if config.adc_bits or tile.slopes is not None:
         y = converted(y, config.adc_bits, config.adc_bound)
     return y
 
 
-def _ir_drop(u: Tensor, w: Tensor) -> Tensor:
-    """Return the current lost to the wires' resistance: a cubic fit in the load of the column; input 0 is farthest."""
+def _standard_deviation(read: Tensor | None, output: float | None) -> Tensor | float:
+    """Return the root of the variances of read and output noise."""
+    if read is None:
+        assert output is not None
+        return math.sqrt(output)
+    return read.sqrt() if output is None else (read + output).sqrt()
+
+
+def _with_ir_drop(u: Tensor, w: Tensor, strength: float, operator: Operator) -> Tensor:
+    """Return the product less the current lost to the wires' resistance: a cubic in the load; input 0 is farthest."""
     n = w.shape[-1]
     distance = 1.0 - (1.0 - torch.arange(n, device=w.device, dtype=w.dtype) / n).square()
-    load = (u.abs() @ w.abs().mT) * (n * WIRE)
-    return load * ((0.05 * load - 0.2) * load + 0.5) * (u @ (w * distance).mT)
+    y, far = operator.product(u, torch.cat([w, w * distance], -2)).chunk(2, operator.outputs)
+    load = operator.product(u.abs(), w.abs()) * (n * WIRE)
+    return y - strength * load * ((0.05 * load - 0.2) * load + 0.5) * far
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -223,11 +256,11 @@ def _written(
             f"generator: got None, but '{device.kind}' devices draw their errors; give a torch.Generator."
         )
     state = generator.get_state()
-    now = replace(tile, weights=device.program(targets, generator, t_s, read))
-    if not (config.drift_compensation and device.drifts and t_s > 0):
+    now = replace(tile, weights=programmed_at(device, targets, generator, t_s, read))
+    if not (config.drift_compensation and device.ages and t_s > 0):
         return now
     generator.set_state(state)  # the same devices, directly after programming
-    fresh = replace(tile, weights=device.program(targets.detach(), generator))
+    fresh = replace(tile, weights=programmed_at(device, targets.detach(), generator))
     return replace(now, gain=_reading(fresh, config, generator) / _reading(now, config, read or generator))
 
 
@@ -235,7 +268,7 @@ def _reading(tile: Tile, config: CrossbarConfig, generator: torch.Generator) -> 
     """Return mean |y| of the tile's chain over inputs that are one-hot (global drift compensation of aihwkit)."""
     with torch.no_grad():
         ones = torch.eye(tile.weights.shape[-1], device=tile.weights.device, dtype=tile.weights.dtype)
-        return analog_product(ones, tile, config, generator).abs().mean().clamp_min(SMALLEST_READING)
+        return analog_product(ones, tile, config, generator, Operator()).abs().mean().clamp_min(SMALLEST_READING)
 
 
 def mvm(

@@ -35,7 +35,7 @@ class Chips:
     def weights(self, site: str, chip: int) -> ProgrammedWeight:
         """Return the programmed weight of one site on one chip, at the chips' time."""
         programming, reading = self._generator("program", site, chip), None
-        if self.network.config.at(site).device.drifts:
+        if self.network.config.at(site).device.ages:
             reading = self._generator("reading", site, chip, self.t_s)
         with torch.no_grad():
             return self.network.program_site(self._sites[site], programming, t_s=self.t_s, read=reading)

@@ -28,9 +28,9 @@ class Conductance(Frozen):
     g_max_us: float = Field(25.0, gt=0, description="largest conductance in microsiemens")
 
     @property
-    def drifts(self) -> bool:
+    def ages(self) -> bool:
         """Return whether conductances change with time."""
-        return False
+        return True
 
     def program(
         self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
@@ -85,17 +85,12 @@ class Pcm(Conductance):
     t_0_s: float = Field(20.0, gt=0, description="time from programming to the first reading")
     t_read_s: float = Field(250e-9, gt=0, description="duration of a reading")
 
-    @property
-    def drifts(self) -> bool:
-        """Return whether conductances change with time."""
-        return self.drift > 0
-
     def conductances(self, targets: Tensor, generator: torch.Generator, t_s: float, read: torch.Generator) -> Tensor:
         """Return programmed, drifted and read conductances; see `Conductance.conductances`."""
         programmed = self.programmed(targets, generator)
         now = t_s + self.t_0_s
         drifted = programmed
-        if self.drifts:
+        if self.drift:
             drifted = programmed * (now / self.t_0_s) ** -self.exponents(targets, generator)
         if not self.read_noise:
             return drifted
@@ -181,6 +176,11 @@ class DeviceTable(Conductance):
         if min(std for _, _, std in self.rows) < 0 or min(mean for _, mean, _ in self.rows) < 0:
             raise ValueError("mean and std of a row must not be negative")
         return self
+
+    @property
+    def ages(self) -> bool:
+        """Return whether conductances change with time: a table knows one time only."""
+        return False
 
     def conductances(self, targets: Tensor, generator: torch.Generator, t_s: float, read: torch.Generator) -> Tensor:
         """Return the interpolated mean with its spread; see `Conductance.conductances`."""

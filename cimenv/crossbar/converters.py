@@ -5,6 +5,8 @@ B bits are 2^B - 2 steps: levels -(2^(B-1) - 1) ... 2^(B-1) - 1, zero among them
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,3 +28,29 @@ def converted(values: Tensor, bits: int | None, bound: float) -> Tensor:
         return values.div(step).round_().mul_(step).clamp_(-bound, bound)
     rounded = values + (torch.round(values.detach() / step) * step - values.detach())
     return rounded.clamp(-bound, bound)
+
+
+class _InRange(torch.autograd.Function):
+    """Clamp to a learned range; its gradient pulls the range towards fewer clipped inputs where that lowers the loss.
+
+    d alpha = alpha * (sum over x >= alpha of min(d, 0) - sum over x <= -alpha of max(d, 0)); Rasch et al. (2023).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
+        ctx.save_for_backward(x, alpha)
+        return torch.minimum(torch.maximum(x, -alpha), alpha)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, alpha = ctx.saved_tensors
+        above, below = x >= alpha, x <= -alpha
+        pull = (gradient * above).clamp_max(0.0).sum() - (gradient * below).clamp_min(0.0).sum()
+        return gradient * ~(above | below), (alpha * pull).reshape(alpha.shape)
+
+
+def in_learned_range(x: Tensor, alpha: Tensor) -> Tensor:
+    """Return `x` clamped to +-alpha, with the gradient of the hardware-aware training for alpha (one value)."""
+    clamped = _InRange.apply(x, alpha)
+    assert isinstance(clamped, Tensor)
+    return clamped

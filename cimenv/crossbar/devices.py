@@ -20,7 +20,7 @@ class Timeless(Frozen):
     """Devices that are the same at any time."""
 
     @property
-    def drifts(self) -> bool:
+    def ages(self) -> bool:
         """Return whether weights change with time: here they do not."""
         return False
 
@@ -30,11 +30,9 @@ class Ideal(Timeless):
 
     kind: Literal["ideal"] = "ideal"
 
-    def program(
-        self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
-    ) -> Tensor:
+    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
         """Return `w` itself."""
-        del generator, t_s, read
+        del generator
         return w
 
     @property
@@ -49,11 +47,8 @@ class LogNormal(Timeless):
     kind: Literal["log_normal"] = "log_normal"
     sigma: float = Field(0.5, ge=0, le=5, description="standard deviation of ln(w / w_nominal)")
 
-    def program(
-        self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
-    ) -> Tensor:
+    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
         """Return one chip's weights: `w * exp(theta)`."""
-        del t_s, read
         return variation.log_normal(w, self.sigma, generator)
 
     @property
@@ -69,11 +64,8 @@ class Gaussian(Timeless):
     sigma: float = Field(0.1, ge=0, le=5, description="sigma_t: standard deviation of dW/S before censoring")
     threshold: float | None = Field(None, gt=0, description="largest deviation in units of sigma (TRICE); None: none")
 
-    def program(
-        self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
-    ) -> Tensor:
+    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
         """Return one chip's weights: `w + min(Z, threshold) * sigma * S`."""
-        del t_s, read
         return variation.censored_gaussian(w, self.sigma, self.threshold, generator)
 
     @property
@@ -100,11 +92,8 @@ class BitSlicedGaussian(Timeless):
             raise ValueError("write_verify bounds every device, so mid_range_factor must stay 1")
         return self
 
-    def program(
-        self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
-    ) -> Tensor:
+    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
         """Return one chip's weights: quantised, plus the summed deviations of its devices."""
-        del t_s, read
         return variation.bit_sliced_gaussian(
             w,
             self.sigma,
@@ -146,9 +135,9 @@ class Stuck(Frozen):
         return self
 
     @property
-    def drifts(self) -> bool:
+    def ages(self) -> bool:
         """Return whether the working devices change with time."""
-        return self.device.drifts
+        return self.device.ages
 
     @property
     def relative_strength(self) -> float:
@@ -162,8 +151,25 @@ class Stuck(Frozen):
         shares = (self.at_zero, self.at_max, self.at_random)
         fates = torch.rand((2, *w.shape), generator=generator, device=generator.device).to(w.device)
         levels = torch.rand((2, *w.shape), generator=generator, device=generator.device).to(w.device)
-        return variation.stuck(self.device.program(w, generator, t_s, read), w, shares, fates, levels)
+        return variation.stuck(programmed_at(self.device, w, generator, t_s, read), w, shares, fates, levels)
 
 
 DeviceModel = Ideal | LogNormal | Gaussian | BitSlicedGaussian | Pcm | Reram | DeviceTable | Stuck
 Device = Annotated[DeviceModel, Field(discriminator="kind")]
+
+
+def programmed_at(
+    device: DeviceModel, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
+) -> Tensor:
+    """Return one chip's weights at a time.
+
+    Args:
+        device: the model.
+        w: nominal weights.
+        generator: draws the devices: the same state gives the same devices at any time.
+        t_s: seconds after programming.
+        read: draws what is new at every reading; default `generator`.
+    """
+    if isinstance(device, Timeless):
+        return device.program(w, generator)
+    return device.program(w, generator, t_s, read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cimenv.core.errors import ConfigError
-from cimenv.crossbar.array import AnalogArray, program_array, split_inputs
+from cimenv.crossbar.array import AnalogArray, Operator, program_array, split_inputs
 from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.devices import programmed_at
 
 MappedLayer = nn.Conv1d | nn.Conv2d | nn.Linear
-UNFOLDED = 2**21  # values of an unfolded part of a batch
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ class AnalogWeight:
         if isinstance(layer, nn.Linear):
             y = self.arrays[0].mvm(x, self.input_range, draws)
         else:
-            y = self._convolved(layer, x, draws)
+            groups = x.chunk(len(self.arrays), dim=1)
+            parts = [
+                self._convolved(layer, part, array, draws) for part, array in zip(groups, self.arrays, strict=True)
+            ]
+            y = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         if layer.bias is not None:
             y = y + (layer.bias if channels == -1 else layer.bias.reshape(-1, *[1] * (y.ndim - 2)))
         if self.exact is not None:
@@ -60,28 +65,60 @@ class AnalogWeight:
             y = y.index_copy(channels, chosen, layer_forward(layer, x, nominal).index_select(channels, chosen))
         return y
 
-    def _convolved(self, layer: nn.Conv1d | nn.Conv2d, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return the convolution as products with unfolded patches, some images at a time."""
-        size = _output_size(layer, x)
-        rows = layer.weight[0].numel() * len(self.arrays)
-        images = max(1, UNFOLDED // max(1, rows * size.numel()))
-        parts = [self._products(layer, part, generator) for part in x.split(images)]
-        return torch.cat(parts).reshape(len(x), layer.out_channels, *size)
+    def _convolved(
+        self, layer: nn.Conv1d | nn.Conv2d, x: Tensor, array: AnalogArray, generator: torch.Generator | None
+    ) -> Tensor:
+        convolution = Convolution(layer)
+        if all(tile.inputs.stop % convolution.kernel == 0 for tile in array.tiles):  # tiles hold whole channels
+            return array.mvm(x, self.input_range, generator, convolution)
+        one = torch.empty(1, array.tiles[-1].inputs.stop, device="meta")
+        size = convolution.product(x[:1].to("meta"), one).shape[2:]
+        y = array.mvm(patches(layer, x), self.input_range, generator, Patches())
+        return y.reshape(len(x), -1, *size)
 
-    def _products(self, layer: nn.Conv1d | nn.Conv2d, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        shared = self.input_range.numel() == 1  # then pixels are converted once, not once a patch
-        if shared:
-            x = self.arrays[0].converted(x, self.input_range)
-        groups = patches(layer, x).chunk(len(self.arrays), dim=1)
-        outputs = []
-        for array, columns in zip(self.arrays, groups, strict=True):
-            rows = columns.transpose(1, 2)
-            if shared:
-                y = array.products(rows, self.input_range, generator)
-            else:
-                y = array.mvm(rows, self.input_range, generator)
-            outputs.append(y.transpose(1, 2))
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+
+class Convolution(Operator):
+    """A convolution whose tiles hold whole channels: `[n, in, ...]` to `[n, out, ...]`."""
+
+    outputs = 1
+
+    def __init__(self, layer: nn.Conv1d | nn.Conv2d) -> None:
+        self.layer, self.kernel = layer, math.prod(layer.kernel_size)
+
+    def check(self, inputs: Tensor, width: int) -> None:
+        """Convolutions are checked by torch."""
+
+    def part(self, inputs: Tensor, which: slice) -> Tensor:
+        """Return the channels of one tile."""
+        return inputs[:, which.start // self.kernel : which.stop // self.kernel]
+
+    def product(self, u: Tensor, w: Tensor) -> Tensor:
+        """Return the convolution with every row of `w`."""
+        layer = self.layer
+        weight = w.unflatten(1, (-1, *layer.kernel_size))
+        if layer.padding_mode != "zeros":
+            u, padding = F.pad(u, layer._reversed_padding_repeated_twice, mode=layer.padding_mode), 0
+        else:
+            padding = layer.padding  # type: ignore[assignment]
+        convolve = F.conv2d if isinstance(layer, nn.Conv2d) else F.conv1d
+        return convolve(u, weight, None, layer.stride, padding, layer.dilation)
+
+
+class Patches(Operator):
+    """Unfolded patches `[n, in, positions]`, giving `[n, out, positions]`."""
+
+    outputs = 1
+
+    def check(self, inputs: Tensor, width: int) -> None:
+        """Patches fit by construction."""
+
+    def part(self, inputs: Tensor, which: slice) -> Tensor:
+        """Return the rows of one tile."""
+        return inputs[:, which]
+
+    def product(self, u: Tensor, w: Tensor) -> Tensor:
+        """Return the products with every row of `w`."""
+        return w @ u
 
 
 ProgrammedWeight = Tensor | AnalogWeight
@@ -116,11 +153,11 @@ def program_weight(
     """
     if not config.analog:
         state = generator.get_state()
-        noisy = config.device.program(weight, generator, t_s, read)
-        if not (config.drift_compensation and config.device.drifts and t_s > 0):
+        noisy = programmed_at(config.device, weight, generator, t_s, read)
+        if not (config.drift_compensation and config.device.ages and t_s > 0):
             return noisy
         generator.set_state(state)  # the same devices, directly after programming
-        fresh = config.device.program(weight.detach(), generator)
+        fresh = programmed_at(config.device, weight.detach(), generator)
         return noisy * (fresh.abs().mean() / noisy.detach().abs().mean())
     if input_range is None:
         raise ConfigError("input_range: got None for an analog crossbar; calibrate it with calibrated_ranges.")
@@ -177,12 +214,6 @@ def patches(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     if isinstance(layer, nn.Conv1d):
         x, kernel, dilation, stride = x.unsqueeze(2), (1, *kernel), (1, *dilation), (1, *stride)
     return F.unfold(x, kernel, dilation, 0, stride)
-
-
-def _output_size(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> torch.Size:
-    with torch.no_grad():
-        shapes = layer._conv_forward(x[:1].to("meta"), layer.weight.to("meta"), None)
-    return shapes.shape[2:]
 
 
 def matrix_inputs(layer: MappedLayer, x: Tensor, config: CrossbarConfig) -> list[Tensor]:

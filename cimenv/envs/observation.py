@@ -51,8 +51,8 @@ class ObservationLayout:
     e); share of the worst-case damage (0 unless the metric is worst case); placed option one-hot; scalar cost of each
     option (5 where it does not exist); whether each option is allowed now; whether the site is current (Walk).
     Global: acc_none, acc_ref, score / 4, scalar cost, cost weight, weight of every cost term, budget of every term
-    and what is left of it (5 = no limit), share of steps left, metric one-hot, log10 of the time in seconds, halved,
-    and the variation strength. Everything is clipped to [-5, 5]; padding sites are all zero.
+    and what is left of it (5 = no limit), share of steps left, metric one-hot, log10 of the last time in seconds (at
+    least 1), halved, and the variation strength. Everything is clipped to [-5, 5]; padding sites are all zero.
 
     Args:
         max_sites: sites the observation has room for.
@@ -166,6 +166,6 @@ def _global_values(view: View) -> npt.NDArray[np.float64]:
         left,
         [view.steps_left],
         one_hot,
-        [0.0, strength],
+        [math.log10(max(1.0, *task.times_s)) / 2, strength],
     )
     return np.array([value for part in parts for value in part])

@@ -68,6 +68,7 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Chip:
+    source: Chips
     number: int
     weights: dict[str, ProgrammedWeight]
     modules: dict[Placement, Mapping[str, nn.Module]]  # calibrated ones; empty: the network's own
@@ -113,8 +114,16 @@ class Engine:
         self.layers = [site_module(network.model, site) for site in network.sites]
         self.chip_modules = chip_modules
 
-    def run(self, placements: Sequence[Placement], chips: Sequence[int], *, progress: Progress = silent) -> Tally:
-        """Evaluate distinct placements, in any order, on the chips with these numbers."""
+    def run(
+        self,
+        placements: Sequence[Placement],
+        chips: Sequence[int],
+        *,
+        t_s: float = 0.0,
+        progress: Progress = silent,
+    ) -> Tally:
+        """Evaluate distinct placements, in any order, on the chips with these numbers, `t_s` after programming."""
+        source = self.chips.at(t_s)
         order = sorted(range(len(placements)), key=lambda p: placements[p])
         tree = [placements[p] for p in order]
         correct = np.zeros((len(tree), len(chips)), dtype=np.int64)
@@ -128,7 +137,7 @@ class Engine:
             workers(self.threads) as each,
         ):
             for start in range(0, len(chips), CHIP_GROUP):
-                group = [self._chip(chip, tree) for chip in chips[start : start + CHIP_GROUP]]
+                group = [self._chip(source, chip, tree) for chip in chips[start : start + CHIP_GROUP]]
                 span = slice(start, start + len(group))
                 for counted, summed, clean_sums in each(partial(self._evaluate, tree, group, keeper), *self.blocks):
                     correct[:, span] += counted
@@ -148,14 +157,14 @@ class Engine:
         with workers(self.threads) as each:
             return sum(each(count, *self.blocks))
 
-    def _chip(self, number: int, tree: list[Placement]) -> _Chip:
-        drawn = self.chips.all_weights(number)
+    def _chip(self, source: Chips, number: int, tree: list[Placement]) -> _Chip:
+        drawn = source.all_weights(number)
         modules: dict[Placement, Mapping[str, nn.Module]] = {}
         if self.chip_modules:
             for placement in tree:
                 made = self.chip_modules(drawn, placement)
                 modules[placement] = {name: module.to(self.device) for name, module in made.items()}
-        return _Chip(number, {name: weight.to(self.device) for name, weight in drawn.items()}, modules)
+        return _Chip(source, number, {name: weight.to(self.device) for name, weight in drawn.items()}, modules)
 
     def _clean_site(self, call: int, site: int, x: Tensor) -> Tensor:
         del call
@@ -210,18 +219,18 @@ class _Keeper:
         decided = [sorted(set(calls[:call])) for call in range(len(calls))]
         self.prefixes = [tuple((s, placement[s]) for s in sites) for sites in decided]
 
-    def latest(self, chip: int, block: int) -> tuple[int, State, Sums] | None:
+    def latest(self, chip: _Chip, block: int) -> tuple[int, State, Sums] | None:
         """Return the state in front of the latest possible call."""
         for call in range(len(self.prefixes) - 1, 0, -1):
-            found = self.cache.get((chip, block, call, self.prefixes[call]))
+            found = self.cache.get((chip.number, chip.source.t_s, block, call, self.prefixes[call]))
             if found is not None:
                 return call, *found
         return None
 
-    def keep(self, chip: int, block: int, call: int, state: State, sums: Sums) -> None:
+    def keep(self, chip: _Chip, block: int, call: int, state: State, sums: Sums) -> None:
         """Keep a state, if those of all chips and blocks take at most a quarter of the memory."""
         if call < len(self.prefixes) and state_bytes(state) * self.units <= self.cache.limit_bytes / 4:
-            self.cache.put((chip, block, call, self.prefixes[call]), state, sums)
+            self.cache.put((chip.number, chip.source.t_s, block, call, self.prefixes[call]), state, sums)
 
 
 class _Walk:
@@ -251,7 +260,7 @@ class _Walk:
             for p in range(len(self.tree)):
                 self._opaque(p)
             return
-        found = self.keeper.latest(self.chip.number, self.block.number) if self.keeper else None
+        found = self.keeper.latest(self.chip, self.block.number) if self.keeper else None
         call, state, sums = found or (0, self.network.start(self.block.images), [])
         self._descend(call, state, sums, 0, len(self.tree))
 
@@ -272,7 +281,7 @@ class _Walk:
             after = self.network.advance(call, state, y, self.modules)
             errors = [*sums, self._errors(call, y)]
             if self.keeper:
-                self.keeper.keep(self.chip.number, self.block.number, call + 1, after, errors)
+                self.keeper.keep(self.chip, self.block.number, call + 1, after, errors)
             self._descend(call + 1, after, errors, low, end)
             low = end
 
@@ -287,7 +296,7 @@ class _Walk:
             weight = site_weight(variant, layer.weight, self.chip.weights[name])
             noise = None
             if isinstance(weight, AnalogWeight):  # the same noise for every placement
-                noise = self.engine.chips.read_generator(name, self.chip.number, self.block.number, call)
+                noise = self.chip.source.read_generator(name, self.chip.number, self.block.number, call)
             raw[variant] = layer_forward(layer, x, weight, noise)
         return self.engine.bank.compensate(site, option, x, raw[variant])
 

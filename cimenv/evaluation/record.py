@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from cimenv.evaluation.engine import Tally
 ERROR_COLUMNS = ("error_mean", "error_std", "error_max", "snr_db", "cosine")
 
 Floats = npt.NDArray[np.float64]
+OverTimes = Literal["mean", "worst"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Evaluation:
             standard deviation and maximum over chips), -20 log10 of the mean error, mean cosine to the clean feature.
         first_chip: number of the first chip.
         damage: the worst case, for tasks whose metric it is.
+        over_times: whether a chip's accuracy is its mean over times, or that at the time that is worst on average.
     """
 
     key: str
@@ -71,10 +73,13 @@ class Evaluation:
     site_errors: Floats
     first_chip: int = 0
     damage: Damage | None = None
+    over_times: OverTimes = "mean"
 
     @property
     def accuracy(self) -> Floats:
-        """Return the accuracy of every chip, `[chips]`, averaged over times."""
+        """Return the accuracy of every chip, `[chips]`: averaged over times, or at the worst of them."""
+        if self.over_times == "worst":
+            return self.correct[self.correct.mean(axis=1).argmin()] / self.images
         return self.correct.mean(axis=0) / self.images
 
     def value(self, metric: metrics.Metric = "mean", quantile: float = 0.05) -> float:
@@ -112,6 +117,7 @@ class Evaluation:
             "fidelity": self.fidelity,
             "images": self.images,
             "first_chip": self.first_chip,
+            "over_times": self.over_times,
         }
         if self.damage is not None:
             meta["damage"] = dataclasses.asdict(self.damage)
@@ -130,6 +136,7 @@ class Evaluation:
             images=meta["images"],
             site_errors=record.arrays["site_errors"],
             first_chip=meta["first_chip"],
+            over_times=meta.get("over_times", "mean"),
             damage=Damage(**{**damage, "shares": tuple(damage["shares"])}) if (damage := meta.get("damage")) else None,
         )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from cimenv.compensation.options import Placement
 from cimenv.core.config import canonical
 from cimenv.core.errors import ConfigError
@@ -12,7 +14,7 @@ from cimenv.data.splits import Split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation, site_errors
 from cimenv.tasks.damage import attack_of, damage
-from cimenv.tasks.problem import STAGE_VERSIONS, Problem, training_environment
+from cimenv.tasks.problem import STAGE_VERSIONS, Problem, physics_of, training_environment
 from cimenv.tasks.task import Task
 
 Fidelity = str  # "bank" or "tuned"
@@ -40,14 +42,14 @@ def chip_numbers(task: Task, split: Split, fidelity: Fidelity, chips: int | rang
 
 def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelity: Fidelity, chips: range) -> str:
     """Return the text of everything an evaluation depends on."""
-    task = problem.task
+    task, physics = problem.task, physics_of(problem.task)
     key = {
         "stage": "evaluation",
         "version": STAGE_VERSIONS["evaluation"],
         "weights": problem.weights_digest,
-        "device": task.crossbar.device.model_dump(mode="json"),
-        "batch_norm": task.crossbar.batch_norm,
-        "batch_norm_images": task.crossbar.batch_norm_images,
+        "device": physics["device"],
+        "batch_norm": physics["batch_norm"],
+        "batch_norm_images": physics["batch_norm_images"],
         "data": problem.data.digest,
         "split": split,
         "images": problem.images(split),
@@ -57,6 +59,10 @@ def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelit
         "blocks": [option and option.model_dump() for option in problem.options.blocks(placement)],
         "fidelity": fidelity,
     }
+    if "analog" in physics:
+        key["crossbar"] = physics
+    if task.times_s != (0.0,):
+        key["times_s"] = list(task.times_s)
     if task.metric == "worst_case":
         attack = attack_of(task, split).model_dump(mode="json")
         key["worst_case"] = {"version": STAGE_VERSIONS["attack"], **attack}
@@ -91,28 +97,29 @@ def run_job(
         device: where to compute.
         progress: opens a bar.
     """
-    worst = problem.task.metric == "worst_case"
+    worst, times = problem.task.metric == "worst_case", problem.task.times_s
     if fidelity == "bank":
         engine = engine or problem.engine(split, threads=threads, device=device)
-        tally = engine.run(placements, chips, progress=progress)
-        found = [(tally, p, problem.bank) for p in range(len(placements))]
+        tallies = [engine.run(placements, chips, t_s=t_s, progress=progress) for t_s in times]
+        found = [(tallies, p, problem.bank) for p in range(len(placements))]
     else:
         found = []
         for placement in placements:
             bank = problem.tuned_bank(placement, progress)
             tuned = problem.engine(split, bank, threads, device)
-            found.append((tuned.run([placement], chips, progress=progress), 0, bank))
+            found.append(([tuned.run([placement], chips, t_s=t_s, progress=progress) for t_s in times], 0, bank))
     return [
         Evaluation(
             key=evaluation_key(problem, placement, split, fidelity, chips),
             placement=placement,
             split=split,
             fidelity=fidelity,
-            correct=tally.correct[p][None, :],
-            images=tally.images,
-            site_errors=site_errors(tally, p),
+            correct=np.stack([tally.correct[p] for tally in tallies]),
+            images=tallies[0].images,
+            site_errors=np.mean([site_errors(tally, p) for tally in tallies], axis=0),
+            over_times=problem.task.over_times,
             first_chip=chips.start,
             damage=damage(problem, placement, bank, split, threads, progress) if worst else None,
         )
-        for placement, (tally, p, bank) in zip(placements, found, strict=True)
+        for placement, (tallies, p, bank) in zip(placements, found, strict=True)
     ]

@@ -28,6 +28,7 @@ from cimenv.core.store import Record, Store
 from cimenv.core.threads import allowed_threads, torch_threads
 from cimenv.crossbar.batchnorm import batch_norms, calibrated_for_chip, recalibrate_shared
 from cimenv.crossbar.chips import Chips
+from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.layers import ProgrammedWeight
 from cimenv.crossbar.mapping import MappedNetwork, map_network
 from cimenv.data import DataSplits, load_data
@@ -42,6 +43,7 @@ from cimenv.training import AnyRecipe, fit_bank, fit_placement, recipe_named
 STAGE_VERSIONS = {"backbone": 1, "bank": 1, "tuned": 1, "evaluation": 1, "attack": 1}
 SHIPPED = Path(str(files("cimenv.tasks"))) / "shipped"
 KEPT_ACTIVATIONS = 256 * 2**20
+RANGE, RANGE_IMAGES = "input_range/", 1_000
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class Problem:
             "stage": "tuned",
             "version": STAGE_VERSIONS["tuned"],
             "weights": self.weights_digest,
-            "crossbar": _physics(self.task),
+            "crossbar": physics_of(self.task),
             "recipe": self.task.tuned.model_dump(mode="json"),
             "data": self.data.digest,
             "blocks": blocks,
@@ -220,15 +222,17 @@ class _Builder:
         task = self.task
         own = self.objects is not None or task.weights is not None
         self._check_shapes()
-        model, key = self._own() if own else self._trained(task.recipe)
+        model, key, ranges = self._own() if own else self._trained(task.recipe)
         # A copy: recalibrated batch norms must not change what the clean accuracy is measured on.
         reference = copy.deepcopy(model) if own else self._trained(recipe_named("standard"))[0]
         network = map_network(model.eval().requires_grad_(False), task.crossbar, self.data.image_shape)
+        network = self._with_ranges(network, ranges)
         if task.crossbar.batch_norm == "shared":
             self._recalibrate(network)
         options = options_by_type(network.sites, task.options)
         bank = self._bank(network, options, key)
         arrays = {**network.model.state_dict(), **{f"bank/{n}": v for n, v in bank_arrays(bank).items()}}
+        arrays |= {f"{RANGE}{name}": value for name, value in network.input_ranges.items()}
         return Problem(
             task,
             self.data,
@@ -240,22 +244,29 @@ class _Builder:
             self.histories,
         )
 
-    def _own(self) -> tuple[nn.Module, dict[str, Any]]:
+    def _with_ranges(self, network: MappedNetwork, ranges: dict[str, Tensor]) -> MappedNetwork:
+        """Return the network with the input ranges that training found, else with calibrated ones."""
+        config = self.task.crossbar
+        if not any(config.at(site.name).analog for site in network.sites):
+            return network
+        if ranges:
+            return replace(network, input_ranges=ranges)
+        return network.calibrated(self.data.train.inputs(slice(RANGE_IMAGES)))
+
+    def _own(self) -> tuple[nn.Module, dict[str, Any], dict[str, Tensor]]:
         if self.objects is not None:
-            model = copy.deepcopy(self.objects.model).cpu()
+            model = explicit(copy.deepcopy(self.objects.model).cpu())
         else:
             model = _built(self.task)
             assert self.task.weights is not None
             load_weights(model, self.task.weights)
-        return model, {
-            "stage": "own",
-            "weights": weights_digest(model.state_dict(), model),
-            "data": self.data.digest,
-        }
+            model = explicit(model)
+        digest = weights_digest(model.state_dict(), model)
+        return model, {"stage": "own", "weights": digest, "data": self.data.digest}, {}
 
-    def _trained(self, recipe: AnyRecipe) -> tuple[nn.Module, dict[str, Any]]:
+    def _trained(self, recipe: AnyRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Tensor]]:
         task = self.task
-        key = {
+        key: dict[str, Any] = {
             "stage": "backbone",
             "version": STAGE_VERSIONS["backbone"],
             "backbone": task.backbone,
@@ -264,21 +275,31 @@ class _Builder:
             "recipe": recipe.model_dump(mode="json"),
             "seed": task.training_seed,
         }
+        start: dict[str, Tensor] | None = None
+        if recipe.fine_tunes:
+            trained_before, before, _ = self._trained(recipe_named("standard"))
+            key |= {"start": before, "crossbar": physics_of(task)}
+            start = trained_before.state_dict()
 
         def compute() -> Record:
             generator = torch_generator(key)
             with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-                model = build_backbone(task.backbone, task.backbone_args)
-                trained = recipe.fit(model, self.data, generator, self.progress)
-            return _record(trained.state, {"history": trained.history})
+                model = explicit(build_backbone(task.backbone, task.backbone_args))
+                if start is not None:
+                    model.load_state_dict(start)
+                trained = recipe.fit(model, self.data, generator, self.progress, task.crossbar)
+            ranges = {f"{RANGE}{name}": value for name, value in trained.input_ranges.items()}
+            return _record({**trained.state, **ranges}, {"history": trained.history})
 
         record = trained_once(self.store, task, key, compute, f"the backbone ({recipe.name})")
         self.histories[recipe.name] = record.meta["history"]
         with torch.device("meta"):
-            model = build_backbone(task.backbone, task.backbone_args)
-        model.load_state_dict(_tensors(record), assign=True)
-        return model, key
+            model = explicit(build_backbone(task.backbone, task.backbone_args))
+        arrays = _tensors(record)
+        ranges = {name.removeprefix(RANGE): arrays.pop(name) for name in list(arrays) if name.startswith(RANGE)}
+        model.load_state_dict(arrays, assign=True)
+        return model, key, ranges
 
     def _bank(self, network: MappedNetwork, options: Options, backbone_key: dict[str, Any]) -> CompensationBank:
         task = self.task
@@ -286,7 +307,7 @@ class _Builder:
             "stage": "bank",
             "version": STAGE_VERSIONS["bank"],
             "backbone": backbone_key,
-            "crossbar": _physics(task),
+            "crossbar": physics_of(task),
             "options": [[o.model_dump() for o in here] for here in options.per_site],
             "recipe": task.bank.model_dump(mode="json"),
             "seed": task.training_seed,
@@ -384,9 +405,14 @@ def _built(task: Task) -> nn.Module:
         return build_backbone(task.backbone, task.backbone_args)
 
 
-def _physics(task: Task) -> dict[str, Any]:
+def physics_of(task: Task) -> dict[str, Any]:
+    """Return the fields of the crossbar that change numbers; the rest counts for the cost alone."""
+    config = task.crossbar
+    simple = not (config.analog or config.overrides or config.device.ages)
     fields = {"device", "batch_norm", "batch_norm_chips", "batch_norm_images"}
-    return task.crossbar.model_dump(mode="json", include=fields)
+    if simple:
+        return config.model_dump(mode="json", include=fields)
+    return config.model_dump(mode="json", exclude={"tile_columns", "weight_bits", "device_bits", "technology_nm"})
 
 
 def _record(arrays: Mapping[str, Tensor], meta: dict[str, Any] | None = None) -> Record:

@@ -19,6 +19,7 @@ from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import Site, SiteType, map_network
 from cimenv.data import DATA_SETS, image_shape
 from cimenv.evaluation.metrics import smallest_chips
+from cimenv.evaluation.record import OverTimes
 from cimenv.evaluation.worst_case import WorstCaseSearch
 from cimenv.networks import build_backbone
 from cimenv.tasks.named import named_task
@@ -55,6 +56,8 @@ class Task(Frozen):
     metric: TaskMetric = "mean"
     percentile: float = Field(0.05, gt=0, lt=1)
     worst_case: WorstCaseSearch = Field(WorstCaseSearch(), description="attacks of a report; a search uses quick ones")
+    times_s: tuple[float, ...] = Field((0.0,), min_length=1, description="seconds after programming")
+    over_times: OverTimes = Field("mean", description="a chip counts with its mean over times, or at the worst time")
     chips: int = Field(25, ge=1, description="validation chips per evaluation in a search")
     images: int = Field(1000, ge=1, description="validation images per evaluation in a search")
     chip_seed: int = Field(0, ge=0)
@@ -87,6 +90,8 @@ class Task(Frozen):
                     raise ValueError(f"{field}.{term} is {value}; give a finite number of at least 0")
         if self.data not in DATA_SETS and ":" not in self.data:
             raise UnknownNameError("data set", self.data, DATA_SETS)
+        if min(self.times_s) < 0 or len(set(self.times_s)) < len(self.times_s):
+            raise ValueError(f"times_s is {self.times_s}; give different times of at least 0 seconds")
         needed = smallest_chips(self.percentile)
         if self.metric == "percentile" and self.chips < needed:
             raise ValueError(f"chips is {self.chips}; a {self.percentile:g}-quantile needs at least {needed}")

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,23 @@ if TYPE_CHECKING:
 Snapshot = dict[str, Any]
 
 
+class Trains(Protocol):
+    """What an epoch of training asks of a recipe."""
+
+    @property
+    def batch_size(self) -> int:
+        """Return the images of a batch."""
+
+    @property
+    def separate_updates(self) -> bool:
+        """Return whether every loss of a batch makes an update of its own."""
+
+    def losses(
+        self, network: MappedNetwork, x: Tensor, y: Tensor, done: float, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Yield the losses of one batch."""
+
+
 @dataclass(frozen=True)
 class TrainedBackbone:
     """A recipe's result: the weights of the best epoch on validation, and the course of training.
@@ -30,10 +47,12 @@ class TrainedBackbone:
         state: `state_dict` of the backbone.
         history: one mapping an epoch: `epoch`, `loss`, and what the recipe measures: at least `val_accuracy`, by which
             the best epoch is chosen.
+        input_ranges: of an analog crossbar, by site, where the recipe learns them.
     """
 
     state: dict[str, Tensor]
     history: list[dict[str, float]]
+    input_ranges: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -70,16 +89,17 @@ class Course:
         generator: torch.Generator,
         progress: Progress,
         copies: int = 1,
+        crossbar: CrossbarConfig | None = None,
     ) -> Iterator[Course]:
         """Begin: Adam with a one-cycle schedule. `copies` scales the bar for recipes that train an epoch repeatedly."""
-        network = map_network(backbone, CrossbarConfig(), data.image_shape)
+        network = map_network(backbone, crossbar or CrossbarConfig(), data.image_shape)
         total = recipe.epochs * max(1, len(data.train) // recipe.batch_size)
         optimizer = torch.optim.Adam(backbone.parameters(), lr=recipe.learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total)
         with progress(f"training {recipe.name}", total * copies) as advance:
             yield Course(network, data, generator, advance, optimizer, schedule, total)
 
-    def train_epoch(self, recipe: Recipe) -> float:
+    def train_epoch(self, recipe: Trains) -> float:
         """Train one epoch and return the mean of its losses' sums."""
         self.network.model.train()
         total, batches = 0.0, 0

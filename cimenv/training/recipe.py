@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from cimenv.core.config import Frozen
 from cimenv.core.progress import Progress
 from cimenv.core.seeding import torch_generator
+from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel, Ideal
 from cimenv.crossbar.layers import programmed
 from cimenv.crossbar.mapping import MappedNetwork
@@ -39,6 +40,11 @@ class Recipe(Frozen):
         """Return the device model whose noise is injected after the share `done` of all steps."""
         del done
         return IDEAL
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Return whether the recipe starts from the `standard` recipe's weights and trains for the task's crossbar."""
+        return False
 
     @property
     def separate_updates(self) -> bool:
@@ -73,16 +79,23 @@ class Recipe(Frozen):
         yield loss + self.penalty(network)
 
     def fit(
-        self, backbone: nn.Module, data: DataSplits, generator: torch.Generator, progress: Progress
+        self,
+        backbone: nn.Module,
+        data: DataSplits,
+        generator: torch.Generator,
+        progress: Progress,
+        crossbar: CrossbarConfig | None = None,
     ) -> TrainedBackbone:
         """Train `backbone` in place and return its best state.
 
         Args:
-            backbone: freshly initialised.
+            backbone: freshly initialised, or trained where the recipe fine-tunes.
             data: trained on `train`, selected on `val`.
             generator: draws the order of images and the noise.
             progress: opens a bar.
+            crossbar: what a recipe that fine-tunes trains for; the others keep their own noise.
         """
+        del crossbar
         with Course.of(self, backbone, data, generator, progress) as course:
             for epoch in range(self.epochs):
                 loss = course.train_epoch(self)

@@ -10,6 +10,7 @@ from cimenv.core.errors import UnknownNameError
 from cimenv.training.a_trice import ATrice
 from cimenv.training.adversarial import Adversarial
 from cimenv.training.gaussian import GaussianNoise
+from cimenv.training.hwa import HardwareAware
 from cimenv.training.lipschitz import Lipschitz, LipschitzNoise
 from cimenv.training.noise import Noise
 from cimenv.training.recipe import Recipe
@@ -27,8 +28,11 @@ RECIPES: dict[str, type[Recipe]] = {
     "a_trice": ATrice,
     "adversarial": Adversarial,
     "sam": Sam,
+    "hwa": HardwareAware,
 }
-RecipeModel = Standard | Noise | Lipschitz | LipschitzNoise | GaussianNoise | Trice | ATrice | Adversarial | Sam
+RecipeModel = (
+    Standard | Noise | Lipschitz | LipschitzNoise | GaussianNoise | Trice | ATrice | Adversarial | Sam | HardwareAware
+)
 AnyRecipe = Annotated[RecipeModel, Field(discriminator="name")]
 
 

@@ -64,9 +64,15 @@ class Trice(GaussianNoise):
             return super().measures(network, val)
 
     def fit(
-        self, backbone: nn.Module, data: DataSplits, generator: torch.Generator, progress: Progress
+        self,
+        backbone: nn.Module,
+        data: DataSplits,
+        generator: torch.Generator,
+        progress: Progress,
+        crossbar: CrossbarConfig | None = None,
     ) -> TrainedBackbone:
         """Train, with the search or with fixed noise; see `Recipe.fit`."""
+        del crossbar
         fit = self._searched if self.search else super().fit
         trained = fit(backbone, data, generator, progress)
         if not self.bake_in:

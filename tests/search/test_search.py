@@ -110,7 +110,7 @@ def test_place_on_a_users_own_network(tiny_data, tmp_path):
 
 
 def test_place_refuses_what_does_not_fit(tiny_data, tmp_path):
-    with pytest.raises(MappingError, match="no Conv2d or Linear"):
+    with pytest.raises(MappingError, match="no layer with a matrix"):
         cimenv.place(nn.Sequential(nn.ReLU()), tiny_data, store=Store(tmp_path))
     with pytest.raises(DataError, match="does not pass"):
         cimenv.place(nn.Linear(3, 4), tiny_data, store=Store(tmp_path))

@@ -1,0 +1,210 @@
+"""Recipe `hwa`: hardware-aware training for the task's own crossbar (Rasch et al., Nature Communications 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cimenv.core.progress import Progress
+from cimenv.crossbar.chips import Chips
+from cimenv.crossbar.conductance import Pcm
+from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.devices import DeviceModel, Stuck
+from cimenv.crossbar.layers import ProgrammedWeight, program_weight, programmed
+from cimenv.crossbar.mapping import MappedNetwork, map_network, site_module
+from cimenv.data.splits import DataSplits, ImageSet
+from cimenv.training.course import Course, TrainedBackbone
+from cimenv.training.recipe import SCORING_CHIPS, Recipe
+
+UNCLIPPED = 0.95  # share of inputs within the range above which the range decays
+SCORING_IMAGES = 1_000
+SMALLEST_RANGE = 1e-3
+
+
+class HardwareAware(Recipe):
+    """Fine-tunes the `standard` network on the task's crossbar: one draw of all noise a batch, forward and backward.
+
+    Every ingredient is a switch. A draw is a chip: programming noise, drift variation and 1/f noise of the task's
+    devices, `noise_scale` times as strong, at a time drawn anew up to `t_max_s`; where the crossbar is analog, the
+    whole chain with converters, IR drop, read and output noise. Updates go to the clean weights, whose rows are mapped
+    to their largest weight. Input ranges are learned: first the running mean of 3 std(x), then by gradient.
+    """
+
+    name: Literal["hwa"] = "hwa"
+    epochs: int = Field(6, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    noise_scale: float = Field(3.0, ge=0, description="strength of the devices' noise, in units of the task's")
+    t_max_s: float = Field(
+        86_400.0, ge=0, description="a draw's time is log-uniform from 1 s; 0 trains after programming"
+    )
+    chain: bool = Field(True, description="converters, IR drop, read and output noise in the loop")
+    drop_connect: float = Field(0.01, ge=0, lt=1, description="share of weights that are 0 in a draw")
+    clip_sigma: float | None = Field(2.5, gt=0, description="weights are clipped to so many standard deviations")
+    learn_ranges: bool = Field(True, description="learn the input ranges; else they are calibrated by quantile")
+    range_steps: int = Field(100, ge=0, description="batches in which the ranges follow 3 std(x)")
+    range_rate: float = Field(1e-2, gt=0, description="learning rate of the ranges")
+    range_decay: float = Field(1e-3, ge=0, description="pull of a range that clips less than 5 % of its inputs")
+    score_s: float = Field(3_600.0, ge=0, description="time at which an epoch is judged on validation")
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Return True: it starts from the standard network and trains for the task's crossbar."""
+        return True
+
+    def fit(
+        self,
+        backbone: nn.Module,
+        data: DataSplits,
+        generator: torch.Generator,
+        progress: Progress,
+        crossbar: CrossbarConfig | None = None,
+    ) -> TrainedBackbone:
+        """Fine-tune `backbone` in place and return its best state; see `Recipe.fit`."""
+        config = crossbar or CrossbarConfig()
+        training = _Training(self, map_network(backbone, config, data.image_shape), data.train)
+        with Course.of(self, backbone, data, generator, progress, crossbar=config) as course:
+            for epoch in range(self.epochs):
+                loss = course.train_epoch(training)
+                course.keep(epoch, loss, training.measures(course.network, data.val))
+        return replace(course.result(), input_ranges=training.best_ranges)
+
+
+class _Training:
+    """One run of the recipe: what `Course.train_epoch` asks of a recipe, with ranges that are learned."""
+
+    separate_updates = False
+
+    def __init__(self, recipe: HardwareAware, network: MappedNetwork, train: ImageSet) -> None:
+        self.recipe, self.batch_size = recipe, recipe.batch_size
+        config = network.config if recipe.chain else network.config.model_copy(update={"analog": False})
+        self.analog = {site.name: config.at(site.name).analog for site in network.sites}
+        self.steps, self.best_score = 0, -1.0
+        self.ranges: dict[str, Tensor] = {}
+        self.best_ranges: dict[str, Tensor] = {}
+        if any(self.analog.values()):
+            calibrated = network.calibrated(train.inputs(slice(SCORING_IMAGES))).input_ranges
+            self.ranges = {name: value.amax().reshape(1) for name, value in calibrated.items()}
+        if recipe.learn_ranges and self.ranges:
+            for value in self.ranges.values():
+                value.requires_grad_()
+            self.optimizer = torch.optim.Adam(list(self.ranges.values()), lr=recipe.range_rate)
+
+    def losses(
+        self, network: MappedNetwork, x: Tensor, y: Tensor, done: float, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Yield the cross-entropy on one chip; see `Recipe.losses`."""
+        del done
+        if self.recipe.clip_sigma is not None:
+            _clip(network, self.recipe.clip_sigma)
+        with self._watching(network) as seen, programmed(network.model, self._chip(network, generator)) as model:
+            loss = F.cross_entropy(model(x), y)
+        yield loss
+        if seen:
+            self._update_ranges(seen)
+        self.steps += 1
+
+    def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
+        """Return mean accuracy over a few fixed chips at `score_s`, and keep the ranges of the best epoch."""
+        network.model.eval()
+        kept = {name: value.detach().clone() for name, value in self.ranges.items()}
+        chips = Chips(replace(network, input_ranges=kept), 0, "hwa-score").at(self.recipe.score_s)
+        x, y = val.inputs(slice(SCORING_IMAGES)), val.labels[:SCORING_IMAGES]
+        found = []
+        with torch.no_grad():
+            clean = float((network.model(x).argmax(-1) == y).float().mean())
+            for chip in range(SCORING_CHIPS):
+                with programmed(network.model, chips.all_weights(chip)) as model:
+                    found.append(float((model(x).argmax(-1) == y).float().mean()))
+        score = float(np.mean(found))
+        if score > self.best_score:
+            self.best_score, self.best_ranges = score, kept
+        return {"val_accuracy": score, "clean": clean}
+
+    def _chip(self, network: MappedNetwork, generator: torch.Generator) -> dict[str, ProgrammedWeight]:
+        recipe, chip = self.recipe, {}
+        latest = np.log(max(recipe.t_max_s, 1.0))
+        t_s = float(np.exp(float(torch.rand((), generator=generator)) * latest)) if recipe.t_max_s else 0.0
+        for site in network.sites:
+            weight, config = site_module(network.model, site).weight, network.config.at(site.name)
+            if recipe.drop_connect:
+                kept = torch.rand(weight.shape, generator=generator) >= recipe.drop_connect
+                weight = weight * kept.to(weight.device)
+            config = config.model_copy(
+                update={"device": scaled(config.device, recipe.noise_scale), "analog": self.analog[site.name]}
+            )
+            ranges = self.ranges.get(site.name)
+            chip[site.name] = program_weight(
+                weight,
+                config,
+                generator,
+                groups=site.groups,
+                input_range=ranges,
+                t_s=t_s if config.device.ages else 0.0,
+            )
+        return chip
+
+    @contextmanager
+    def _watching(self, network: MappedNetwork) -> Iterator[dict[str, list[tuple[float, float]]]]:
+        """Give std(x) and the share of unclipped inputs of every call, by site, while ranges are learned."""
+        seen: dict[str, list[tuple[float, float]]] = {}
+        hooks = []
+        for site in network.sites:
+            if self.recipe.learn_ranges and site.name in self.ranges:
+
+                def watch(module: nn.Module, args: tuple[Tensor, ...], name: str = site.name) -> None:
+                    del module
+                    x = args[0].detach()
+                    unclipped = (x.abs() <= self.ranges[name].detach()).float().mean()
+                    seen.setdefault(name, []).append((float(x.std()), float(unclipped)))
+
+                hooks.append(site_module(network.model, site).register_forward_pre_hook(watch))
+        try:
+            yield seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _update_ranges(self, seen: dict[str, list[tuple[float, float]]]) -> None:
+        """Let every range follow 3 std(x) at first; later follow its gradient, and decay while it clips little."""
+        for name, calls in seen.items():
+            value, (spread, unclipped) = self.ranges[name], np.mean(calls, axis=0)
+            with torch.no_grad():
+                if self.steps < self.recipe.range_steps:
+                    value += (3.0 * spread - value) / (self.steps + 1)
+                    value.grad = None
+                elif unclipped > UNCLIPPED and value.grad is not None:
+                    value.grad += self.recipe.range_decay * value
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for value in self.ranges.values():
+                value.clamp_(min=SMALLEST_RANGE)
+
+
+def scaled(device: DeviceModel, factor: float) -> DeviceModel:
+    """Return the device model with `factor` times its noise; the mean drift stays."""
+    fields: dict[str, Any]
+    if isinstance(device, Stuck):
+        fields = {"device": scaled(device.device, factor)}
+    elif isinstance(device, Pcm):
+        scales = ("programming_noise", "drift_variation", "read_noise")
+        fields = {name: getattr(device, name) * factor for name in scales}
+    else:
+        fields = {name: getattr(device, name) * factor for name in ("sigma", "noise") if hasattr(device, name)}
+    return device.model_copy(update=fields)
+
+
+def _clip(network: MappedNetwork, sigmas: float) -> None:
+    with torch.no_grad():
+        for site in network.sites:
+            weight = site_module(network.model, site).weight
+            bound = float(sigmas * weight.std())
+            weight.clamp_(-bound, bound)
