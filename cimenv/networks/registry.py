@@ -10,8 +10,17 @@ from torch import nn
 from cimenv.core.config import load_object
 from cimenv.core.errors import ConfigError, UnknownNameError
 from cimenv.networks.lenet import lenet5, toy_cnn
+from cimenv.networks.recurrent import lstm_rows
+from cimenv.networks.resnet import resnet20
+from cimenv.networks.transformer import vit
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {"lenet5": lenet5, "toy_cnn": toy_cnn}
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "lenet5": lenet5,
+    "toy_cnn": toy_cnn,
+    "resnet20": resnet20,
+    "lstm_rows": lstm_rows,
+    "vit": vit,
+}
 
 
 def build_backbone(name: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:

@@ -38,7 +38,7 @@ from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.networks import build_backbone
 from cimenv.tasks.task import Task
-from cimenv.training import AnyRecipe, fit_bank, fit_placement, recipe_named
+from cimenv.training import AnyRecipe, fit_bank, fit_placement
 
 STAGE_VERSIONS = {"backbone": 1, "bank": 1, "tuned": 1, "evaluation": 1, "attack": 1}
 SHIPPED = Path(str(files("cimenv.tasks"))) / "shipped"
@@ -224,7 +224,7 @@ class _Builder:
         self._check_shapes()
         model, key, ranges = self._own() if own else self._trained(task.recipe)
         # A copy: recalibrated batch norms must not change what the clean accuracy is measured on.
-        reference = copy.deepcopy(model) if own else self._trained(recipe_named("standard"))[0]
+        reference = copy.deepcopy(model) if own else self._trained(task.reference)[0]
         network = map_network(model.eval().requires_grad_(False), task.crossbar, self.data.image_shape)
         network = self._with_ranges(network, ranges)
         if task.crossbar.batch_norm == "shared":
@@ -277,7 +277,7 @@ class _Builder:
         }
         start: dict[str, Tensor] | None = None
         if recipe.fine_tunes:
-            trained_before, before, _ = self._trained(recipe_named("standard"))
+            trained_before, before, _ = self._trained(task.reference)
             key |= {"start": before, "crossbar": physics_of(task)}
             start = trained_before.state_dict()
 

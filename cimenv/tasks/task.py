@@ -44,6 +44,10 @@ class Task(Frozen):
     data: str = Field("fashion-mini", description="a registered name, or package.module:dataset")
     crossbar: CrossbarConfig = CrossbarConfig()
     recipe: AnyRecipe = Field(default_factory=lambda: recipe_named("lipschitz"))
+    reference: AnyRecipe = Field(
+        default_factory=lambda: recipe_named("standard"),
+        description="of acc_ref; what a recipe that fine-tunes starts from",
+    )
     training_seed: int = Field(0, ge=0)
     training_threads: int = Field(2, ge=1, le=256)
     options: dict[SiteType, tuple[BlockOption, ...]] = {}
@@ -70,12 +74,14 @@ class Task(Frozen):
         if not isinstance(fields, dict):
             return fields
         fields = dict(fields)
-        recipe = fields.get("recipe")
-        name = recipe if isinstance(recipe, str) else recipe.get("name") if isinstance(recipe, dict) else None
-        if name is not None and name not in RECIPES:
-            raise UnknownNameError("recipe", name, RECIPES)
-        if isinstance(recipe, str):
-            fields["recipe"] = {"name": recipe}
+        for field, default in (("recipe", "lipschitz"), ("reference", "standard")):
+            recipe = fields.get(field)
+            if isinstance(recipe, str):
+                recipe = {"name": recipe}
+            if isinstance(recipe, dict):
+                fields[field] = recipe = {"name": default, **recipe}
+                if recipe["name"] not in RECIPES:
+                    raise UnknownNameError("recipe", recipe["name"], RECIPES)
         if isinstance(fields.get("options"), list | tuple):
             fields["options"] = dict.fromkeys(("conv", "dense"), fields["options"])
         return fields
