@@ -13,7 +13,8 @@ from cimenv.core.config import canonical
 from cimenv.core.progress import bar
 from cimenv.core.store import Store
 from cimenv.tasks import Problem, load_task
-from cimenv.tasks.problem import SHIPPED, training_environment
+from cimenv.tasks.keys import training_environment
+from cimenv.tasks.problem import SHIPPED
 
 
 def own_key(key: str, environment: dict[str, object]) -> str:

@@ -117,15 +117,14 @@ class Evaluation:
             "fidelity": self.fidelity,
             "images": self.images,
             "first_chip": self.first_chip,
-            "over_times": self.over_times,
         }
         if self.damage is not None:
             meta["damage"] = dataclasses.asdict(self.damage)
         return Record(meta, {"correct": self.correct, "site_errors": self.site_errors})
 
     @staticmethod
-    def from_record(key: str, record: Record) -> Evaluation:
-        """Return the evaluation that `to_record` described."""
+    def from_record(key: str, record: Record, over_times: OverTimes = "mean") -> Evaluation:
+        """Return the evaluation that `to_record` described; how times count is the task's choice, not a number."""
         meta = record.meta
         return Evaluation(
             key=key,
@@ -136,7 +135,7 @@ class Evaluation:
             images=meta["images"],
             site_errors=record.arrays["site_errors"],
             first_chip=meta["first_chip"],
-            over_times=meta.get("over_times", "mean"),
+            over_times=over_times,
             damage=Damage(**{**damage, "shares": tuple(damage["shares"])}) if (damage := meta.get("damage")) else None,
         )
 

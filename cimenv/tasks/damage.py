@@ -16,7 +16,8 @@ from cimenv.crossbar.mapping import map_network
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Damage
 from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearch, worst_case
-from cimenv.tasks.problem import STAGE_VERSIONS, Problem
+from cimenv.tasks.keys import STAGE_VERSIONS
+from cimenv.tasks.problem import Problem
 from cimenv.tasks.task import Task
 
 

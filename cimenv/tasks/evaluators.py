@@ -227,7 +227,7 @@ class MonteCarloEvaluator:
         record = self.store.get(key)
         if record is None:
             return None
-        return self._remember(Evaluation.from_record(key, record))
+        return self._remember(Evaluation.from_record(key, record, self.task.over_times))
 
     def _remember(self, evaluation: Evaluation) -> Evaluation:
         self._known[evaluation.key] = evaluation

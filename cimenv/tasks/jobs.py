@@ -14,7 +14,8 @@ from cimenv.data.splits import Split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation, site_errors
 from cimenv.tasks.damage import attack_of, damage
-from cimenv.tasks.problem import STAGE_VERSIONS, Problem, physics_of, training_environment
+from cimenv.tasks.keys import STAGE_VERSIONS, physics_of, training_environment
+from cimenv.tasks.problem import Problem
 from cimenv.tasks.task import Task
 
 Fidelity = str  # "bank" or "tuned"

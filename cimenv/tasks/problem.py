@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
@@ -20,12 +18,11 @@ from torch import Tensor, nn
 
 from cimenv.compensation.bank import CompensationBank, bank_arrays, bank_from, site_weights
 from cimenv.compensation.options import Options, Placement, options_by_type
-from cimenv.core.config import canonical, digest
 from cimenv.core.errors import ConfigError, DataError
 from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Record, Store
-from cimenv.core.threads import allowed_threads, torch_threads
+from cimenv.core.threads import torch_threads
 from cimenv.crossbar.batchnorm import batch_norms, calibrated_for_chip, recalibrate_shared
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.explicit import explicit
@@ -37,10 +34,10 @@ from cimenv.evaluation.engine import ChipModules, Engine
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.networks import build_backbone
+from cimenv.tasks.keys import STAGE_VERSIONS, physics_of, trained_once, weights_digest
 from cimenv.tasks.task import Task
 from cimenv.training import AnyRecipe, fit_bank, fit_placement
 
-STAGE_VERSIONS = {"backbone": 1, "bank": 1, "tuned": 1, "evaluation": 1, "attack": 1}
 SHIPPED = Path(str(files("cimenv.tasks"))) / "shipped"
 KEPT_ACTIVATIONS = 256 * 2**20
 RANGE, RANGE_IMAGES = "input_range/", 1_000
@@ -347,28 +344,6 @@ class _Builder:
             )
 
 
-def training_environment(task: Task, threads: int | None = None) -> dict[str, Any]:
-    """Return what changes trained weights besides the task: threads, torch version, processor type."""
-    return {
-        "threads": threads or allowed_threads(task.training_threads),
-        "torch": torch.__version__.split("+")[0],
-        "device": "cpu",
-        "machine": platform.machine(),
-    }
-
-
-def trained_once(store: Store, task: Task, key: dict[str, Any], compute: Callable[[], Record], what: str) -> Record:
-    """Return what ships with the package, else what this machine trained, else train it.
-
-    A worker process, which has one thread, takes what the main process trained with more.
-    """
-    for environment in ({}, training_environment(task, task.training_threads)):
-        found = store.get(canonical({**key, **environment}))
-        if found is not None:
-            return found
-    return store.once(canonical({**key, **training_environment(task)}), compute, what)
-
-
 def load_weights(model: nn.Module, path: str) -> None:
     """Load a safetensors file into a model.
 
@@ -382,37 +357,10 @@ def load_weights(model: nn.Module, path: str) -> None:
         raise ConfigError(f"weights: cannot load '{path}' ({text}); give a safetensors file that fits.") from None
 
 
-def weights_digest(arrays: Mapping[str, Tensor], model: nn.Module) -> str:
-    """Return a hash of named tensors and of the network that computes with them: its layers and their source."""
-    kinds = {type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")}
-    sources = sorted(_source(kind) for kind in kinds)
-    parts = [repr(model), *sources]
-    parts += [f"{name}:{digest(value.contiguous().cpu().numpy().tobytes())}" for name, value in arrays.items()]
-    return digest("\n".join(sorted(parts)))
-
-
-def _source(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # defined where no source is kept, such as a prompt
-        code = getattr(getattr(kind, "forward", None), "__code__", None)
-        return f"{kind.__qualname__}:{code.co_code.hex() if code else ''}:{code.co_names if code else ''}"
-
-
 def _built(task: Task) -> nn.Module:
     """Build the backbone without touching torch's global generator."""
     with torch.random.fork_rng(devices=[]):
         return build_backbone(task.backbone, task.backbone_args)
-
-
-def physics_of(task: Task) -> dict[str, Any]:
-    """Return the fields of the crossbar that change numbers; the rest counts for the cost alone."""
-    config = task.crossbar
-    simple = not (config.analog or config.overrides or config.device.ages)
-    fields = {"device", "batch_norm", "batch_norm_chips", "batch_norm_images"}
-    if simple:
-        return config.model_dump(mode="json", include=fields)
-    return config.model_dump(mode="json", exclude={"tile_columns", "weight_bits", "device_bits", "technology_nm"})
 
 
 def _record(arrays: Mapping[str, Tensor], meta: dict[str, Any] | None = None) -> Record:

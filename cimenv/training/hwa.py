@@ -84,15 +84,14 @@ class _Training:
 
     def __init__(self, recipe: HardwareAware, network: MappedNetwork, train: ImageSet) -> None:
         self.recipe, self.batch_size = recipe, recipe.batch_size
-        config = network.config if recipe.chain else network.config.model_copy(update={"analog": False})
-        self.analog = {site.name: config.at(site.name).analog for site in network.sites}
         self.steps, self.best_score = 0, -1.0
         self.ranges: dict[str, Tensor] = {}
         self.best_ranges: dict[str, Tensor] = {}
-        if any(self.analog.values()):
+        if any(network.config.at(site.name).analog for site in network.sites):
             calibrated = network.calibrated(train.inputs(slice(SCORING_IMAGES))).input_ranges
             self.ranges = {name: value.amax().reshape(1) for name, value in calibrated.items()}
-        if recipe.learn_ranges and self.ranges:
+        self.learns = recipe.learn_ranges and recipe.chain and bool(self.ranges)
+        if self.learns:
             for value in self.ranges.values():
                 value.requires_grad_()
             self.optimizer = torch.optim.Adam(list(self.ranges.values()), lr=recipe.range_rate)
@@ -138,7 +137,10 @@ class _Training:
                 kept = torch.rand(weight.shape, generator=generator) >= recipe.drop_connect
                 weight = weight * kept.to(weight.device)
             config = config.model_copy(
-                update={"device": scaled(config.device, recipe.noise_scale), "analog": self.analog[site.name]}
+                update={
+                    "device": scaled(config.device, recipe.noise_scale),
+                    "analog": config.analog and recipe.chain,
+                }
             )
             ranges = self.ranges.get(site.name)
             chip[site.name] = program_weight(
@@ -157,7 +159,7 @@ class _Training:
         seen: dict[str, list[tuple[float, float]]] = {}
         hooks = []
         for site in network.sites:
-            if self.recipe.learn_ranges and site.name in self.ranges:
+            if self.learns:
 
                 def watch(module: nn.Module, args: tuple[Tensor, ...], name: str = site.name) -> None:
                     del module

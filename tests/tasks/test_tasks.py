@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from cimenv.core.errors import CimenvError, ConfigError, DataError, MappingError, UnknownNameError
+from cimenv.crossbar import Pcm
 from cimenv.tasks import PlacementSpace, Task, load_task, named_tasks
 
 
@@ -20,7 +21,10 @@ def test_named_tasks():
     for name in named_tasks():
         task = load_task(name)
         assert task.name == name
-        assert task.crossbar.device.sigma == (0.015 if task.metric == "worst_case" else 0.5)
+        if task.crossbar.analog:
+            assert task.crossbar.device == Pcm() and task.recipe.name == "hwa" and task.times_s == (3_600.0,)
+        else:
+            assert task.crossbar.device.sigma == (0.015 if task.metric == "worst_case" else 0.5)
 
 
 def test_default_task_is_lenet5_with_1024_placements():

@@ -1,0 +1,68 @@
+"""What numbers depend on: the parts of every key in the store."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cimenv.core.config import canonical, digest
+from cimenv.core.store import Record, Store
+from cimenv.core.threads import allowed_threads
+from cimenv.tasks.task import Task
+
+# Bumped when the numbers of a stage change; never the package's version.
+STAGE_VERSIONS = {"backbone": 1, "bank": 1, "tuned": 1, "evaluation": 1, "attack": 1}
+
+
+def training_environment(task: Task, threads: int | None = None) -> dict[str, Any]:
+    """Return what changes trained weights besides the task: threads, torch version, processor type."""
+    return {
+        "threads": threads or allowed_threads(task.training_threads),
+        "torch": torch.__version__.split("+")[0],
+        "device": "cpu",
+        "machine": platform.machine(),
+    }
+
+
+def trained_once(store: Store, task: Task, key: dict[str, Any], compute: Callable[[], Record], what: str) -> Record:
+    """Return what ships with the package, else what this machine trained, else train it.
+
+    A worker process, which has one thread, takes what the main process trained with more.
+    """
+    for environment in ({}, training_environment(task, task.training_threads)):
+        found = store.get(canonical({**key, **environment}))
+        if found is not None:
+            return found
+    return store.once(canonical({**key, **training_environment(task)}), compute, what)
+
+
+def weights_digest(arrays: Mapping[str, Tensor], model: nn.Module) -> str:
+    """Return a hash of named tensors and of the network that computes with them: its layers and their source."""
+    kinds = {type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")}
+    sources = sorted(_source(kind) for kind in kinds)
+    parts = [repr(model), *sources]
+    parts += [f"{name}:{digest(value.contiguous().cpu().numpy().tobytes())}" for name, value in arrays.items()]
+    return digest("\n".join(sorted(parts)))
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # defined where no source is kept, such as a prompt
+        code = getattr(getattr(kind, "forward", None), "__code__", None)
+        return f"{kind.__qualname__}:{code.co_code.hex() if code else ''}:{code.co_names if code else ''}"
+
+
+def physics_of(task: Task) -> dict[str, Any]:
+    """Return the fields of the crossbar that change numbers; the rest counts for the cost alone."""
+    config = task.crossbar
+    simple = not (config.analog or config.overrides or config.device.ages)
+    fields = {"device", "batch_norm", "batch_norm_chips", "batch_norm_images"}
+    if simple:
+        return config.model_dump(mode="json", include=fields)
+    return config.model_dump(mode="json", exclude={"tile_columns", "weight_bits", "device_bits", "technology_nm"})

@@ -1,0 +1,66 @@
+"""Chips in time: one programming, several times, and analog products in evaluations."""
+
+import numpy as np
+import pytest
+
+from cimenv.core.errors import ConfigError
+from cimenv.core.store import Store
+from cimenv.tasks import MonteCarloEvaluator, load_task
+
+TIMES = (0.0, 3_600.0, 31_536_000.0)
+QUICK = ["recipe.name=standard", "recipe.epochs=1", "bank.steps=20", "tuned.steps=5", "chips=3", "images=200"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("times"))
+
+
+def evaluator(store, **fields):
+    task = load_task("toy-4site", QUICK).with_changes(crossbar={"preset": "rasch2023"}, **fields)
+    return MonteCarloEvaluator(task, store, threads=fields.pop("threads", 1))
+
+
+def test_one_row_a_time_from_the_same_chips(store):
+    together = evaluator(store, times_s=TIMES)
+    found = together.evaluate((0, 1, 0, 2))
+    assert found.correct.shape == (3, 3)
+    for k, t_s in enumerate(TIMES):
+        alone = evaluator(store, times_s=(t_s,)).evaluate((0, 1, 0, 2))
+        assert (alone.correct[0] == found.correct[k]).all() and alone.key != found.key
+    assert found.value("mean") == pytest.approx(found.correct.mean() / 200)
+    worst = evaluator(store, times_s=TIMES, over_times="worst").evaluate((0, 1, 0, 2))
+    assert worst.value("mean") == pytest.approx(found.correct.mean(1).min() / 200)
+
+
+def test_analog_evaluations_do_not_depend_on_order_threads_or_company(store, tmp_path):
+    placements = [(0, 0, 0, 0), (1, 0, 2, 1), (1, 0, 2, 0), (2, 2, 2, 2)]
+    many = evaluator(store, times_s=(86_400.0,)).evaluate_many(placements)
+    fresh = evaluator(Store(tmp_path), times_s=(86_400.0,))
+    fresh.store.put_many([])  # a store of its own: backbone and bank are trained again
+    fresh._threads = 2
+    for placement, known in reversed(list(zip(placements, many, strict=True))):
+        again = fresh.evaluate(placement)
+        assert (again.correct == known.correct).all()
+        np.testing.assert_array_equal(again.site_errors, known.site_errors)
+
+
+def test_times_are_checked():
+    for times in ((), (-1.0,), (1.0, 1.0)):
+        with pytest.raises(ConfigError, match="times_s"):
+            load_task("toy-4site").with_changes(times_s=times)
+
+
+def test_an_analog_crossbar_has_another_key(store):
+    keys = {
+        evaluator(store).evaluate((0, 0, 0, 0)).key,
+        MonteCarloEvaluator(load_task("toy-4site", QUICK), store, threads=1).evaluate((0, 0, 0, 0)).key,
+        MonteCarloEvaluator(
+            load_task("toy-4site", QUICK).with_changes(crossbar={"preset": "rasch2023", "adc_bits": 7}),
+            store,
+            threads=1,
+        )
+        .evaluate((0, 0, 0, 0))
+        .key,
+    }
+    assert len(keys) == 3
