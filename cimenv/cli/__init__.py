@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cimenv.cli import attack, cache, enumeration, placements, tasks
+from cimenv.cli import attack, cache, enumeration, placements, sensitivity, tasks
 from cimenv.core.errors import CimenvError
 
 HELP = """Where to put error-compensation blocks in an analog in-memory accelerator.
@@ -32,6 +32,7 @@ app.command("tasks")(tasks.tasks)
 app.command("show")(tasks.show)
 app.command("evaluate")(placements.evaluate)
 app.command("attack")(attack.attack)
+app.command("sensitivity")(sensitivity.sensitivity)
 app.command("search")(placements.search)
 app.command("render")(placements.render)
 app.command("enumerate")(enumeration.enumerate_task)

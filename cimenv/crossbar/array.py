@@ -108,6 +108,8 @@ class AnalogArray:
         total: Tensor | None = None
         for tile, alpha in zip(self.tiles, ranges, strict=True):
             u = converted(operator.part(inputs, tile.inputs) / alpha, self.config.dac_bits, 1.0)
+            if self.config.input_noise:
+                u = u + self.config.input_noise * _normal(u, generator)
             y = analog_product(u, tile, self.config, generator, operator)
             y = y * operator.by_output(tile.row_scale * tile.gain * alpha, y)
             total = y if total is None else total + y

@@ -38,6 +38,7 @@ class CrossbarConfig(Frozen):
     adc_bits: int | None = Field(8, ge=0, le=16, description="bits of an output: 2^B - 2 steps")
     adc_bound: float = Field(10.0, gt=0, description="largest output, in units of the largest weight times input")
     row_scaling: bool = Field(True, description="scale the rows of every tile to a largest weight of 1")
+    input_noise: float = Field(0.0, ge=0, description="of every converted input, in units of the input range")
     output_noise: float = Field(0.0, ge=0, description="of every output, in units of the largest weight times input")
     read_noise: float = Field(0.0, ge=0, description="of every device at a read; outputs get sqrt(sum |w| u^2) of it")
     ir_drop: float = Field(0.0, ge=0, description="scale of the current lost to wire resistance; 1: as published")

@@ -1,0 +1,62 @@
+"""`cimenv sensitivity`: how much of one non-ideality a trained network bears."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cimenv.cli.arguments import AsJson, Overrides, TaskName
+from cimenv.cli.output import print_json, save_picture, table_of
+
+
+def sensitivity(
+    task: TaskName,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where rows and the figure go.")] = Path("sensitivity"),
+    only: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME,...", help="Some non-idealities; default: all.")
+    ] = None,
+    chips: Annotated[int, typer.Option(min=2, help="Test chips of a point.")] = 10,
+    images: Annotated[int, typer.Option(min=1, help="Test images of a chip.")] = 1_000,
+    error: Annotated[float, typer.Option(min=0.001, max=1, help="Equal error of the standard matrix.")] = 0.1,
+    share: Annotated[float, typer.Option(min=0.01, max=1, help="A* that is to be kept.")] = 0.99,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Raise one non-ideality at a time until the network breaks.
+
+    The task's trained network runs on crossbars with a single non-ideality.
+    A threshold is the strength at which the normalised accuracy
+    A* = 1 - (e - e_digital) / (e_chance - e_digital) falls below 99 %; its MVM
+    error is that of a standard 512 x 512 matrix, so that all can be compared.
+    A second row is A* where that matrix has an error of 10 %. Rows are added
+    to FOLDER/sensitivity.csv, also of several tasks; what is there is not
+    measured again.
+
+    \b
+    Example:
+      cimenv sensitivity lenet5-fashion-mini --only output_noise,weight_noise
+    """
+    from cimenv.core.progress import bar
+    from cimenv.studies import sensitivity as study
+    from cimenv.tasks import MonteCarloEvaluator, load_task
+
+    names = study.checked_names(only.split(",") if only else study.NON_IDEALITIES)
+    plain = load_task(task, overrides).model_copy(update={"options": {}})  # no blocks to train
+    evaluator = MonteCarloEvaluator(plain, progress=bar)
+    measured = study.Sensitivity(evaluator.problem, chips, images, evaluator.threads)
+    rows = study.run(measured, out / "sensitivity.csv", names, error=error, share=share, progress=bar)
+    save_picture(study.figure(rows), out / "sensitivity.png")
+    own = [row for row in rows if row.task == plain.name and row.non_ideality in names]
+    if as_json:
+        print_json([asdict(row) for row in own])
+        return
+    columns = ("strength", "mvm error", "accuracy", "A*")
+    table = table_of("non-ideality", "row", *columns, right=columns)
+    for row in own:
+        numbers = (f"{row.strength:.4g}", f"{row.mvm_error:.1%}", f"{row.accuracy:.4f}", f"{row.normalised:.4f}")
+        table.add_row(row.non_ideality, row.kind.replace("_", " "), *numbers)
+    Console().print(table)

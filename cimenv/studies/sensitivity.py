@@ -1,0 +1,328 @@
+"""How much of one non-ideality a trained network bears, all others switched off (Rasch et al., 2023, figure 5).
+
+Every non-ideality is raised until the accuracy over chips falls to a share of the digital network's (A* = 99 %), and
+all of them are compared at the strength that gives one standard matrix the same error.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cimenv.compensation.bank import CompensationBank
+from cimenv.core.errors import ConfigError, UnknownNameError
+from cimenv.core.progress import Progress, silent
+from cimenv.core.seeding import torch_generator
+from cimenv.crossbar.array import program_array
+from cimenv.crossbar.chips import Chips
+from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.mapping import MappedNetwork
+from cimenv.evaluation.engine import Engine
+from cimenv.evaluation.metrics import mean_interval
+from cimenv.tasks.problem import Problem
+
+STEPS = 8  # of the bisection of a strength, in its logarithm
+TILE, SPREAD, VECTORS = 512, 0.246, 200  # the standard matrix of the acceptance test, and its inputs
+
+
+@dataclass(frozen=True)
+class NonIdeality:
+    """One part of the crossbar that is raised.
+
+    Attributes:
+        what: for readers.
+        low: a strength that does no harm.
+        high: a strength that ruins any network.
+        config: fields of the crossbar at a strength.
+    """
+
+    what: str
+    low: float
+    high: float
+    config: Callable[[float], Mapping[str, Any]]
+
+
+def _pcm(**scales: float) -> dict[str, Any]:
+    none = {"programming_noise": 0.0, "drift": 0.0, "drift_variation": 0.0, "read_noise": 0.0}
+    return {"device": {"kind": "pcm", **none, **scales}}
+
+
+def _stuck(**shares: float) -> dict[str, Any]:
+    return {"device": {"kind": "stuck", "device": {"kind": "ideal"}, **shares}}
+
+
+def _bits(step: float) -> int:
+    """Return the bits of a converter whose step is at most this share of its bound."""
+    return max(2, min(16, math.ceil(math.log2(2.0 / step + 2))))
+
+
+NON_IDEALITIES: dict[str, NonIdeality] = {
+    "programming_noise": NonIdeality("PCM programming noise, scale", 1e-2, 30, lambda s: _pcm(programming_noise=s)),
+    "device_read_noise": NonIdeality("PCM 1/f noise, scale", 1e-2, 100, lambda s: _pcm(read_noise=s)),
+    "weight_noise": NonIdeality(
+        "Gaussian weight noise, share of the row's largest",
+        1e-3,
+        1,
+        lambda s: {"device": {"kind": "gaussian", "sigma": s}},
+    ),
+    "stuck_at_zero": NonIdeality("share of devices stuck at zero", 1e-4, 0.9, lambda s: _stuck(at_zero=s)),
+    "stuck_at_max": NonIdeality("share of devices stuck at the largest", 1e-5, 0.5, lambda s: _stuck(at_max=s)),
+    "input_noise": NonIdeality("noise of inputs, share of the range", 1e-3, 2, lambda s: {"input_noise": s}),
+    "output_noise": NonIdeality("noise of outputs, largest weight x input", 1e-3, 10, lambda s: {"output_noise": s}),
+    "read_noise": NonIdeality("read noise of devices", 1e-3, 5, lambda s: {"read_noise": s}),
+    "ir_drop": NonIdeality("IR drop, scale", 1e-1, 300, lambda s: {"ir_drop": s}),
+    "s_shape": NonIdeality("S-shaped saturation nl", 1e-2, 100, lambda s: {"s_shape": s}),
+    "voltage_offset": NonIdeality("voltage offset, share of the range", 1e-4, 1, lambda s: {"voltage_offset": s}),
+    "dac_step": NonIdeality("step of inputs, share of the range", 1e-4, 1, lambda s: {"dac_bits": _bits(s)}),
+    "adc_step": NonIdeality("step of outputs, share of the bound", 1e-4, 1, lambda s: {"adc_bits": _bits(s)}),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes:
+        kind: `threshold`: the largest strength with A* at the wanted share; `equal_error`: the strength with the
+            wanted error of the standard matrix; `clean`: the digital network.
+        non_ideality: a name of `NON_IDEALITIES`.
+        strength: in the unit of the non-ideality; infinite where even the largest does no harm.
+        mvm_error: relative error of the standard matrix.
+        accuracy: mean over chips.
+        low, high: 95 % interval of that mean.
+        normalised: A* = 1 - (error - error of the digital network) / (chance - that).
+        chips, images: what was evaluated.
+    """
+
+    task: str
+    kind: str
+    non_ideality: str
+    strength: float
+    mvm_error: float
+    accuracy: float
+    low: float
+    high: float
+    normalised: float
+    chips: int
+    images: int
+
+
+def checked_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names.
+
+    Raises:
+        UnknownNameError: one of them is no non-ideality.
+    """
+    for name in (found := tuple(names)):
+        if name not in NON_IDEALITIES:
+            raise UnknownNameError("non-ideality", name, NON_IDEALITIES)
+    return found
+
+
+def crossbar(name: str, strength: float, base: CrossbarConfig) -> CrossbarConfig:
+    """Return an analog crossbar with this non-ideality alone, and the array geometry of `base`."""
+    plain = {"device": {"kind": "ideal"}, "analog": True, "dac_bits": 0, "adc_bits": 0}
+    geometry = {"max_inputs": base.max_inputs, "adc_bound": base.adc_bound, "batch_norm": base.batch_norm}
+    return CrossbarConfig(**{**plain, **geometry, **NON_IDEALITIES[name].config(strength)})
+
+
+@lru_cache(maxsize=1)
+def _standard_matrix() -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw the matrix and inputs of the acceptance test: N(0, 0.246^2) clipped to 1; uniform, half of them 0."""
+    draws = torch_generator("standard matrix")
+    w = (SPREAD * torch.randn(TILE, TILE, generator=draws)).clamp_(-1, 1)
+    x = (torch.rand(VECTORS, TILE, generator=draws) * 2 - 1) * (torch.rand(VECTORS, TILE, generator=draws) < 0.5)
+    return w, x
+
+
+def mvm_error(config: CrossbarConfig) -> float:
+    """Return the mean relative error |y - W x| / |W x| of the standard 512 x 512 matrix on one array."""
+    w, x = _standard_matrix()
+    draws = torch_generator("standard matrix", "chip")
+    whole = config.model_copy(update={"max_inputs": TILE})
+    y, exact = program_array(w, whole, draws).mvm(x, 1.0, draws), x @ w.T
+    return float(((y - exact).norm(dim=1) / exact.norm(dim=1)).mean())
+
+
+class Sensitivity:
+    """Measures one trained network.
+
+    Args:
+        problem: its network is what is mapped, whatever the task's crossbar.
+        chips: test chips a point.
+        images: test images a chip, evenly spaced.
+        threads: worker threads.
+    """
+
+    def __init__(self, problem: Problem, chips: int = 10, images: int = 1_000, threads: int = 1) -> None:
+        self.problem, self.chips, self.threads = problem, chips, threads
+        network = problem.network
+        if not network.input_ranges:
+            network = network.calibrated(problem.data.train.inputs(slice(images)))
+        self.network: MappedNetwork = network
+        part = problem.data["test"]
+        step = max(1, len(part) // images)
+        self.images = part.inputs(slice(0, step * images, step)), part.labels[: step * images : step]
+        self.clean = self._engine(network.config).clean_correct() / len(self.images[1])
+        self.chance = 1 / problem.data.classes
+
+    def accuracy(self, config: CrossbarConfig) -> np.ndarray:
+        """Return the accuracy of every chip."""
+        empty = (0,) * len(self.network.sites)
+        tally = self._engine(config).run([empty], range(self.chips))
+        return tally.correct[0] / tally.images
+
+    def normalised(self, accuracy: float) -> float:
+        """Return A*: 1 for the digital network's accuracy, 0 for chance."""
+        return (accuracy - self.chance) / (self.clean - self.chance)
+
+    def row(self, kind: str, name: str, strength: float) -> Row:
+        """Return the measurement at a strength."""
+        config = crossbar(name, strength, self.network.config)
+        found = self.accuracy(config)
+        low, high = mean_interval(found)
+        mean = float(found.mean())
+        return Row(
+            self.problem.task.name,
+            kind,
+            name,
+            strength,
+            mvm_error(config),
+            mean,
+            low,
+            high,
+            self.normalised(mean),
+            self.chips,
+            len(self.images[1]),
+        )
+
+    def threshold(self, name: str, share: float = 0.99) -> Row:
+        """Return the largest strength at which A* is still `share`, by bisection of its logarithm."""
+
+        def holds(strength: float) -> bool:
+            found = self.accuracy(crossbar(name, strength, self.network.config))
+            return self.normalised(float(found.mean())) >= share
+
+        return self.row("threshold", name, _largest(NON_IDEALITIES[name], holds))
+
+    def at_error(self, name: str, error: float) -> Row:
+        """Return what the strength with this error of the standard matrix does to the network."""
+
+        def below(strength: float) -> bool:
+            return mvm_error(crossbar(name, strength, self.network.config)) <= error
+
+        return self.row("equal_error", name, _largest(NON_IDEALITIES[name], below, steps=12))
+
+    def _engine(self, config: CrossbarConfig) -> Engine:
+        network = replace(self.network, config=config)
+        bank = CompensationBank(self.problem.options).eval()
+        chips = Chips(network, self.problem.task.chip_seed, "test")
+        return Engine(self.problem.segments, chips, bank, *self.images, threads=self.threads)
+
+
+def _largest(what: NonIdeality, holds: Callable[[float], bool], steps: int = STEPS) -> float:
+    """Return the largest strength that holds, by bisection of its logarithm; the least one where none does."""
+    low, high = math.log(what.low), math.log(what.high)
+    if holds(what.high):
+        return what.high
+    for _ in range(steps):
+        middle = (low + high) / 2
+        if holds(math.exp(middle)):
+            low = middle
+        else:
+            high = middle
+    return math.exp(low)
+
+
+def run(
+    sensitivity: Sensitivity,
+    path: Path,
+    names: tuple[str, ...] = tuple(NON_IDEALITIES),
+    *,
+    error: float = 0.1,
+    share: float = 0.99,
+    progress: Progress = silent,
+) -> list[Row]:
+    """Measure what `path` does not hold yet, and return all rows; a row is written as soon as it is known.
+
+    Raises:
+        ConfigError: the file is not one of this study, or was made with other chips or images.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _cut_short(path)
+    known = read_rows(path) if path.exists() else []
+    for row in known:
+        if (row.chips, row.images) != (sensitivity.chips, len(sensitivity.images[1])):
+            raise ConfigError(f"{path} holds rows of {row.chips} chips x {row.images} images; give another file.")
+    done = {(row.task, row.kind, row.non_ideality) for row in known}
+    task = sensitivity.problem.task.name
+    wanted = [(kind, name) for name in names for kind in ("threshold", "equal_error") if (task, kind, name) not in done]
+    with progress("measuring non-idealities", len(wanted)) as advance, path.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if not file.tell():
+            writer.writerow([field.name for field in fields(Row)])
+        for kind, name in wanted:
+            row = sensitivity.threshold(name, share) if kind == "threshold" else sensitivity.at_error(name, error)
+            writer.writerow(asdict(row).values())
+            file.flush()
+            known.append(row)
+            advance()
+    return known
+
+
+def _cut_short(path: Path) -> None:
+    """Remove a last line that a killed process left unfinished."""
+    if path.exists():
+        data = path.read_bytes()
+        if not data.endswith(b"\n"):
+            os.truncate(path, data.rfind(b"\n") + 1)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read what `run` wrote.
+
+    Raises:
+        ConfigError: it is not one of these files.
+    """
+    kinds = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Row)}
+    try:
+        with path.open(newline="") as file:
+            return [Row(**{name: kind(line[name]) for name, kind in kinds.items()}) for line in csv.DictReader(file)]
+    except (OSError, KeyError, TypeError, ValueError):
+        raise ConfigError(f"{path} is no table of this study; give another file or delete it.") from None
+
+
+def figure(rows: list[Row]) -> Any:
+    """Return a matplotlib figure: error of the standard matrix at the threshold, and A* at equal error, by task."""
+    from matplotlib.figure import Figure
+
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    names = [name for name in NON_IDEALITIES if any(row.non_ideality == name for row in rows)]
+    drawn = Figure(figsize=(9, 0.34 * len(names) + 1.6), layout="constrained")
+    axes = drawn.subplots(1, 2, sharey=True)
+    for number, task in enumerate(tasks):
+        offset = 0.5 * ((number + 0.5) / len(tasks) - 0.5)
+        for ax, kind, value in ((axes[0], "threshold", "mvm_error"), (axes[1], "equal_error", "normalised")):
+            found = [row for row in rows if (row.task, row.kind) == (task, kind)]
+            at = [names.index(row.non_ideality) + offset for row in found]
+            marker = "osD^v"[number % 5]
+            ax.plot([getattr(row, value) for row in found], at, marker, color=f"C{number}", ms=5, label=task)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    axes[0].set(xlabel="MVM error borne until A* falls below the share", xscale="log")
+    axes[1].set(xlabel="A* at equal MVM error")
+    axes[1].axvline(0.99, color="#888888", lw=0.8, ls="--")
+    for ax in axes:
+        ax.grid(alpha=0.25)
+    handles, labels = axes[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, frameon=False, fontsize=8, ncols=3, loc="outside lower center")
+    return drawn

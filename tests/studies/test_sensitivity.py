@@ -1,0 +1,89 @@
+"""Sensitivity: a linear network whose bearable noise is known, rows that are kept, and names that are checked."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+from cimenv.cli import app
+from cimenv.core.errors import ConfigError, UnknownNameError
+from cimenv.crossbar import CrossbarConfig
+from cimenv.studies import sensitivity as study
+from cimenv.tasks import MonteCarloEvaluator, load_task
+
+BASE = CrossbarConfig(max_inputs=512)
+
+
+@pytest.fixture(scope="module")
+def measured(cache):
+    task = load_task("toy-4site", ["recipe.epochs=1"]).model_copy(update={"options": {}})
+    return study.Sensitivity(MonteCarloEvaluator(task).problem, chips=3, images=300)
+
+
+@pytest.mark.parametrize("name", study.NON_IDEALITIES)
+def test_every_non_ideality_alone_reaches_from_harmless_to_ruin(name):
+    what = study.NON_IDEALITIES[name]
+    errors = [study.mvm_error(study.crossbar(name, strength, BASE)) for strength in (what.low, what.high)]
+    assert errors[0] < 0.02 and errors[1] > 0.3
+
+
+def test_mvm_error_of_output_noise_is_its_closed_form():
+    """Rows are scaled to a largest weight of 1, so that |y - Wx| = s * |gamma * xi|; mean over vectors of the ratio."""
+    s = 0.1
+    w, x = study._standard_matrix()
+    noise = s * w.abs().amax(1).square().sum().sqrt()
+    expected = float((noise / (x @ w.T).norm(dim=1)).mean())
+    assert study.mvm_error(study.crossbar("output_noise", s, BASE)) == pytest.approx(expected, rel=0.01)
+
+
+def test_bisection_finds_where_a_predicate_ends():
+    what = study.NON_IDEALITIES["output_noise"]
+    assert study._largest(what, lambda s: s <= 0.37, steps=20) == pytest.approx(0.37, rel=1e-4)
+    assert study._largest(what, lambda s: True) == what.high
+    assert study._largest(what, lambda s: False) == pytest.approx(what.low, rel=0.1)
+
+
+def test_threshold_holds_and_twice_its_strength_does_not(measured):
+    row = measured.threshold("output_noise", 0.95)
+    assert row.normalised >= 0.95 and row.low <= row.accuracy <= row.high and row.images == 300
+    beyond = measured.accuracy(study.crossbar("output_noise", 2 * row.strength, measured.network.config))
+    assert measured.normalised(float(beyond.mean())) < 0.95
+    assert measured.normalised(measured.clean) == 1.0 and measured.normalised(measured.chance) == 0.0
+
+
+def test_rows_are_kept_and_a_figure_is_drawn(measured, tmp_path):
+    path = tmp_path / "sensitivity.csv"
+    first = study.run(measured, path, ("weight_noise",))
+    assert [row.kind for row in first] == ["threshold", "equal_error"]
+    assert first[1].mvm_error == pytest.approx(0.1, rel=0.02)
+    text = path.read_text()
+    path.write_text(text[:-30])  # killed while it wrote the second row
+    again = study.run(measured, path, ("weight_noise", "adc_step"))
+    assert again[:2] == first and len(again) == 4 and study.read_rows(path) == again
+    assert len(study.figure(again).axes) == 2
+    other = study.Sensitivity(measured.problem, chips=2, images=300)
+    with pytest.raises(ConfigError, match="3 chips x 300 images"):
+        study.run(other, path)
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ConfigError, match="no table of this study"):
+        study.read_rows(path)
+    with pytest.raises(UnknownNameError, match="output_noise"):
+        study.checked_names(["output_nois"])
+
+
+def test_the_command(cache, tmp_path):
+    arguments = ["sensitivity", "toy-4site", "--set", "recipe.epochs=1", "--only", "adc_step", "--chips", "2"]
+    found = CliRunner().invoke(app, [*arguments, "--images", "100", "--out", str(tmp_path)])
+    assert found.exit_code == 0 and "adc_step" in found.stdout
+    assert (tmp_path / "sensitivity.png").stat().st_size > 10_000
+    rows = study.read_rows(tmp_path / "sensitivity.csv")
+    assert [row.kind for row in rows] == ["threshold", "equal_error"]
+    assert all(math.isfinite(row.mvm_error) and 0 <= row.accuracy <= 1 for row in rows)
+
+
+def test_equal_errors_rank_as_their_strengths(measured):
+    errors = [measured.at_error("input_noise", error) for error in (0.05, 0.1, 0.2)]
+    assert stats.spearmanr([row.strength for row in errors], [0.05, 0.1, 0.2]).statistic == 1.0
+    np.testing.assert_allclose([row.mvm_error for row in errors], [0.05, 0.1, 0.2], rtol=0.02)
