@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all lint type bench format readme
+.PHONY: setup demo test test-all lint type bench format readme aihwkit-check
 
 setup: $(STAMP)
 
@@ -37,3 +37,9 @@ bench: setup
 
 readme: setup
 	$(BIN)/python -m agents.readme
+
+# Its own environment: aihwkit 1.1.0 runs with torch 2.10.0 on Python 3.11 (1.2.0 on 3.12).
+aihwkit-check:
+	python3.11 -m venv .venv-aihwkit
+	.venv-aihwkit/bin/pip install -q -e . torch==2.10.0 aihwkit==1.1.0
+	.venv-aihwkit/bin/python scripts/aihwkit_check.py

@@ -1,0 +1,75 @@
+"""The same crossbar for IBM's aihwkit, so that a network can be checked there. Needs `pip install aihwkit`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cimenv.core.errors import ConfigError
+from cimenv.crossbar.conductance import Pcm
+from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.devices import Ideal
+
+
+def to_rpu_config(config: CrossbarConfig) -> Any:
+    """Return the `InferenceRPUConfig` with the parameters of an analog crossbar.
+
+    Input ranges are the network's, not the crossbar's: set `tile.input_range` of every analog tile after conversion.
+
+    Args:
+        config: an analog crossbar with ideal or PCM devices, one input range a tile.
+
+    Raises:
+        ConfigError: aihwkit is not installed, or has no counterpart for a part that is switched on.
+    """
+    _check(config)
+    try:
+        from aihwkit.inference import GlobalDriftCompensation, PCMLikeNoiseModel
+        from aihwkit.simulator.configs import InferenceRPUConfig
+        from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType, WeightNoiseType
+    except ImportError:
+        raise ConfigError("aihwkit is not installed; pip install aihwkit, in an environment of its own.") from None
+    rpu = InferenceRPUConfig()
+    forward = rpu.forward
+    forward.inp_bound = 1.0
+    forward.inp_res = 2**config.dac_bits - 2 if config.dac_bits else -1
+    forward.inp_noise = config.input_noise
+    forward.out_bound = config.adc_bound if config.adc_bits or config.s_shape else -1
+    forward.out_res = 2**config.adc_bits - 2 if config.adc_bits else -1
+    forward.out_noise = config.output_noise
+    forward.w_noise = config.read_noise
+    forward.w_noise_type = WeightNoiseType.PCM_READ if config.read_noise else WeightNoiseType.NONE
+    forward.ir_drop = config.ir_drop
+    forward.out_nonlinearity = config.s_shape
+    forward.out_nonlinearity_std = config.s_shape_spread
+    forward.slope_calibration = config.s_shape_calibration
+    forward.bound_management = BoundManagementType.NONE
+    forward.noise_management = NoiseManagementType.NONE
+    rpu.pre_post.input_range.enable = True
+    rpu.mapping.weight_scaling_omega = 1.0
+    rpu.mapping.weight_scaling_columnwise = config.row_scaling
+    rpu.mapping.max_input_size = config.max_inputs or 0
+    rpu.mapping.max_output_size = 0
+    rpu.drift_compensation = GlobalDriftCompensation() if config.drift_compensation else None
+    if isinstance(config.device, Pcm):
+        rpu.noise_model = PCMLikeNoiseModel(
+            g_max=config.device.g_max_us,
+            prog_noise_scale=config.device.programming_noise,
+            drift_scale=config.device.drift,
+            read_noise_scale=config.device.read_noise,
+            t_0=config.device.t_0_s,
+            t_read=config.device.t_read_s,
+        )
+    return rpu
+
+
+def _check(config: CrossbarConfig) -> None:
+    """Refuse what the kit cannot be told."""
+    if not config.analog:
+        raise ConfigError("analog: got False; aihwkit simulates the whole chain, so switch it on.")
+    if not isinstance(config.device, Ideal | Pcm):
+        raise ConfigError(f"device: got '{config.device.kind}'; to_rpu_config knows ideal and pcm.")
+    if isinstance(config.device, Pcm) and config.device.drift_variation != 1.0:
+        raise ConfigError("device.drift_variation: aihwkit has no scale for it; leave it at 1.")
+    for field in ("voltage_offset", "overrides"):
+        if getattr(config, field):
+            raise ConfigError(f"{field}: to_rpu_config has no counterpart; leave it off.")
