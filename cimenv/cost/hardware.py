@@ -94,6 +94,7 @@ def _adc_pj(config: CrossbarConfig) -> float:
 
 def site_cost(site: Site, config: CrossbarConfig) -> Cost:
     """Return what one mapped layer costs on the crossbar."""
+    config = config.at(site.name)
     rows, columns = site.fan_in, site.out_channels // site.groups
     tile_rows = config.max_inputs or rows
     one = matrix_energy_pj(rows, columns, config)

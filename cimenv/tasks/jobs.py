@@ -43,7 +43,7 @@ def chip_numbers(task: Task, split: Split, fidelity: Fidelity, chips: int | rang
 
 def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelity: Fidelity, chips: range) -> str:
     """Return the text of everything an evaluation depends on."""
-    task, physics = problem.task, physics_of(problem.task)
+    task, physics = problem.task, physics_of(problem.task.crossbar)
     key = {
         "stage": "evaluation",
         "version": STAGE_VERSIONS["evaluation"],

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cimenv.core.config import canonical, digest
 from cimenv.core.store import Record, Store
 from cimenv.core.threads import allowed_threads
+from cimenv.crossbar.config import CrossbarConfig
 from cimenv.tasks.task import Task
 
 # Bumped when the numbers of a stage change; never the package's version.
@@ -58,9 +59,8 @@ def _source(kind: type) -> str:
         return f"{kind.__qualname__}:{code.co_code.hex() if code else ''}:{code.co_names if code else ''}"
 
 
-def physics_of(task: Task) -> dict[str, Any]:
-    """Return the fields of the crossbar that change numbers; the rest counts for the cost alone."""
-    config = task.crossbar
+def physics_of(config: CrossbarConfig) -> dict[str, Any]:
+    """Return the fields of a crossbar that change numbers; the rest counts for the cost alone."""
     simple = not (config.analog or config.overrides or config.device.ages)
     fields = {"device", "batch_norm", "batch_norm_chips", "batch_norm_images"}
     if simple:

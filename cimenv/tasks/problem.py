@@ -166,7 +166,7 @@ class Problem:
             "stage": "tuned",
             "version": STAGE_VERSIONS["tuned"],
             "weights": self.weights_digest,
-            "crossbar": physics_of(self.task),
+            "crossbar": physics_of(self.task.crossbar),
             "recipe": self.task.tuned.model_dump(mode="json"),
             "data": self.data.digest,
             "blocks": blocks,
@@ -273,9 +273,10 @@ class _Builder:
             "seed": task.training_seed,
         }
         start: dict[str, Tensor] | None = None
+        trained_for = task.trained_for or task.crossbar
         if recipe.fine_tunes:
             trained_before, before, _ = self._trained(task.reference)
-            key |= {"start": before, "crossbar": physics_of(task)}
+            key |= {"start": before, "crossbar": physics_of(trained_for)}
             start = trained_before.state_dict()
 
         def compute() -> Record:
@@ -285,7 +286,7 @@ class _Builder:
                 model = explicit(build_backbone(task.backbone, task.backbone_args))
                 if start is not None:
                     model.load_state_dict(start)
-                trained = recipe.fit(model, self.data, generator, self.progress, task.crossbar)
+                trained = recipe.fit(model, self.data, generator, self.progress, trained_for)
             ranges = {f"{RANGE}{name}": value for name, value in trained.input_ranges.items()}
             return _record({**trained.state, **ranges}, {"history": trained.history})
 
@@ -304,7 +305,7 @@ class _Builder:
             "stage": "bank",
             "version": STAGE_VERSIONS["bank"],
             "backbone": backbone_key,
-            "crossbar": physics_of(task),
+            "crossbar": physics_of(task.crossbar),
             "options": [[o.model_dump() for o in here] for here in options.per_site],
             "recipe": task.bank.model_dump(mode="json"),
             "seed": task.training_seed,

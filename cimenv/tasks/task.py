@@ -43,6 +43,9 @@ class Task(Frozen):
     weights: str | None = Field(None, description="safetensors file of trained weights; then no recipe runs")
     data: str = Field("fashion-mini", description="a registered name, or package.module:dataset")
     crossbar: CrossbarConfig = CrossbarConfig()
+    trained_for: CrossbarConfig | None = Field(
+        None, description="crossbar that a recipe which fine-tunes trains for; None: the task's"
+    )
     recipe: AnyRecipe = Field(default_factory=lambda: recipe_named("lipschitz"))
     reference: AnyRecipe = Field(
         default_factory=lambda: recipe_named("standard"),
@@ -101,6 +104,8 @@ class Task(Frozen):
         needed = smallest_chips(self.percentile)
         if self.metric == "percentile" and self.chips < needed:
             raise ValueError(f"chips is {self.chips}; a {self.percentile:g}-quantile needs at least {needed}")
+        if self.metric == "worst_case" and self.crossbar.analog:
+            raise ValueError("metric worst_case attacks weights under exact products; set crossbar.analog to false")
         if self.metric == "worst_case" and self.crossbar.batch_norm == "per_chip":
             raise ValueError("metric worst_case has no chip to calibrate on; take batch_norm none or shared")
         return self
