@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ import torch
 from cimenv.core.config import read_yaml, with_overrides
 from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.core.progress import bar
+from cimenv.data import load_data
 
 Row = dict[str, Any]
 
@@ -129,6 +130,42 @@ def study_command(
         return 2
     print(table.read_text())
     return 0
+
+
+class Study(Protocol):
+    """What every study's configuration tells."""
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Return the data sets."""
+
+    def measured(self) -> dict[str, Any]:
+        """Return the fields that change a job's numbers."""
+
+
+def run_study(
+    plan: Study,
+    path: Path,
+    stages: Callable[[Mapping[str, list[Row]]], Iterable[Sequence[Any]]],
+    work: Callable[[Journal, Any], tuple[Callable[..., list[Row]], tuple[Any, ...]]],
+    write: Callable[[Journal], None],
+) -> None:
+    """Do what a journal's plan has left, and write the results after every job.
+
+    Args:
+        plan: the study.
+        path: the journal.
+        stages: jobs, from the rows of those that are done; see `run_stages`.
+        work: from journal and job, the function that measures it, and its arguments.
+        write: writes tables, targets and figures.
+
+    Raises:
+        DataError: a data set is missing; told before anything is computed.
+    """
+    journal = Journal(path, plan.measured())
+    for data in plan.data:
+        load_data(data)
+    run_stages(stages(journal.rows), journal, lambda job: work(journal, job), lambda: write(journal))
 
 
 def run_stages(

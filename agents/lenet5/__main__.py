@@ -14,8 +14,7 @@ from typing import Any
 from agents.lenet5.measure import measure
 from agents.lenet5.plan import Plan
 from agents.lenet5.report import merged, write_results
-from agents.study import Journal, run_stages, study_command
-from cimenv.data import load_data
+from agents.study import run_study, study_command
 
 ROOT = Path(__file__).parents[2]
 YAML, FOLDER, OUT = ROOT / "configs/studies/lenet5.yaml", ROOT / "runs/lenet5", ROOT / "results/lenet5"
@@ -24,14 +23,12 @@ YAML, FOLDER, OUT = ROOT / "configs/studies/lenet5.yaml", ROOT / "runs/lenet5", 
 def run(fields: dict[str, Any]) -> None:
     """Do what is left and write the results after every job."""
     plan = Plan(**fields)
-    journal = Journal(OUT / "jobs.jsonl", plan.measured())
-    for data in plan.data:  # a missing data set is told at once, in one sentence
-        load_data(data)
-    run_stages(
-        plan.stages(),
-        journal,
-        lambda job: (measure, (plan, job, FOLDER, journal.rows.get(job.parent, []))),
-        lambda: write_results(plan, merged(plan, journal), OUT),
+    run_study(
+        plan,
+        OUT / "jobs.jsonl",
+        lambda _: plan.stages(),
+        lambda journal, job: (measure, (plan, job, FOLDER, journal.rows.get(job.parent, []))),
+        lambda journal: write_results(plan, merged(plan, journal), OUT),
     )
 
 

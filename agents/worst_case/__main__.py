@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agents.study import Journal, run_stages, study_command
+from agents.study import run_study, study_command
 from agents.worst_case.measure import measure
 from agents.worst_case.plan import Plan
 from agents.worst_case.report import write_results
-from cimenv.data import load_data
 
 ROOT = Path(__file__).parents[2]
 YAML, FOLDER, OUT = ROOT / "configs/studies/worst_case.yaml", ROOT / "runs/worst_case", ROOT / "results/worst_case"
@@ -24,11 +23,13 @@ YAML, FOLDER, OUT = ROOT / "configs/studies/worst_case.yaml", ROOT / "runs/worst
 def run(fields: dict[str, Any]) -> None:
     """Do what is left and write the results after every job."""
     plan = Plan(**fields)
-    journal = Journal(OUT / "jobs.jsonl", plan.measured())
-    for data in plan.data:  # a missing data set is told at once, in one sentence
-        load_data(data)
-    stages = plan.stages(journal.rows)
-    run_stages(stages, journal, lambda job: (measure, (plan, job, FOLDER)), lambda: write_results(plan, journal, OUT))
+    run_study(
+        plan,
+        OUT / "jobs.jsonl",
+        plan.stages,
+        lambda _, job: (measure, (plan, job, FOLDER)),
+        lambda journal: write_results(plan, journal, OUT),
+    )
 
 
 if __name__ == "__main__":

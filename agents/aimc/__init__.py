@@ -1,0 +1,1 @@
+"""Results on the realistic crossbar: direct mapping, hardware-aware training, blocks, sensitivity."""
