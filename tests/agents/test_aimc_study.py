@@ -62,7 +62,8 @@ def test_small_jobs_of_every_kind_and_what_is_written(plan, tmp_path):
             journal.add(job, measure(small, job, tmp_path / "runs"))
     journal = Journal(tmp_path / "jobs.jsonl", small.measured())  # as a new process reads it
     write_results(small, journal, tmp_path)
-    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
     assert [(row["kind"], row["recipe"], row["blocks"]) for row in rows] == [
         ("direct", "standard", ""),
         ("hwa", "hwa", ""),
