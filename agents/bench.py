@@ -24,7 +24,7 @@ from cimenv.core.progress import bar
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Store
 from cimenv.core.threads import torch_threads
-from cimenv.crossbar import CrossbarConfig, map_network, programmed
+from cimenv.crossbar import map_network, preset, programmed
 from cimenv.envs import CompensationEnv
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.prefix import PrefixCache
@@ -105,8 +105,7 @@ def prefix_figures(problem: Problem) -> list[Figure]:
 def analog_figure(problem: Problem) -> Figure:
     """Time the whole chain of Rasch et al. (2023) on one thread; the kit took 1.84 s on two such cores' one thread."""
     images = problem.data["val"].inputs(slice(1_000))
-    config = CrossbarConfig(preset="rasch2023")
-    network = map_network(problem.network.model, config, problem.data.image_shape).calibrated(images)
+    network = map_network(problem.network.model, preset("rasch2023"), problem.data.image_shape).calibrated(images)
     chip = network.program(torch_generator("bench"))
 
     def run() -> None:

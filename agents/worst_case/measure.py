@@ -28,12 +28,12 @@ PART = 5_000  # images of an epoch that is timed
 
 def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
     """Run one job; `folder` keeps what is trained."""
-    kinds = {"try": judged, "net": net, "blocks": blocks, "fidelity": fidelity}
+    kinds = {"try": tried, "judge": judged, "net": net, "blocks": blocks, "fidelity": fidelity}
     rows = kinds[job.kind](plan, job, default_store(folder / "store"))
     return [{"kind": job.kind, "data": job.data, "recipe": job.recipe, "seed": job.seed, **row} for row in rows]
 
 
-def judged(plan: Plan, job: Job, store: Store) -> list[Row]:
+def tried(plan: Plan, job: Job, store: Store) -> list[Row]:
     """Train a network and return what validation says of it; the test split is not seen."""
     problem = Problem.build(plan.task(job), store)
     history = problem.histories[problem.task.recipe.name]
@@ -41,6 +41,15 @@ def judged(plan: Plan, job: Job, store: Store) -> list[Row]:
     names = ("clean", "mean", "percentile", "worst_case", "sigma", "threshold")
     found = {f"val_{name}": best[name] for name in names if name in best}
     return [{**found, "val_accuracy": best["val_accuracy"], "history": history}]
+
+
+def judged(plan: Plan, job: Job, store: Store) -> list[Row]:
+    """Attack a network on validation images by the whole ensemble, at the bound of its contest."""
+    contest = plan.contest_of(job.recipe)
+    assert contest is not None
+    problem = Problem.build(plan.task(job, images=SEARCH_IMAGES), store)
+    found = attacked(problem, none(problem), problem.bank, "val", WorstCaseSearch(bound=contest.judged["bound"]))
+    return [{"val_accuracy": found.accuracy, "images": found.images, "member": found.member}]
 
 
 def net(plan: Plan, job: Job, store: Store) -> list[Row]:

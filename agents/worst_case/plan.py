@@ -12,7 +12,7 @@ from cimenv.core.config import Frozen, canonical, digest
 from cimenv.tasks import Task, load_task
 
 DIGITAL = [{"kind": "digital"}]  # no blocks to train
-Kind = Literal["try", "net", "blocks", "fidelity"]
+Kind = Literal["try", "judge", "net", "blocks", "fidelity"]
 
 
 class Contest(Frozen):
@@ -20,6 +20,11 @@ class Contest(Frozen):
 
     judged: dict[str, Any] = Field(description="fields of every try: th_g and the metric that selects")
     families: dict[str, dict[str, dict[str, Any]]]
+
+    @property
+    def against_worst_case(self) -> bool:
+        """Return whether tries compete in the worst case; else in the metric that selects their epochs."""
+        return bool(self.judged["select"] == "worst_case")
 
     @property
     def tries(self) -> dict[str, dict[str, Any]]:
@@ -99,11 +104,16 @@ class Plan(Frozen):
         return self.model_dump(mode="json", exclude=which)
 
     def winner(self, data: str, contest: str, family: str, rows: Mapping[str, list[Row]]) -> str | None:
-        """Return the try of a family that VALIDATION prefers; None before all of its tries are judged."""
+        """Return the try of a family that VALIDATION prefers; None before all of its tries are judged.
+
+        In the worst case the judge is the whole ensemble: a network that was trained against the losses of the quick
+        attack, which chooses its epochs, hides from just these.
+        """
         if contest not in self.contests or family not in self.contests[contest].families:
             return None  # a smaller plan
         tries = self.contests[contest].families[family]
-        scores = {label: rows.get(self.job("try", data, label, self.seeds[0]).name) for label in tries}
+        kind: Kind = "judge" if self.contests[contest].against_worst_case else "try"
+        scores = {label: rows.get(self.job(kind, data, label, self.seeds[0]).name) for label in tries}
         known = {label: row[0]["val_accuracy"] for label, row in scores.items() if row}
         return max(known, key=lambda label: known[label]) if len(known) == len(tries) else None
 
@@ -123,6 +133,10 @@ class Plan(Frozen):
         for data in self.data:
             tries = [label for contest in self.contests.values() for label in contest.tries]
             yield [self.job("try", data, label, first) for label in tries]
+            judged = [
+                label for contest in self.contests.values() if contest.against_worst_case for label in contest.tries
+            ]
+            yield [self.job("judge", data, label, first) for label in judged]
             for seed in self.seeds:
                 yield [self.job("net", data, label, seed) for label in self.chosen(data, rows)]
             placed = self.blocks
@@ -158,8 +172,9 @@ class Plan(Frozen):
 class Job(Frozen):
     """A piece of work that one process does.
 
-    `try`: a network trained and judged on validation; `net`: attacked, certified and its chips measured on test;
-    `blocks`: placements compared on it; `fidelity`: some random placements attacked quickly and by the ensemble.
+    `try`: a network trained, its epochs judged on validation; `judge`: attacked there by the ensemble; `net`: attacked,
+    certified and its chips measured on test; `blocks`: placements compared on it; `fidelity`: some random placements
+    attacked quickly and by the ensemble.
     """
 
     kind: Kind

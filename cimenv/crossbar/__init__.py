@@ -4,7 +4,7 @@ from cimenv.crossbar.array import AnalogArray, mvm, program_array
 from cimenv.crossbar.batchnorm import batch_statistics, calibrated_for_chip, recalibrate_shared
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.conductance import DeviceTable, Pcm, Reram
-from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.config import CrossbarConfig, preset
 from cimenv.crossbar.devices import BitSlicedGaussian, Gaussian, Ideal, LogNormal, Stuck
 from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.layers import AnalogWeight, programmed
@@ -30,6 +30,7 @@ __all__ = [
     "explicit",
     "map_network",
     "mvm",
+    "preset",
     "program_array",
     "programmed",
     "recalibrate_shared",

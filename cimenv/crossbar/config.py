@@ -79,3 +79,17 @@ class CrossbarConfig(Frozen):
     def at(self, site: str) -> CrossbarConfig:
         """Return the configuration of one layer: the first override whose pattern matches its name, or this one."""
         return next((made for pattern, made in self._overridden.items() if fnmatchcase(site, pattern)), self)
+
+
+def preset(name: str, **changes: Any) -> CrossbarConfig:
+    """Return a crossbar named after its source, with other values for some fields.
+
+    Args:
+        name: `ideal`, `lognormal`, `write_verify`, `pcm`, `reram_wan2022` or `rasch2023`.
+        changes: fields of `CrossbarConfig`.
+
+    Raises:
+        UnknownNameError: no such preset.
+        ConfigError: a field is unknown or holds a value that is not allowed.
+    """
+    return CrossbarConfig(**merged(preset_fields(name), changes))

@@ -105,7 +105,7 @@ def place(
         task_fields: any other field of `Task`, such as `options` or `chips`.
 
     Raises:
-        MappingError: the model has no Conv2d or Linear layer.
+        MappingError: the model has no layer with a matrix.
         DataError: the data does not fit the model.
         UnknownNameError: unknown method or budget term.
     """

@@ -45,11 +45,12 @@ def scores(plan, label):
 
 def test_tries_are_judged_before_winners_are_measured(plan):
     rows = {}
-    tries, *later = plan.stages(rows)
+    tries, judges, *later = plan.stages(rows)
+    assert {job.recipe for job in judges} < {job.recipe for job in tries} and {job.kind for job in judges} == {"judge"}
     assert later[0] and {job.recipe for job in later[0]} == set(plan.baselines)  # no winner is known
-    for job in tries:
+    for job in [*tries, *judges]:
         rows[job.name] = [{"val_accuracy": scores(plan, job.recipe)}]
-    _, *nets = list(plan.stages(rows))[:4]
+    _, _, *nets = list(plan.stages(rows))[:5]
     measured = {job.recipe for job in nets[0]}
     assert {"standard", "gaussian_0.1", "gaussian_0.3"} <= measured and "gaussian_0.2" not in measured
     assert [job.seed for stage in nets for job in stage] == sorted(list(plan.seeds) * len(measured))
@@ -78,9 +79,12 @@ def test_small_jobs_of_every_kind_and_what_is_written(plan, tmp_path):
     journal = Journal(tmp_path / "jobs.jsonl", small.measured())  # as a new process reads it
     write_results(small, journal, tmp_path)
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
-    kinds = {kind: [row for row in rows if row["kind"] == kind] for kind in ("try", "net", "blocks", "fidelity")}
+    kinds = {
+        kind: [row for row in rows if row["kind"] == kind] for kind in ("try", "judge", "net", "blocks", "fidelity")
+    }
     winner = small.winner("fashion-mini", "th_0.02", "gaussian", journal.rows)
     assert [row["recipe"] for row in kinds["try"]] == ["gaussian_0.1", "gaussian_0.2"]
+    assert [row["recipe"] for row in kinds["judge"]] == ["gaussian_0.1", "gaussian_0.2"]
     assert [row["recipe"] for row in kinds["net"]] == ["standard", winner]
     assert [row["blocks"] for row in kinds["blocks"]] == ["none", "affine", "mean", "worst_case"]
     assert len(kinds["fidelity"]) == 3
@@ -106,7 +110,7 @@ def journal_of(plan, data="mnist", seeds=None, leave_out=()):
                 continue
             worst = scores(plan, job.recipe)
             row = {"kind": job.kind, "data": job.data, "recipe": job.recipe, "seed": job.seed}
-            if job.kind == "try":
+            if job.kind in ("try", "judge"):
                 row |= {"val_accuracy": worst}
                 row |= {f"val_{name}": worst for name in ("clean", "mean", "percentile", "worst_case")}
             elif job.kind == "fidelity":
