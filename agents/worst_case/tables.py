@@ -45,8 +45,8 @@ def tries_table(results: Results) -> str:
                         rows.append([f"{data}, {name}, {family}: {row['recipe']}{mark}", *cells])
     caption = (
         f"Tries, judged on 500 VALIDATION images with training seed {plan.seeds[0]}: mean and 5 % percentile over 59 "
-        f"chips of {plan.judge}; worst case at the contest's th_g by the quick attack, which chooses epochs, and by the "
-        "ensemble, which chooses tries.\n\n"
+        f"chips of {plan.judge}; worst case at the contest's th_g by the quick attack, which chooses epochs, and by "
+        "the ensemble, which chooses tries.\n\n"
     )
     head = ["data, contest, family: try", "clean", "mean", "5 % pct", "worst, quick", "worst, ensemble"]
     return caption + markdown(head, rows) if rows else ""
