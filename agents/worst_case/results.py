@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -59,6 +59,13 @@ class Results:
         label = self.plan.winner(data, contest, family, self.jobs)
         done = label is not None and len(self.of(data, label)) == len(self.plan.seeds)
         return label if label is not None and done else "not measured"
+
+    def best(self, data: str, contest: str, families: Sequence[str]) -> str:
+        """Return the winner of several families that VALIDATION prefers."""
+        labels = [self.winner(data, contest, family) for family in families]
+        rows = {row["recipe"]: row["val_accuracy"] for kind in ("try", "judge") for row in self.kind(kind, data)}
+        known = [label for label in labels if label in rows]
+        return max(known, key=lambda label: rows[label], default="not measured")
 
     def gain(self, field: str, data: str, recipe: str, base: str) -> tuple[float, tuple[float, float] | None]:
         """Return the mean difference of a column, paired over training seeds, and its 95 % interval."""
