@@ -11,8 +11,9 @@ from agents.aimc.plan import Job, Plan
 from agents.study import Row
 from cimenv.compensation.options import Placement
 from cimenv.core.store import Store
+from cimenv.evaluation.metrics import normalised_accuracy
 from cimenv.search import run_search
-from cimenv.studies.sensitivity import NON_IDEALITIES, Sensitivity
+from cimenv.studies.sensitivity import NON_IDEALITIES, Sensitivity, bare_task
 from cimenv.tasks import MonteCarloEvaluator, Task
 from cimenv.tasks.problem import default_store
 from cimenv.training.hwa import scaled
@@ -96,21 +97,21 @@ def noisy_enough(plan: Plan, job: Job, store: Store) -> tuple[float, Task]:
         )
         evaluator = MonteCarloEvaluator(last, store, threads=1)
         reached = evaluator.evaluate(evaluator.space.empty()).value("mean")
-        if normalised(reached, evaluator.reference_accuracy(), evaluator.problem.data.classes) <= 1 - plan.open_points:
+        if (
+            normalised_accuracy(reached, evaluator.reference_accuracy(), evaluator.problem.data.classes)
+            <= 1 - plan.open_points
+        ):
             break
     return scale, louder
-
-
-def normalised(accuracy: float, digital: float, classes: int = 10) -> float:
-    """Return A* = 1 - (e - e_digital) / (e_chance - e_digital) (Rasch et al., 2023)."""
-    return (accuracy - 1 / classes) / (digital - 1 / classes)
 
 
 def sensitivity(plan: Plan, job: Job, store: Store) -> list[Row]:
     """Raise one non-ideality at a time on the digital network."""
     task = plan.task(job)
-    plain = task.model_copy(update={"options": {}, "recipe": task.reference})
-    problem = MonteCarloEvaluator(plain, store, threads=1).problem
-    study = Sensitivity(problem, plan.sensitivity.chips, plan.sensitivity.images)
+    plain = bare_task(task.model_copy(update={"recipe": task.reference}), plan.sensitivity.images)
+    study = Sensitivity(MonteCarloEvaluator(plain, store, threads=1).problem, plan.sensitivity.chips)
     rows = [row for name in NON_IDEALITIES for row in (study.threshold(name), study.at_error(name, 0.1))]
-    return [{"what": row.kind, **{k: v for k, v in asdict(row).items() if k not in ("task", "kind")}} for row in rows]
+    return [
+        {"what": row.kind, **{k: v for k, v in asdict(row).items() if k not in ("task", "kind", "weights")}}
+        for row in rows
+    ]

@@ -45,12 +45,12 @@ def sensitivity(
     from cimenv.tasks import MonteCarloEvaluator, load_task
 
     names = study.checked_names(only.split(",") if only else study.NON_IDEALITIES)
-    plain = load_task(task, overrides).model_copy(update={"options": {}})  # no blocks to train
+    plain = study.bare_task(load_task(task, overrides), images)
     evaluator = MonteCarloEvaluator(plain, progress=bar)
-    measured = study.Sensitivity(evaluator.problem, chips, images, evaluator.threads)
+    measured = study.Sensitivity(evaluator.problem, chips, evaluator.threads)
     rows = study.run(measured, out / "sensitivity.csv", names, error=error, share=share, progress=bar)
     save_picture(study.figure(rows), out / "sensitivity.png")
-    own = [row for row in rows if row.task == plain.name and row.non_ideality in names]
+    own = [row for row in rows if row.weights == evaluator.problem.weights_digest[:12] and row.non_ideality in names]
     if as_json:
         print_json([asdict(row) for row in own])
         return

@@ -18,7 +18,8 @@ from torch import Tensor
 from cimenv.core.errors import ConfigError, DataError
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.converters import converted, in_learned_range
-from cimenv.crossbar.devices import programmed_at
+from cimenv.crossbar.devices import before_ageing, programmed_at
+from cimenv.crossbar.variation import normal_like
 
 WIRE = 0.35 * 5e-6  # wire resistance of a cell times largest conductance (aihwkit, Rasch et al. 2023)
 SMALLEST_READING = 1e-4  # of the drift compensation
@@ -103,11 +104,12 @@ class AnalogArray:
         operator = operator or Operator()
         operator.check(inputs, self.tiles[-1].inputs.stop)
         ranges = self.input_ranges(input_range)
-        if isinstance(input_range, Tensor) and input_range.requires_grad:
-            inputs = in_learned_range(inputs, input_range)
         total: Tensor | None = None
         for tile, alpha in zip(self.tiles, ranges, strict=True):
-            u = converted(operator.part(inputs, tile.inputs) / alpha, self.config.dac_bits, 1.0)
+            part = operator.part(inputs, tile.inputs)
+            if isinstance(alpha, Tensor) and alpha.requires_grad:  # its gradient comes from where inputs are clamped
+                part, alpha = in_learned_range(part, alpha), alpha.detach()
+            u = converted(part / alpha, self.config.dac_bits, 1.0)
             if self.config.input_noise:
                 u = u + self.config.input_noise * _normal(u, generator)
             y = analog_product(u, tile, self.config, generator, operator)
@@ -129,8 +131,7 @@ class AnalogArray:
             raise ConfigError(
                 f"input_range: got {len(values)} values for {len(self.tiles)} tiles; give one, or one each."
             )
-        if isinstance(given, Tensor):  # a learned range gets its gradient where inputs are clamped
-            given = given.detach()
+        if isinstance(given, Tensor):
             return list(given.reshape(-1)) if given.numel() > 1 else [given.reshape(())] * len(self.tiles)
         return [given] * len(self.tiles)
 
@@ -188,8 +189,7 @@ def _with_ir_drop(u: Tensor, w: Tensor, strength: float, operator: Operator) -> 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
     if generator is None:
         raise ConfigError("generator: got None, but the crossbar has read or output noise; give a torch.Generator.")
-    drawn = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
-    return drawn.to(like.device)
+    return normal_like(like, generator)
 
 
 def split_inputs(inputs: int, max_inputs: int | None) -> list[slice]:
@@ -225,24 +225,26 @@ def program_array(
     for inputs in split_inputs(weights.shape[-1], config.max_inputs):
         part = weights[..., inputs]
         largest = part.detach().abs().amax(-1)
-        gamma = torch.where(largest > 0, largest, 1.0) if config.row_scaling else torch.ones_like(largest)
+        if not config.row_scaling:  # one scale for all rows of the tile
+            largest = largest.amax(-1, keepdim=True).expand_as(largest)
+        gamma = torch.where(largest > 0, largest, 1.0)
         targets = part / gamma[..., None]
-        tile = Tile(inputs, targets, gamma, 1.0, *_periphery(len(largest), config, generator))
+        tile = Tile(inputs, targets, gamma, 1.0, *_periphery(gamma, config, generator))
         tiles.append(_written(tile, config, generator, t_s, read))
     return AnalogArray(config, tuple(tiles))
 
 
 def _periphery(
-    outputs: int, config: CrossbarConfig, generator: torch.Generator | None
+    like: Tensor, config: CrossbarConfig, generator: torch.Generator | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Draw what is fixed per output and chip: S-shape and voltage offset."""
+    """Draw what is fixed per output and chip, in the shape of `like`: S-shape and voltage offset."""
     slopes = offsets = None
     if config.s_shape:
-        slopes = torch.full((outputs,), config.s_shape / config.adc_bound)
+        slopes = torch.full_like(like, config.s_shape / config.adc_bound)
         if config.s_shape_spread:
             slopes = (slopes * (1.0 + config.s_shape_spread * _normal(slopes, generator))).abs()
     if config.voltage_offset:
-        offsets = config.voltage_offset * _normal(torch.empty(outputs), generator)
+        offsets = config.voltage_offset * _normal(like, generator)
     return slopes, offsets
 
 
@@ -257,13 +259,13 @@ def _written(
         raise ConfigError(
             f"generator: got None, but '{device.kind}' devices draw their errors; give a torch.Generator."
         )
-    state = generator.get_state()
+    start = generator.get_state()
     now = replace(tile, weights=programmed_at(device, targets, generator, t_s, read))
     if not (config.drift_compensation and device.ages and t_s > 0):
         return now
-    generator.set_state(state)  # the same devices, directly after programming
-    fresh = replace(tile, weights=programmed_at(device, targets.detach(), generator))
-    return replace(now, gain=_reading(fresh, config, generator) / _reading(now, config, read or generator))
+    fresh = replace(tile, weights=before_ageing(device, targets, generator, start))
+    read = read or generator
+    return replace(now, gain=_reading(fresh, config, read) / _reading(now, config, read))
 
 
 def _reading(tile: Tile, config: CrossbarConfig, generator: torch.Generator) -> Tensor:

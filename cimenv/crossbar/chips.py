@@ -60,7 +60,7 @@ class Chips:
         """
         if not t_s >= 0:
             raise ConfigError(f"t_s: got {t_s}; give a time of at least 0 seconds.")
-        return replace(self, t_s=t_s)
+        return replace(self, t_s=float(t_s))
 
     def _generator(self, purpose: str, site: str, *numbers: float) -> torch.Generator:
         return torch_generator("chip", purpose, self.seed, self.split, site, *numbers)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cimenv.core.config import Frozen
 from cimenv.core.errors import ConfigError
+from cimenv.crossbar.variation import normal_like
 
 DAY_S = 86_400.0
 
@@ -31,6 +32,11 @@ class Conductance(Frozen):
     def ages(self) -> bool:
         """Return whether conductances change with time."""
         return True
+
+    @property
+    def known_times_s(self) -> tuple[float, ...] | None:
+        """Return the times at which the model is known; None: at any."""
+        return None
 
     def program(
         self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
@@ -96,20 +102,20 @@ class Pcm(Conductance):
             return drifted
         relative = (programmed / self.g_max_us).pow_(0.65).clamp_(min=1e-3)
         noise = (0.0088 / relative).clamp_(max=0.2) * math.sqrt(math.log((now + self.t_read_s) / (2 * self.t_read_s)))
-        return (drifted + self.read_noise * drifted * noise * _normal(targets, read)).clamp_(min=0.0)
+        return (drifted + self.read_noise * drifted * noise * normal_like(targets, read)).clamp_(min=0.0)
 
     def programmed(self, targets: Tensor, generator: torch.Generator) -> Tensor:
         """Return conductances after programming, never below 0."""
         r = targets / self.g_max_us
         sigma = (0.26348 + 1.9650 * r - 1.1731 * r * r) * (self.programming_noise * self.g_max_us / 25.0)
-        return (targets + sigma * _normal(targets, generator)).clamp_(min=0.0)
+        return (targets + sigma * normal_like(targets, generator)).clamp_(min=0.0)
 
     def exponents(self, targets: Tensor, generator: torch.Generator) -> Tensor:
         """Return the drift exponent nu of every device."""
         log = (targets / self.g_max_us).clamp(min=1e-7).log_()
         mean = (-0.0155 * log + 0.0244).clamp_(0.049, 0.1)
         spread = (-0.0125 * log - 0.0059).clamp_(0.008, 0.045) * self.drift_variation
-        return (mean + spread * _normal(targets, generator)).abs_() * self.drift
+        return (mean + spread * normal_like(targets, generator)).abs_() * self.drift
 
 
 RERAM_US = {  # sigma(r) in microsiemens for g_max 40, coefficients of r^0 ... r^4; Wan et al., Nature 608 (2022)
@@ -130,15 +136,20 @@ class Reram(Conductance):
     g_max_us: float = Field(40.0, gt=0, description="largest conductance in microsiemens")
     noise: float = Field(1.0, ge=0, description="scale of the spread")
 
+    @property
+    def known_times_s(self) -> tuple[float, ...]:
+        """Return 0 and the times of the fit."""
+        return (0.0, *RERAM_US)
+
     def spread(self, targets: Tensor, t_s: float) -> Tensor:
         """Return sigma in microsiemens for target conductances at a time.
 
         Raises:
             ConfigError: no fit is known for this time.
         """
-        known = RERAM_US.get(max(float(t_s), 1.0)) if t_s >= 1 or t_s == 0 else None
+        known = RERAM_US.get(float(t_s) or 1.0)
         if known is None:
-            times = ", ".join(f"{time:g}" for time in (0, *RERAM_US))
+            times = ", ".join(f"{time:g}" for time in self.known_times_s)
             raise ConfigError(f"t_s: got {t_s:g}; the ReRAM fit of Wan et al. is known at {times} s.")
         r = targets / self.g_max_us
         sigma = sum((c * r**power for power, c in enumerate(known)), torch.zeros_like(r))
@@ -147,7 +158,7 @@ class Reram(Conductance):
     def conductances(self, targets: Tensor, generator: torch.Generator, t_s: float, read: torch.Generator) -> Tensor:
         """Return the targets with their spread at this time; see `Conductance.conductances`."""
         del read
-        return (targets + self.spread(targets, t_s) * _normal(targets, generator)).clamp_(min=0.0)
+        return (targets + self.spread(targets, t_s) * normal_like(targets, generator)).clamp_(min=0.0)
 
 
 class DeviceTable(Conductance):
@@ -188,7 +199,7 @@ class DeviceTable(Conductance):
         r, mean, std = np.array(self.rows).T
         at = (targets / self.g_max_us).cpu().numpy()
         means, spreads = (torch.from_numpy(np.interp(at, r, values)).to(targets) for values in (mean, std))
-        return (means + spreads * _normal(targets, generator)).clamp_(min=0.0) * self.g_max_us
+        return (means + spreads * normal_like(targets, generator)).clamp_(min=0.0) * self.g_max_us
 
 
 def _table(path: object) -> list[tuple[float, ...]]:
@@ -201,7 +212,3 @@ def _table(path: object) -> list[tuple[float, ...]]:
         ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no table of numbers with the columns r, mean, std ({error})") from None
-
-
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)

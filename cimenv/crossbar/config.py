@@ -14,6 +14,9 @@ from cimenv.crossbar.presets import preset_fields
 BatchNormMode = Literal["none", "shared", "per_chip"]
 
 
+NETWORK_WIDE = {"preset", "overrides", "batch_norm", "batch_norm_chips", "batch_norm_images", "input_quantile"}
+
+
 class CrossbarConfig(Frozen):
     """Devices, array geometry, converters, and how batch norm is treated under variation.
 
@@ -71,6 +74,9 @@ class CrossbarConfig(Frozen):
             if getattr(self, field) == 1:
                 raise ValueError(f"{field} is 1; a symmetric converter needs at least 2 bits, 0 switches it off")
         if self.overrides:
+            for pattern, changes in self.overrides.items():
+                if whole := sorted(set(changes) & NETWORK_WIDE):
+                    raise ValueError(f"overrides['{pattern}'].{whole[0]} holds for the whole network; set it there")
             plain = self.model_dump(mode="json", exclude={"overrides"})
             made = [CrossbarConfig(**merged(plain, changes)) for changes in self.overrides.values()]
             self._overridden = dict(zip(self.overrides, made, strict=True))

@@ -19,15 +19,15 @@ def step_size(bits: int, bound: float) -> float:
 def converted(values: Tensor, bits: int | None, bound: float) -> Tensor:
     """Return `values` as a converter gives them: rounded to its levels, then clamped to +-bound.
 
-    Without bits nothing is rounded, but clamped. The gradient passes where nothing is clamped.
+    Without bits nothing is rounded, but clamped. The gradient passes up to the bound and at it, not beyond.
     """
+    if values.requires_grad:
+        kept = values.detach()
+        return converted(kept, bits, bound) + (values - kept) * (kept.abs() <= bound)
     if not bits:
         return values.clamp(-bound, bound)
     step = step_size(bits, bound)
-    if not values.requires_grad:
-        return values.div(step).round_().mul_(step).clamp_(-bound, bound)
-    rounded = values + (torch.round(values.detach() / step) * step - values.detach())
-    return rounded.clamp(-bound, bound)
+    return values.div(step).round_().mul_(step).clamp_(-bound, bound)
 
 
 class _InRange(torch.autograd.Function):

@@ -24,6 +24,11 @@ class Timeless(Frozen):
         """Return whether weights change with time: here they do not."""
         return False
 
+    @property
+    def known_times_s(self) -> tuple[float, ...] | None:
+        """Return the times at which the model is known; None: at any."""
+        return None
+
 
 class Ideal(Timeless):
     """Exact devices: the digital network."""
@@ -140,6 +145,11 @@ class Stuck(Frozen):
         return self.device.ages
 
     @property
+    def known_times_s(self) -> tuple[float, ...] | None:
+        """Return the times at which the working devices are known; None: at any."""
+        return self.device.known_times_s
+
+    @property
     def relative_strength(self) -> float:
         """Return that of the working devices."""
         return self.device.relative_strength
@@ -173,3 +183,19 @@ def programmed_at(
     if isinstance(device, Timeless):
         return device.program(w, generator)
     return device.program(w, generator, t_s, read)
+
+
+def before_ageing(device: DeviceModel, w: Tensor, generator: torch.Generator, start: Tensor) -> Tensor:
+    """Return the weights that the same devices had directly after programming; the generator is left as it is.
+
+    Args:
+        device: the model.
+        w: nominal weights.
+        generator: has drawn the devices.
+        start: its state before it did.
+    """
+    now = generator.get_state()
+    generator.set_state(start)
+    fresh = programmed_at(device, w.detach(), generator)
+    generator.set_state(now)
+    return fresh

@@ -38,8 +38,10 @@ class Recurrent(nn.Module):
         super().__init__()
         self.kind = "lstm" if isinstance(source, nn.LSTM) else "gru"
         self.batch_first, self.dropout = source.batch_first, source.dropout
-        self.hidden_size = source.hidden_size
-        self.state_size = getattr(source, "proj_size", 0) or source.hidden_size
+        self.input_size, self.hidden_size, self.bias = source.input_size, source.hidden_size, source.bias
+        self.num_layers, self.bidirectional = source.num_layers, source.bidirectional
+        self.proj_size = getattr(source, "proj_size", 0)
+        self.state_size = self.proj_size or source.hidden_size
         self.suffixes = [
             [f"l{layer}{way}" for way in (("", "_reverse") if source.bidirectional else ("",))]
             for layer in range(source.num_layers)
@@ -49,13 +51,22 @@ class Recurrent(nn.Module):
                 bias = getattr(source, f"bias_{matrix}_{suffix}") if source.bias else None
                 weight = getattr(source, f"weight_{matrix}_{suffix}")
                 self.add_module(f"{matrix}_{suffix}", RecurrentMatrix(weight, bias, self.kind))
-            if getattr(source, "proj_size", 0):
+            if self.proj_size:
                 projection = getattr(source, f"weight_hr_{suffix}")
                 self.add_module(f"hr_{suffix}", RecurrentMatrix(projection, None, self.kind))
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Return outputs and last state, as the module that it stands for does."""
-        batched = x.dim() == 3
+    def flatten_parameters(self) -> None:
+        """Do nothing: torch's module orders its memory here."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+        """Return outputs and last state, as the module that it stands for does.
+
+        Raises:
+            MappingError: a packed sequence, whose steps have different lengths.
+        """
+        if not isinstance(input, Tensor):
+            raise MappingError(f"A {type(input).__name__} is not mapped; give padded sequences as one tensor.")
+        x, state, batched = input, hx, input.dim() == 3
         if not batched:
             x, state = x.unsqueeze(1 if not self.batch_first else 0), _with_batch(state)
         steps = x.transpose(0, 1) if self.batch_first else x
@@ -182,7 +193,7 @@ def explicit(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model)
     made: dict[nn.Module, nn.Module] = {}
     for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # also where one module has two names
             if isinstance(child, hidden):
                 made.setdefault(child, _written_out(child))
                 setattr(parent, name, made[child])

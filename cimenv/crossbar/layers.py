@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cimenv.core.errors import ConfigError
 from cimenv.crossbar.array import AnalogArray, Operator, program_array, split_inputs
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.devices import programmed_at
+from cimenv.crossbar.devices import before_ageing, programmed_at
 
 MappedLayer = nn.Conv1d | nn.Conv2d | nn.Linear
 
@@ -46,9 +46,9 @@ class AnalogWeight:
         exact = None if self.exact is None else (self.exact[0].to(device), self.exact[1].to(device))
         return replace(self, arrays=arrays, input_range=self.input_range.to(device), exact=exact)
 
-    def forward(self, layer: MappedLayer, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the layer's output; its bias is digital."""
-        draws = generator or self.read
+    def forward(self, layer: MappedLayer, input: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the layer's output; its bias is digital. The argument's name is that of torch's layers."""
+        x, draws = input, generator or self.read
         channels = -1 if isinstance(layer, nn.Linear) else 1
         if isinstance(layer, nn.Linear):
             y = self.arrays[0].mvm(x, self.input_range, draws)
@@ -69,7 +69,8 @@ class AnalogWeight:
         self, layer: nn.Conv1d | nn.Conv2d, x: Tensor, array: AnalogArray, generator: torch.Generator | None
     ) -> Tensor:
         convolution = Convolution(layer)
-        if all(tile.inputs.stop % convolution.kernel == 0 for tile in array.tiles):  # tiles hold whole channels
+        whole = all(tile.inputs.stop % convolution.kernel == 0 for tile in array.tiles)  # tiles hold whole channels
+        if whole and not array.config.input_noise:  # which is drawn anew for every patch
             return array.mvm(x, self.input_range, generator, convolution)
         one = torch.empty(1, array.tiles[-1].inputs.stop, device="meta")
         size = convolution.product(x[:1].to("meta"), one).shape[2:]
@@ -152,12 +153,11 @@ def program_weight(
         ConfigError: an analog crossbar without an input range.
     """
     if not config.analog:
-        state = generator.get_state()
+        start = generator.get_state()
         noisy = programmed_at(config.device, weight, generator, t_s, read)
         if not (config.drift_compensation and config.device.ages and t_s > 0):
             return noisy
-        generator.set_state(state)  # the same devices, directly after programming
-        fresh = programmed_at(config.device, weight.detach(), generator)
+        fresh = before_ageing(config.device, weight, generator, start)
         return noisy * (fresh.abs().mean() / noisy.detach().abs().mean())
     if input_range is None:
         raise ConfigError("input_range: got None for an analog crossbar; calibrate it with calibrated_ranges.")
@@ -191,6 +191,7 @@ def programmed(model: nn.Module, weights: Mapping[str, ProgrammedWeight]) -> Ite
     Gradients flow into `weights`.
     """
     modules = {name: model.get_submodule(name) for name in weights}
+    own = {name: vars(module)["forward"] for name, module in modules.items() if "forward" in vars(module)}
     nominal = {name: module._parameters["weight"] for name, module in modules.items()}
     try:
         for name, module in modules.items():  # in place of the parameter, so that the order of parameters stays
@@ -204,6 +205,8 @@ def programmed(model: nn.Module, weights: Mapping[str, ProgrammedWeight]) -> Ite
         for name, module in modules.items():
             module._parameters["weight"] = nominal[name]
             vars(module).pop("forward", None)
+            if name in own:
+                module.forward = own[name]
 
 
 def patches(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
@@ -214,6 +217,11 @@ def patches(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     if isinstance(layer, nn.Conv1d):
         x, kernel, dilation, stride = x.unsqueeze(2), (1, *kernel), (1, *dilation), (1, *stride)
     return F.unfold(x, kernel, dilation, 0, stride)
+
+
+def layer_input(args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> Tensor:
+    """Return the input of a mapped layer from the arguments of its call."""
+    return args[0] if args else named["input"]
 
 
 def matrix_inputs(layer: MappedLayer, x: Tensor, config: CrossbarConfig) -> list[Tensor]:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from cimenv.core.errors import DataError, MappingError
+from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel
 from cimenv.crossbar.explicit import explicit
-from cimenv.crossbar.layers import MappedLayer, ProgrammedWeight, matrix_inputs, program_weight
+from cimenv.crossbar.layers import MappedLayer, ProgrammedWeight, layer_input, matrix_inputs, program_weight
 
 SiteType = Literal["conv", "dense", "lstm", "gru", "attention", "other"]
 CALIBRATION_BLOCK, CALIBRATION_VALUES = 250, 100_000
@@ -81,14 +82,17 @@ class MappedNetwork:
         """Return the nominal weight of every site, by site name."""
         return {site.name: site_module(self.model, site).weight.detach() for site in self.sites}
 
-    def program(self, generator: torch.Generator, device: DeviceModel | None = None) -> dict[str, ProgrammedWeight]:
+    def program(
+        self, generator: torch.Generator, device: DeviceModel | None = None, t_s: float = 0.0
+    ) -> dict[str, ProgrammedWeight]:
         """Return one freshly programmed chip: noisy weights by site name (differentiable).
 
         Args:
             generator: draws the chip, and the read noise of its products.
             device: another device model than the crossbar's.
+            t_s: seconds after programming.
         """
-        return {site.name: self.program_site(site, generator, device=device) for site in self.sites}
+        return {site.name: self.program_site(site, generator, device=device, t_s=t_s) for site in self.sites}
 
     def program_site(
         self,
@@ -170,18 +174,24 @@ def site_module(model: nn.Module, site: Site) -> MappedLayer:
 
 
 def calibrated_ranges(network: MappedNetwork, images: Tensor, quantile: float | None = None) -> dict[str, Tensor]:
-    """Return the input range of every tile of every site, `[tiles]`: a quantile of |x| over images."""
+    """Return the input range of every tile of every site, `[tiles]`: a quantile of |x| over images.
+
+    Raises:
+        MappingError: a site is never called.
+    """
     share = network.config.input_quantile if quantile is None else quantile
     seen: dict[str, list[list[Tensor]]] = {site.name: [] for site in network.sites}
     hooks = []
     for site in network.sites:
 
-        def record(module: nn.Module, args: tuple[Tensor, ...], name: str = site.name) -> None:
+        def record(
+            module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], name: str = site.name
+        ) -> None:
             assert isinstance(module, MappedLayer)
-            parts = matrix_inputs(module, args[0].detach(), network.config.at(name))
+            parts = matrix_inputs(module, layer_input(args, named).detach(), network.config.at(name))
             seen[name].append([sampled(part.abs()) for part in parts])
 
-        hooks.append(site_module(network.model, site).register_forward_pre_hook(record))
+        hooks.append(site_module(network.model, site).register_forward_pre_hook(record, with_kwargs=True))
     training = network.model.training
     try:
         with torch.no_grad():
@@ -191,14 +201,19 @@ def calibrated_ranges(network: MappedNetwork, images: Tensor, quantile: float | 
         network.model.train(training)
         for hook in hooks:
             hook.remove()
-    return {
-        name: torch.stack([_range(parts, share) for parts in zip(*calls, strict=True)]) for name, calls in seen.items()
-    }
+    for name, calls in seen.items():
+        if not calls:
+            raise MappingError(f"Layer {name} is never called; give map_network the input shape, and it is left out.")
+    tiles = {name: zip(*calls, strict=True) for name, calls in seen.items()}
+    return {name: torch.stack([_range(parts, share) for parts in each]) for name, each in tiles.items()}
 
 
 def sampled(values: Tensor) -> Tensor:
-    """Return at most CALIBRATION_VALUES of some values, evenly spaced: a quantile needs no more."""
-    return values[:: max(1, len(values) // CALIBRATION_VALUES)].clone()
+    """Return at most CALIBRATION_VALUES of some values, the same at every call: a quantile needs no more."""
+    if len(values) <= CALIBRATION_VALUES:
+        return values.clone()
+    draws = torch_generator("calibration", len(values))
+    return values[torch.randint(len(values), (CALIBRATION_VALUES,), generator=draws).to(values.device)]
 
 
 def _range(parts: Sequence[Tensor], quantile: float) -> Tensor:

@@ -8,13 +8,18 @@ import torch
 from torch import Tensor
 
 
+def normal_like(values: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw N(0, 1) in the shape, type and place of `values`, where the generator is."""
+    drawn = torch.randn(values.shape, generator=generator, device=generator.device, dtype=values.dtype)
+    return drawn.to(values.device)
+
+
 def log_normal(w: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Return `w * exp(theta)`, theta ~ N(0, sigma^2) per weight: sign kept, median nominal.
 
     Source: CorrectNet (DATE 2023). Differentiable in `w`.
     """
-    theta = torch.randn(w.shape, generator=generator, dtype=w.dtype)
-    return w * theta.mul_(sigma).exp_().to(w.device)
+    return w * normal_like(w, generator).mul_(sigma).exp_()
 
 
 def log_normal_moments(sigma: float) -> tuple[float, float]:
@@ -29,10 +34,10 @@ def censored_gaussian(w: Tensor, sigma: float, threshold: float | None, generato
     Source: TRICE (ICCAD 2022). Censored from above (mass at the threshold), the left tail whole; without a threshold
     plain Gaussian noise. Differentiable in `w`.
     """
-    z = torch.randn(w.shape, generator=generator, dtype=w.dtype)
+    z = normal_like(w, generator)
     if threshold is not None:
         z.clamp_(max=threshold)
-    return w + z.to(w.device) * (sigma * w.detach().abs().amax())
+    return w + z * (sigma * w.detach().abs().amax())
 
 
 def censored_moments(threshold: float) -> tuple[float, float]:

@@ -162,7 +162,7 @@ class Engine:
         modules: dict[Placement, Mapping[str, nn.Module]] = {}
         if self.chip_modules:
             for placement in tree:
-                made = self.chip_modules(drawn, placement)
+                made = self.chip_modules(source.all_weights(number), placement)  # read noise starts anew for each
                 modules[placement] = {name: module.to(self.device) for name, module in made.items()}
         return _Chip(source, number, {name: weight.to(self.device) for name, weight in drawn.items()}, modules)
 

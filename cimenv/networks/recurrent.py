@@ -37,5 +37,5 @@ class RowLstm(nn.Module):
 
 
 def lstm_rows(classes: int = 10, in_channels: int = 1, hidden: int = 128, size: int = 28) -> RowLstm:
-    """An LSTM over the rows of `size` x `size` images: 3 matrices, 83,000 parameters at 128 hidden values."""
+    """An LSTM over the rows of `size` x `size` images: 3 matrices, 81,674 parameters at 128 hidden values."""
     return RowLstm(classes, size, size * in_channels, hidden)

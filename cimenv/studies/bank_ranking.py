@@ -47,7 +47,7 @@ def stand_alone_accuracy(evaluator: MonteCarloEvaluator, placement: Placement) -
     with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         bank = CompensationBank(problem.options).eval()
-        fit_placement(problem.network, bank, placement, problem.data.train, task.tuned, generator, bar)
+        fit_placement(problem.network, bank, placement, problem.data.train, task.tuned, generator, bar, task.times_s)
     engine = problem.engine("val", bank, evaluator.threads)
     tally = engine.run([placement], range(task.chips))
     return float(tally.correct.mean() / tally.images)

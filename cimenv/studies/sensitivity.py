@@ -25,11 +25,14 @@ from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.array import program_array
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.converters import step_size
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.evaluation.engine import Engine
-from cimenv.evaluation.metrics import mean_interval
+from cimenv.evaluation.metrics import mean_interval, normalised_accuracy
 from cimenv.tasks.problem import Problem
+from cimenv.tasks.task import Task
 
+CALIBRATION_IMAGES = 1_000
 STEPS = 8  # of the bisection of a strength, in its logarithm
 TILE, SPREAD, VECTORS = 512, 0.246, 200  # the standard matrix of the acceptance test, and its inputs
 
@@ -43,12 +46,14 @@ class NonIdeality:
         low: a strength that does no harm.
         high: a strength that ruins any network.
         config: fields of the crossbar at a strength.
+        reached: the strength that is really set, where not every one can be.
     """
 
     what: str
     low: float
     high: float
     config: Callable[[float], Mapping[str, Any]]
+    reached: Callable[[float], float] = float
 
 
 def _pcm(**scales: float) -> dict[str, Any]:
@@ -63,6 +68,11 @@ def _stuck(**shares: float) -> dict[str, Any]:
 def _bits(step: float) -> int:
     """Return the bits of a converter whose step is at most this share of its bound."""
     return max(2, min(16, math.ceil(math.log2(2.0 / step + 2))))
+
+
+def _step(step: float) -> float:
+    """Return the step of the converter that `_bits` chooses, as a share of its bound."""
+    return step_size(_bits(step), 1.0)
 
 
 NON_IDEALITIES: dict[str, NonIdeality] = {
@@ -82,8 +92,8 @@ NON_IDEALITIES: dict[str, NonIdeality] = {
     "ir_drop": NonIdeality("IR drop, scale", 1e-1, 300, lambda s: {"ir_drop": s}),
     "s_shape": NonIdeality("S-shaped saturation nl", 1e-2, 100, lambda s: {"s_shape": s}),
     "voltage_offset": NonIdeality("voltage offset, share of the range", 1e-4, 1, lambda s: {"voltage_offset": s}),
-    "dac_step": NonIdeality("step of inputs, share of the range", 1e-4, 1, lambda s: {"dac_bits": _bits(s)}),
-    "adc_step": NonIdeality("step of outputs, share of the bound", 1e-4, 1, lambda s: {"adc_bits": _bits(s)}),
+    "dac_step": NonIdeality("step of inputs, share of the range", 1e-4, 1, lambda s: {"dac_bits": _bits(s)}, _step),
+    "adc_step": NonIdeality("step of outputs, share of the bound", 1e-4, 1, lambda s: {"adc_bits": _bits(s)}, _step),
 }
 
 
@@ -92,10 +102,12 @@ class Row:
     """One measurement.
 
     Attributes:
-        kind: `threshold`: the largest strength with A* at the wanted share; `equal_error`: the strength with the
-            wanted error of the standard matrix; `clean`: the digital network.
+        weights: digest of the network.
+        kind: `threshold`: the largest strength with A* of at least `wanted`; `equal_error`: the largest strength with
+            an error of the standard matrix of at most `wanted`.
         non_ideality: a name of `NON_IDEALITIES`.
-        strength: in the unit of the non-ideality; infinite where even the largest does no harm.
+        wanted: A* or error.
+        strength: in the unit of the non-ideality; its largest where even that does no harm.
         mvm_error: relative error of the standard matrix.
         accuracy: mean over chips.
         low, high: 95 % interval of that mean.
@@ -104,8 +116,10 @@ class Row:
     """
 
     task: str
+    weights: str
     kind: str
     non_ideality: str
+    wanted: float
     strength: float
     mvm_error: float
     accuracy: float
@@ -131,7 +145,7 @@ def checked_names(names: Iterable[str]) -> tuple[str, ...]:
 def crossbar(name: str, strength: float, base: CrossbarConfig) -> CrossbarConfig:
     """Return an analog crossbar with this non-ideality alone, and the array geometry of `base`."""
     plain = {"device": {"kind": "ideal"}, "analog": True, "dac_bits": 0, "adc_bits": 0}
-    geometry = {"max_inputs": base.max_inputs, "adc_bound": base.adc_bound, "batch_norm": base.batch_norm}
+    geometry = {"max_inputs": base.max_inputs, "adc_bound": base.adc_bound}
     return CrossbarConfig(**{**plain, **geometry, **NON_IDEALITIES[name].config(strength)})
 
 
@@ -153,27 +167,34 @@ def mvm_error(config: CrossbarConfig) -> float:
     return float(((y - exact).norm(dim=1) / exact.norm(dim=1)).mean())
 
 
+def bare_task(task: Task, images: int) -> Task:
+    """Return the task without blocks, its digital network with the batch norm it was trained with.
+
+    Args:
+        task: whose network is measured.
+        images: test images of a chip.
+    """
+    exact = task.crossbar.model_copy(update={"batch_norm": "none"})
+    return task.model_copy(update={"options": {}, "crossbar": exact, "report_images": images})
+
+
 class Sensitivity:
     """Measures one trained network.
 
     Args:
-        problem: its network is what is mapped, whatever the task's crossbar.
+        problem: of a `bare_task`; its network is what is mapped, whatever the task's crossbar.
         chips: test chips a point.
-        images: test images a chip, evenly spaced.
         threads: worker threads.
     """
 
-    def __init__(self, problem: Problem, chips: int = 10, images: int = 1_000, threads: int = 1) -> None:
+    def __init__(self, problem: Problem, chips: int = 10, threads: int = 1) -> None:
         self.problem, self.chips, self.threads = problem, chips, threads
         network = problem.network
         if not network.input_ranges:
-            network = network.calibrated(problem.data.train.inputs(slice(images)))
+            network = network.calibrated(problem.data.train.inputs(slice(CALIBRATION_IMAGES)))
         self.network: MappedNetwork = network
-        part = problem.data["test"]
-        step = max(1, len(part) // images)
-        self.images = part.inputs(slice(0, step * images, step)), part.labels[: step * images : step]
+        self.images = problem.evaluated("test")
         self.clean = self._engine(network.config).clean_correct() / len(self.images[1])
-        self.chance = 1 / problem.data.classes
 
     def accuracy(self, config: CrossbarConfig) -> np.ndarray:
         """Return the accuracy of every chip."""
@@ -182,10 +203,10 @@ class Sensitivity:
         return tally.correct[0] / tally.images
 
     def normalised(self, accuracy: float) -> float:
-        """Return A*: 1 for the digital network's accuracy, 0 for chance."""
-        return (accuracy - self.chance) / (self.clean - self.chance)
+        """Return A*."""
+        return normalised_accuracy(accuracy, self.clean, self.problem.data.classes)
 
-    def row(self, kind: str, name: str, strength: float) -> Row:
+    def row(self, kind: str, name: str, wanted: float, strength: float) -> Row:
         """Return the measurement at a strength."""
         config = crossbar(name, strength, self.network.config)
         found = self.accuracy(config)
@@ -193,9 +214,11 @@ class Sensitivity:
         mean = float(found.mean())
         return Row(
             self.problem.task.name,
+            self.problem.weights_digest[:12],
             kind,
             name,
-            strength,
+            wanted,
+            NON_IDEALITIES[name].reached(strength),
             mvm_error(config),
             mean,
             low,
@@ -212,7 +235,7 @@ class Sensitivity:
             found = self.accuracy(crossbar(name, strength, self.network.config))
             return self.normalised(float(found.mean())) >= share
 
-        return self.row("threshold", name, _largest(NON_IDEALITIES[name], holds))
+        return self.row("threshold", name, share, _largest(NON_IDEALITIES[name], holds))
 
     def at_error(self, name: str, error: float) -> Row:
         """Return what the strength with this error of the standard matrix does to the network."""
@@ -220,7 +243,7 @@ class Sensitivity:
         def below(strength: float) -> bool:
             return mvm_error(crossbar(name, strength, self.network.config)) <= error
 
-        return self.row("equal_error", name, _largest(NON_IDEALITIES[name], below, steps=12))
+        return self.row("equal_error", name, error, _largest(NON_IDEALITIES[name], below, steps=12))
 
     def _engine(self, config: CrossbarConfig) -> Engine:
         network = replace(self.network, config=config)
@@ -258,14 +281,14 @@ def run(
         ConfigError: the file is not one of this study, or was made with other chips or images.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _cut_short(path)
-    known = read_rows(path) if path.exists() else []
+    known = _resumed(path) if path.exists() else []
     for row in known:
         if (row.chips, row.images) != (sensitivity.chips, len(sensitivity.images[1])):
             raise ConfigError(f"{path} holds rows of {row.chips} chips x {row.images} images; give another file.")
-    done = {(row.task, row.kind, row.non_ideality) for row in known}
-    task = sensitivity.problem.task.name
-    wanted = [(kind, name) for name in names for kind in ("threshold", "equal_error") if (task, kind, name) not in done]
+    weights = sensitivity.problem.weights_digest[:12]
+    done = {(row.kind, row.non_ideality, row.wanted) for row in known if row.weights == weights}
+    asked = {"threshold": share, "equal_error": error}
+    wanted = [(k, name) for name in names for k in asked if (k, name, asked[k]) not in done]
     with progress("measuring non-idealities", len(wanted)) as advance, path.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if not file.tell():
@@ -279,12 +302,15 @@ def run(
     return known
 
 
-def _cut_short(path: Path) -> None:
-    """Remove a last line that a killed process left unfinished."""
-    if path.exists():
-        data = path.read_bytes()
-        if not data.endswith(b"\n"):
-            os.truncate(path, data.rfind(b"\n") + 1)
+def _resumed(path: Path) -> list[Row]:
+    """Return the rows of a file, less a last line that a killed process left unfinished."""
+    data = path.read_bytes()
+    header = ",".join(field.name for field in fields(Row)).encode()
+    if data and not (data + b"\n").startswith(header + b"\n") and not header.startswith(data):
+        raise ConfigError(f"{path} is no table of this study; give another file or delete it.")
+    if not data.endswith(b"\n"):
+        os.truncate(path, data.rfind(b"\n") + 1)
+    return read_rows(path)
 
 
 def read_rows(path: Path) -> list[Row]:

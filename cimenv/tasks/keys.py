@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -46,9 +46,18 @@ def weights_digest(arrays: Mapping[str, Tensor], model: nn.Module) -> str:
     """Return a hash of named tensors and of the network that computes with them: its layers and their source."""
     kinds = {type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")}
     sources = sorted(_source(kind) for kind in kinds)
-    parts = [repr(model), *sources]
+    parts = [repr(model), *sources, *_settings(model)]
     parts += [f"{name}:{digest(value.contiguous().cpu().numpy().tobytes())}" for name, value in arrays.items()]
     return digest("\n".join(sorted(parts)))
+
+
+def _settings(model: nn.Module) -> Iterator[str]:
+    """Yield the plain attributes of modules that are not torch's own: what neither their text nor their source says."""
+    for name, module in model.named_modules():
+        if not type(module).__module__.startswith("torch."):
+            for field, value in sorted(vars(module).items()):
+                if isinstance(value, bool | int | float | str) and field != "training":
+                    yield f"{name}.{field}={value!r}"
 
 
 def _source(kind: type) -> str:
@@ -57,6 +66,16 @@ def _source(kind: type) -> str:
     except (OSError, TypeError):  # defined where no source is kept, such as a prompt
         code = getattr(getattr(kind, "forward", None), "__code__", None)
         return f"{kind.__qualname__}:{code.co_code.hex() if code else ''}:{code.co_names if code else ''}"
+
+
+def conditions_of(task: Task) -> dict[str, Any]:
+    """Return what blocks are fitted under: the crossbar, the times, and the chips of shared batch-norm statistics."""
+    conditions: dict[str, Any] = {"crossbar": physics_of(task.crossbar)}
+    if task.times_s != (0.0,):
+        conditions["times_s"] = list(task.times_s)
+    if task.crossbar.batch_norm == "shared":
+        conditions["chip_seed"] = task.chip_seed
+    return conditions
 
 
 def physics_of(config: CrossbarConfig) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from cimenv.evaluation.engine import ChipModules, Engine
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.networks import build_backbone
-from cimenv.tasks.keys import STAGE_VERSIONS, physics_of, trained_once, weights_digest
+from cimenv.tasks.keys import STAGE_VERSIONS, conditions_of, physics_of, trained_once, weights_digest
 from cimenv.tasks.task import Task
 from cimenv.training import AnyRecipe, fit_bank, fit_placement
 
@@ -166,7 +166,7 @@ class Problem:
             "stage": "tuned",
             "version": STAGE_VERSIONS["tuned"],
             "weights": self.weights_digest,
-            "crossbar": physics_of(self.task.crossbar),
+            **conditions_of(self.task),
             "recipe": self.task.tuned.model_dump(mode="json"),
             "data": self.data.digest,
             "blocks": blocks,
@@ -178,8 +178,9 @@ class Problem:
             # A copy: other threads may be fitting other placements of the same network.
             network = replace(self.network, model=copy.deepcopy(self.network.model))
             generator = torch_generator(key)
+            times = self.task.times_s
             with torch_threads(self.task.training_threads):
-                fit_placement(network, bank, placement, self.data.train, self.task.tuned, generator, progress)
+                fit_placement(network, bank, placement, self.data.train, self.task.tuned, generator, progress, times)
             return _record(bank_arrays(bank))
 
         record = trained_once(self.store, self.task, key, compute, "the blocks of a placement")
@@ -305,7 +306,7 @@ class _Builder:
             "stage": "bank",
             "version": STAGE_VERSIONS["bank"],
             "backbone": backbone_key,
-            "crossbar": physics_of(task.crossbar),
+            **conditions_of(task),
             "options": [[o.model_dump() for o in here] for here in options.per_site],
             "recipe": task.bank.model_dump(mode="json"),
             "seed": task.training_seed,
@@ -316,7 +317,7 @@ class _Builder:
             with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
                 bank = CompensationBank(options)
-                fit_bank(network, bank, self.data.train, task.bank, generator, self.progress)
+                fit_bank(network, bank, self.data.train, task.bank, generator, self.progress, task.times_s)
             return _record(bank_arrays(bank))
 
         if not any(o.kind != "digital" for here in options.per_site for o in here):
@@ -325,9 +326,9 @@ class _Builder:
 
     def _recalibrate(self, network: MappedNetwork) -> None:
         config = self.task.crossbar
-        chips = Chips(network, self.task.chip_seed, "train")
+        chips, times = Chips(network, self.task.chip_seed, "train"), self.task.times_s
         images = self.data.train.inputs(slice(config.batch_norm_images))
-        weights = (chips.all_weights(k) for k in range(config.batch_norm_chips))
+        weights = (chips.at(times[k % len(times)]).all_weights(k) for k in range(config.batch_norm_chips))
         recalibrate_shared(network.model, weights, images)
 
     def _check_shapes(self) -> None:

@@ -101,10 +101,13 @@ class Task(Frozen):
             raise UnknownNameError("data set", self.data, DATA_SETS)
         if min(self.times_s) < 0 or len(set(self.times_s)) < len(self.times_s):
             raise ValueError(f"times_s is {self.times_s}; give different times of at least 0 seconds")
+        if self.reference.fine_tunes:
+            raise ValueError(f"reference is {self.reference.name}, which itself starts from the reference")
         needed = smallest_chips(self.percentile)
         if self.metric == "percentile" and self.chips < needed:
             raise ValueError(f"chips is {self.chips}; a {self.percentile:g}-quantile needs at least {needed}")
-        if self.metric == "worst_case" and self.crossbar.analog:
+        overridden = (changes.get("analog", False) for changes in self.crossbar.overrides.values())
+        if self.metric == "worst_case" and (self.crossbar.analog or any(overridden)):
             raise ValueError("metric worst_case attacks weights under exact products; set crossbar.analog to false")
         if self.metric == "worst_case" and self.crossbar.batch_norm == "per_chip":
             raise ValueError("metric worst_case has no chip to calibrate on; take batch_norm none or shared")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from cimenv.core.errors import MappingError
 from cimenv.core.progress import Advance, Progress
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import MappedNetwork, map_network
@@ -94,6 +95,10 @@ class Course:
         """Begin: Adam with a one-cycle schedule. `copies` scales the bar for recipes that train an epoch repeatedly."""
         network = map_network(backbone, crossbar or CrossbarConfig(), data.image_shape)
         total = recipe.epochs * max(1, len(data.train) // recipe.batch_size)
+        if network.model is not backbone:
+            raise MappingError(
+                "The backbone hides its matrices in LSTM, GRU or attention modules; train explicit(model)."
+            )
         optimizer = torch.optim.Adam(backbone.parameters(), lr=recipe.learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total)
         with progress(f"training {recipe.name}", total * copies) as advance:

@@ -5,7 +5,7 @@ The backbone is frozen, every batch sees a fresh chip, the loss is the cross-ent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -52,6 +52,7 @@ def fit_bank(
     recipe: BankRecipe,
     generator: torch.Generator,
     progress: Progress,
+    times_s: Sequence[float] = (0.0,),
 ) -> None:
     """Train every block of `bank` at once, in place.
 
@@ -62,6 +63,7 @@ def fit_bank(
         recipe: steps, batch size, rate.
         generator: draws placements, chips and batches.
         progress: opens a bar.
+        times_s: seconds after programming; every batch meets its chip at one of them.
     """
     choices = [len(options) for options in bank.options.per_site]
 
@@ -83,6 +85,7 @@ def fit_bank(
         generator,
         progress,
         "training the bank",
+        times_s,
     )
 
 
@@ -94,10 +97,11 @@ def fit_placement(
     recipe: TunedRecipe,
     generator: torch.Generator,
     progress: Progress,
+    times_s: Sequence[float] = (0.0,),
 ) -> None:
     """Fit the blocks of one placement further, in place, from the weights that `bank` holds."""
     parameters = bank.used_parameters(placement)
-    _fit(network, bank, parameters, train, recipe, lambda: placement, generator, progress, "tuning the blocks")
+    _fit(network, bank, parameters, train, recipe, lambda: placement, generator, progress, "tuning the blocks", times_s)
 
 
 def _fit(
@@ -110,6 +114,7 @@ def _fit(
     generator: torch.Generator,
     progress: Progress,
     what: str,
+    times_s: Sequence[float],
 ) -> None:
     if not parameters or recipe.steps == 0:
         return
@@ -122,7 +127,9 @@ def _fit(
     with progress(what, recipe.steps) as advance, batch_statistics(model) if per_chip else nullcontext():
         for _ in range(recipe.steps):
             placement = sample()
-            chip = site_weights(bank.options, placement, nominal, network.program(generator))
+            which = int(torch.randint(len(times_s), (1,), generator=generator)) if len(times_s) > 1 else 0
+            drawn = network.program(generator, t_s=times_s[which])
+            chip = site_weights(bank.options, placement, nominal, drawn)
             x, y = next(batches)
             with programmed(model, chip), bank.inserted(model, placement):
                 loss = F.cross_entropy(model(x), y)

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from cimenv.core.progress import Progress
 from cimenv.crossbar.chips import Chips
-from cimenv.crossbar.conductance import Pcm
+from cimenv.crossbar.conductance import DeviceTable, Pcm
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel, Stuck
-from cimenv.crossbar.layers import ProgrammedWeight, program_weight, programmed
+from cimenv.crossbar.layers import ProgrammedWeight, layer_input, program_weight, programmed
 from cimenv.crossbar.mapping import MappedNetwork, map_network, site_module
 from cimenv.data.splits import DataSplits, ImageSet
 from cimenv.training.course import Course, TrainedBackbone
@@ -74,7 +74,7 @@ class HardwareAware(Recipe):
             for epoch in range(self.epochs):
                 loss = course.train_epoch(training)
                 course.keep(epoch, loss, training.measures(course.network, data.val))
-        return replace(course.result(), input_ranges=training.best_ranges)
+        return replace(course.result(), input_ranges=training.best_ranges if training.learns else {})
 
 
 class _Training:
@@ -85,11 +85,16 @@ class _Training:
     def __init__(self, recipe: HardwareAware, network: MappedNetwork, train: ImageSet) -> None:
         self.recipe, self.batch_size = recipe, recipe.batch_size
         self.steps, self.best_score = 0, -1.0
+        times = (network.config.at(site.name).device.known_times_s for site in network.sites)
+        self.known = next((known for known in times if known is not None), None)
+        self.score_s = recipe.score_s
+        if self.known is not None:  # the nearest that is known
+            self.score_s = min(self.known, key=lambda t_s: abs(t_s - recipe.score_s))
         self.ranges: dict[str, Tensor] = {}
         self.best_ranges: dict[str, Tensor] = {}
         if any(network.config.at(site.name).analog for site in network.sites):
             calibrated = network.calibrated(train.inputs(slice(SCORING_IMAGES))).input_ranges
-            self.ranges = {name: value.amax().reshape(1) for name, value in calibrated.items()}
+            self.ranges = {name: value.clone() for name, value in calibrated.items()}
         self.learns = recipe.learn_ranges and recipe.chain and bool(self.ranges)
         if self.learns:
             for value in self.ranges.values():
@@ -114,7 +119,9 @@ class _Training:
         """Return mean accuracy over a few fixed chips at `score_s`, and keep the ranges of the best epoch."""
         network.model.eval()
         kept = {name: value.detach().clone() for name, value in self.ranges.items()}
-        chips = Chips(replace(network, input_ranges=kept), 0, "hwa-score").at(self.recipe.score_s)
+        if self.ranges and not self.learns:
+            kept = dict(network.calibrated(val.inputs(slice(SCORING_IMAGES))).input_ranges)
+        chips = Chips(replace(network, input_ranges=kept), 0, "hwa-score").at(self.score_s)
         x, y = val.inputs(slice(SCORING_IMAGES)), val.labels[:SCORING_IMAGES]
         found = []
         with torch.no_grad():
@@ -129,8 +136,7 @@ class _Training:
 
     def _chip(self, network: MappedNetwork, generator: torch.Generator) -> dict[str, ProgrammedWeight]:
         recipe, chip = self.recipe, {}
-        latest = np.log(max(recipe.t_max_s, 1.0))
-        t_s = float(np.exp(float(torch.rand((), generator=generator)) * latest)) if recipe.t_max_s else 0.0
+        t_s = self._time(float(torch.rand((), generator=generator)))
         for site in network.sites:
             weight, config = site_module(network.model, site).weight, network.config.at(site.name)
             if recipe.drop_connect:
@@ -153,6 +159,14 @@ class _Training:
             )
         return chip
 
+    def _time(self, uniform: float) -> float:
+        """Return the time of a draw: log-uniform up to `t_max_s`, or one of those that the devices know."""
+        latest = self.recipe.t_max_s
+        if self.known is None:
+            return max(latest, 1.0) ** uniform if latest else 0.0
+        within = [t_s for t_s in self.known if t_s <= latest]
+        return within[int(uniform * len(within))]
+
     @contextmanager
     def _watching(self, network: MappedNetwork) -> Iterator[dict[str, list[tuple[float, float]]]]:
         """Give std(x) and the share of unclipped inputs of every call, by site, while ranges are learned."""
@@ -161,13 +175,15 @@ class _Training:
         for site in network.sites:
             if self.learns:
 
-                def watch(module: nn.Module, args: tuple[Tensor, ...], name: str = site.name) -> None:
+                def watch(
+                    module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], name: str = site.name
+                ) -> None:
                     del module
-                    x = args[0].detach()
-                    unclipped = (x.abs() <= self.ranges[name].detach()).float().mean()
+                    x = layer_input(args, named).detach()
+                    unclipped = (x.abs() <= self.ranges[name].detach().mean()).float().mean()
                     seen.setdefault(name, []).append((float(x.std()), float(unclipped)))
 
-                hooks.append(site_module(network.model, site).register_forward_pre_hook(watch))
+                hooks.append(site_module(network.model, site).register_forward_pre_hook(watch, with_kwargs=True))
         try:
             yield seen
         finally:
@@ -196,6 +212,8 @@ def scaled(device: DeviceModel, factor: float) -> DeviceModel:
     fields: dict[str, Any]
     if isinstance(device, Stuck):
         fields = {"device": scaled(device.device, factor)}
+    elif isinstance(device, DeviceTable):
+        fields = {"rows": tuple((r, mean, std * factor) for r, mean, std in device.rows)}
     elif isinstance(device, Pcm):
         scales = ("programming_noise", "drift_variation", "read_noise")
         fields = {name: getattr(device, name) * factor for name in scales}

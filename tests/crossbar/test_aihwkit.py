@@ -138,6 +138,49 @@ def test_reram_spread_scales_with_the_largest_conductance():
         device.spread(golden("i_r"), 3600.0)
 
 
+def test_every_tile_holds_the_same_devices_at_any_time():
+    w = torch.randn(16, 40, generator=torch.Generator().manual_seed(0))
+    config = CrossbarConfig(device=Pcm(read_noise=0, drift_variation=0), **{**STANDARD, "max_inputs": 20})
+
+    def tiles(t_s):
+        read = torch.Generator().manual_seed(int(t_s))
+        return program_array(w, config, torch.Generator().manual_seed(1), t_s=t_s, read=read).tiles
+
+    for fresh, hour, day in zip(tiles(0.0), tiles(3_600.0), tiles(86_400.0), strict=True):
+        strong = fresh.weights.abs() > 0.4  # both devices drift alike above r = .3, where the smaller one is off
+        for later, t_s in ((hour, 3_600.0), (day, 86_400.0)):
+            ratio = (later.weights / fresh.weights)[strong]
+            assert float((ratio - ((t_s + 20) / 20) ** -0.049).abs().max()) < 0.03
+
+
+def test_without_row_scales_a_tile_is_held_by_its_largest_weight():
+    w, x = golden("g_weight"), golden("g_x")
+    config = CrossbarConfig(device=Ideal(), row_scaling=False, output_noise=0.04, max_inputs=512)
+    one, tenth = (
+        mvm(x, scale * w, config, input_range=1.4, generator=torch.Generator().manual_seed(0)) for scale in (1.0, 0.1)
+    )
+    torch.testing.assert_close(one, 10 * tenth, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_of_learned_ranges_passes_the_converters():
+    """Every tile: alpha * (sum_{x >= alpha} min(d, 0) - sum_{x <= -alpha} max(d, 0)), d the input's gradient."""
+    draws = torch.Generator().manual_seed(0)
+    w, x = torch.randn(5, 16, generator=draws), torch.randn(30, 16, generator=draws)
+    alpha = torch.tensor([0.8, 1.1], requires_grad=True)
+    config = CrossbarConfig(device=Ideal(), max_inputs=8, adc_bits=0)
+    y = program_array(w, config).mvm(x, alpha)
+    weight = torch.randn(y.shape, generator=draws)
+    (y * weight).sum().backward()
+    d = weight @ w  # the chain is linear but for its rounding, which passes gradients
+    for tile, a in enumerate(alpha.tolist()):
+        own, slopes = x[:, 8 * tile : 8 * tile + 8], d[:, 8 * tile : 8 * tile + 8]
+        expected = a * (slopes[own >= a].clamp(max=0).sum() - slopes[own <= -a].clamp(min=0).sum())
+        assert float(alpha.grad[tile]) == pytest.approx(float(expected), rel=1e-4)
+    with torch.no_grad():
+        exact = program_array(w, config).mvm(x, alpha.detach())
+    torch.testing.assert_close(y.detach(), exact, rtol=1e-6, atol=1e-6)
+
+
 def test_what_is_drawn_needs_a_generator_and_shapes_must_fit():
     w = torch.ones(2, 3)
     with pytest.raises(ConfigError, match="generator: got None"):

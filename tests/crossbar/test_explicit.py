@@ -65,6 +65,26 @@ def test_attention(fields):
     assert ours(q, k, v, need_weights=False)[1] is None
 
 
+def test_what_users_ask_of_a_recurrent_module():
+    class Aliased(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.LSTM(5, 7, num_layers=2, bidirectional=True)
+            self.b = self.a
+
+        def forward(self, x):
+            self.b.flatten_parameters()
+            state = torch.zeros(self.b.num_layers * (2 if self.b.bidirectional else 1), x.shape[1], self.b.hidden_size)
+            return self.a(input=x, hx=(state, state))[0] + self.b(x)[0]
+
+    model, x = Aliased().eval(), torch.randn(4, 6, 5)
+    ours = explicit(model)
+    assert ours.a is ours.b and isinstance(ours.b, Recurrent) and isinstance(model.b, nn.LSTM)
+    close([ours(x)], [model(x)])
+    with pytest.raises(MappingError, match="PackedSequence"):
+        ours.a(nn.utils.rnn.pack_padded_sequence(x, [4] * 6))
+
+
 def test_attention_that_is_not_mapped_says_so():
     with pytest.raises(MappingError, match="add_bias_kv or add_zero_attn"):
         explicit(nn.Sequential(nn.MultiheadAttention(8, 2, add_zero_attn=True)))

@@ -64,6 +64,7 @@ def test_the_same_chip_at_any_time():
     network = map_network(model, CrossbarConfig(device=device, drift_compensation=False))
     chips = Chips(network, 0, "val")
     fresh, later, again = (chips.at(t).weights("0", 3) for t in (0.0, 86_400.0, 86_400.0))
+    assert torch.equal(chips.at(3_600).weights("0", 0), chips.at(3_600.0).weights("0", 0))
     assert torch.equal(later, again) and not torch.equal(fresh, later)
     both = fresh.abs() > 0.3 * model[0].weight.abs().max()  # r above .3: nu is .049 for the larger device
     ratio = (later / fresh)[both]
@@ -88,6 +89,10 @@ def test_stuck_devices(fate, expected):
     device = Stuck(device=Ideal(), **{fate: 0.1})
     found = device.program(w, torch.Generator().manual_seed(0)) - w
     assert float(found.mean()) == pytest.approx(expected, abs=5 * 0.4 / 400)
+    held = (found + w)[1:]  # which weights there are: the largest, its negative, or any between
+    extremes = {"at_zero": (0.0, 0.5), "at_max": (-0.5, 1.0), "at_random": (-1.0, 1.0)}[fate]
+    assert (float(held.min()), float(held.max())) == pytest.approx(extremes, abs=0.05)
+    assert (len(held.unique()) < 6) == (fate != "at_random")
     changed = float((found != 0).float().mean())
     assert changed == pytest.approx({"at_zero": 0.1}.get(fate, 1 - 0.9**2), abs=0.01)
 
@@ -123,6 +128,51 @@ def test_overrides_by_name_and_presets():
         CrossbarConfig(preset="rasch2024")
     with pytest.raises(ConfigError, match="adc_bits is 1"):
         CrossbarConfig(adc_bits=1)
+
+
+def test_overrides_that_hold_for_the_whole_network_are_refused():
+    for field, value in (("preset", "ideal"), ("batch_norm", "shared"), ("input_quantile", 0.9)):
+        with pytest.raises(ConfigError, match=f"{field} holds for the whole network"):
+            CrossbarConfig(overrides={"fc": {field: value}})
+
+
+def test_a_users_own_forward_comes_back():
+    layer = nn.Linear(4, 2)
+    layer.forward = lambda input: input[:, :2]
+    model, x = nn.Sequential(layer), torch.rand(3, 4)
+    network = map_network(model, CrossbarConfig(**FINE))
+    weight = program_weight(layer.weight, network.config, torch.Generator(), input_range=torch.ones(1))
+    with programmed(model, {"0": weight}):
+        assert not torch.equal(model(x), x[:, :2])
+    assert torch.equal(model(x), x[:, :2])
+
+
+def test_noise_of_inputs_is_new_for_every_patch():
+    """Neighbouring products share pixels, but not their noise; the padding has some too."""
+    layer = nn.Conv2d(4, 1, 3, padding=1, bias=False)
+    nn.init.ones_(layer.weight)
+    config = CrossbarConfig(device=Ideal(), analog=True, dac_bits=0, adc_bits=0, input_noise=0.1)
+    weight = program_weight(layer.weight, config, torch.Generator().manual_seed(0), input_range=torch.ones(1))
+    y = layer_forward(layer, torch.zeros(4_000, 4, 6, 6), weight).detach()
+    deviation = y.flatten(1).std(0)
+    assert float((deviation / (0.1 * 36**0.5) - 1).abs().max()) < 0.06  # 5 standard errors of 4,000 draws
+    assert abs(float(torch.corrcoef(torch.stack([y[:, 0, 2, 2], y[:, 0, 2, 3]]))[0, 1])) < 0.08
+
+
+def test_layers_that_are_never_called_are_named():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.used(input=x)
+
+    with pytest.raises(MappingError, match="unused is never called"):
+        map_network(Half(), CrossbarConfig(**FINE)).calibrated(torch.rand(3, 4))
+    network = map_network(Half(), CrossbarConfig(**FINE), (4,)).calibrated(torch.rand(3, 4))
+    with programmed(network.model, network.program(torch.Generator())) as model:
+        assert model(torch.rand(3, 4)).shape == (3, 2)
 
 
 def test_voltage_offset_and_saturation_are_fixed_per_chip():

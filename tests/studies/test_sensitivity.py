@@ -18,8 +18,8 @@ BASE = CrossbarConfig(max_inputs=512)
 
 @pytest.fixture(scope="module")
 def measured(cache):
-    task = load_task("toy-4site", ["recipe.epochs=1"]).model_copy(update={"options": {}})
-    return study.Sensitivity(MonteCarloEvaluator(task).problem, chips=3, images=300)
+    task = study.bare_task(load_task("toy-4site", ["recipe.epochs=1"]), 300)
+    return study.Sensitivity(MonteCarloEvaluator(task).problem, chips=3)
 
 
 @pytest.mark.parametrize("name", study.NON_IDEALITIES)
@@ -50,7 +50,7 @@ def test_threshold_holds_and_twice_its_strength_does_not(measured):
     assert row.normalised >= 0.95 and row.low <= row.accuracy <= row.high and row.images == 300
     beyond = measured.accuracy(study.crossbar("output_noise", 2 * row.strength, measured.network.config))
     assert measured.normalised(float(beyond.mean())) < 0.95
-    assert measured.normalised(measured.clean) == 1.0 and measured.normalised(measured.chance) == 0.0
+    assert measured.normalised(measured.clean) == 1.0 and measured.normalised(0.1) == 0.0
 
 
 def test_rows_are_kept_and_a_figure_is_drawn(measured, tmp_path):
@@ -63,12 +63,17 @@ def test_rows_are_kept_and_a_figure_is_drawn(measured, tmp_path):
     again = study.run(measured, path, ("weight_noise", "adc_step"))
     assert again[:2] == first and len(again) == 4 and study.read_rows(path) == again
     assert len(study.figure(again).axes) == 2
-    other = study.Sensitivity(measured.problem, chips=2, images=300)
+    stronger = study.run(measured, path, ("weight_noise",), error=0.3)  # another question, another row
+    assert len(stronger) == 5 and stronger[-1].mvm_error == pytest.approx(0.3, rel=0.02)
+    other = study.Sensitivity(measured.problem, chips=2)
     with pytest.raises(ConfigError, match="3 chips x 300 images"):
         study.run(other, path)
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="no table of this study"):
         study.read_rows(path)
+    with pytest.raises(ConfigError, match="no table of this study"):
+        study.run(measured, path)
+    assert path.read_text() == "a,b\n1,2\n"
     with pytest.raises(UnknownNameError, match="output_noise"):
         study.checked_names(["output_nois"])
 

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cimenv.core.errors import ConfigError
 from cimenv.core.store import Store
-from cimenv.tasks import MonteCarloEvaluator, load_task
+from cimenv.data import load_data
+from cimenv.networks import build_backbone
+from cimenv.tasks import MonteCarloEvaluator, UserObjects, load_task
+from cimenv.tasks.keys import weights_digest
 
 TIMES = (0.0, 3_600.0, 31_536_000.0)
 QUICK = ["recipe.name=standard", "recipe.epochs=1", "bank.steps=20", "tuned.steps=5", "chips=3", "images=200"]
@@ -22,14 +26,14 @@ def evaluator(store, **fields):
 
 
 def test_one_row_a_time_from_the_same_chips(store):
-    together = evaluator(store, times_s=TIMES)
-    found = together.evaluate((0, 1, 0, 2))
+    together, bare = evaluator(store, times_s=TIMES), (0, 0, 0, 0)  # blocks are fitted for their times
+    found = together.evaluate(bare)
     assert found.correct.shape == (3, 3)
     for k, t_s in enumerate(TIMES):
-        alone = evaluator(store, times_s=(t_s,)).evaluate((0, 1, 0, 2))
+        alone = evaluator(store, times_s=(t_s,)).evaluate(bare)
         assert (alone.correct[0] == found.correct[k]).all() and alone.key != found.key
     assert found.value("mean") == pytest.approx(found.correct.mean() / 200)
-    worst = evaluator(store, times_s=TIMES, over_times="worst").evaluate((0, 1, 0, 2))
+    worst = evaluator(store, times_s=TIMES, over_times="worst").evaluate(bare)
     assert worst.value("mean") == pytest.approx(found.correct.mean(1).min() / 200)
 
 
@@ -43,6 +47,37 @@ def test_analog_evaluations_do_not_depend_on_order_threads_or_company(store, tmp
         again = fresh.evaluate(placement)
         assert (again.correct == known.correct).all()
         np.testing.assert_array_equal(again.site_errors, known.site_errors)
+
+
+def test_per_chip_calibration_of_analog_chips_does_not_depend_on_company(store):
+    class Normed(torch.nn.Sequential):
+        def __init__(self):
+            super().__init__(
+                torch.nn.Conv2d(1, 4, 5, 4), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.Linear(144, 10)
+            )
+
+    torch.manual_seed(0)
+    objects = UserObjects(Normed(), load_data("fashion-mini"))
+    task = load_task("toy-4site", QUICK).with_changes(
+        crossbar={"preset": "rasch2023", "batch_norm": "per_chip", "batch_norm_images": 100}
+    )
+    both = [MonteCarloEvaluator(task, Store(store.root.parent / name), threads=1, objects=objects) for name in "ab"]
+    together = both[0].evaluate_many([(0, 0), (1, 0)])[1]
+    alone = both[1].evaluate((1, 0))
+    assert (together.correct == alone.correct).all()
+
+
+def test_networks_that_differ_in_a_number_have_other_digests():
+    two, four = (build_backbone("vit", {"heads": heads, "depth": 1}) for heads in (2, 4))
+    four.load_state_dict(two.state_dict())
+    assert len({weights_digest(model.state_dict(), model) for model in (two, four)}) == 2
+
+
+def test_a_task_that_contradicts_itself():
+    with pytest.raises(ConfigError, match="starts from the reference"):
+        load_task("toy-4site").with_changes(reference={"name": "hwa"})
+    with pytest.raises(ConfigError, match="exact products"):
+        load_task("toy-4site").with_changes(metric="worst_case", crossbar={"overrides": {"fc1": {"analog": True}}})
 
 
 def test_times_are_checked():

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, MappingError
 from cimenv.core.progress import silent
-from cimenv.crossbar import Chips, CrossbarConfig, LogNormal, Pcm, Stuck, map_network, programmed
+from cimenv.crossbar import Chips, CrossbarConfig, DeviceTable, LogNormal, Pcm, Stuck, map_network, programmed
 from cimenv.crossbar.converters import in_learned_range
 from cimenv.data import DataSplits, ImageSet
 from cimenv.training import recipe_named
@@ -68,6 +68,12 @@ def test_training_for_the_crossbar_beats_direct_mapping_on_the_same_chips(data, 
     assert not any("forward" in vars(module) for module in model.modules())
 
 
+@pytest.fixture(scope="module")
+def default(data, start):
+    model = copy.deepcopy(start)
+    return HardwareAware(epochs=1).fit(model, data, torch.Generator().manual_seed(1), silent, CROSSBAR)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -77,10 +83,12 @@ def test_training_for_the_crossbar_beats_direct_mapping_on_the_same_chips(data, 
         {"t_max_s": 0, "noise_scale": 0},
     ],
 )
-def test_every_ingredient_is_a_switch(data, start, changes):
+def test_every_ingredient_is_a_switch(data, start, default, changes):
     model = copy.deepcopy(start)
     trained = HardwareAware(epochs=1, **changes).fit(model, data, torch.Generator().manual_seed(1), silent, CROSSBAR)
     assert all(torch.isfinite(value).all() for value in trained.state.values())
+    assert not torch.equal(trained.state["3.weight"], default.state["3.weight"])
+    assert bool(trained.input_ranges) == (changes.get("chain", True) and changes.get("learn_ranges", True))
     if changes.get("clip_sigma", 2.5):
         for layer in (model[0], model[3]):
             weight = layer.weight.detach()
@@ -125,6 +133,21 @@ def test_noise_is_scaled_and_the_mean_drift_stays():
     assert scaled(Stuck(device=LogNormal(sigma=0.1), at_zero=0.1), 2.0).device.sigma == pytest.approx(0.2)
     with pytest.raises(ConfigError, match="noise_scale"):
         HardwareAware(noise_scale=-1)
+
+
+def test_devices_that_know_a_few_times_only(data, start):
+    crossbar = CrossbarConfig(preset="reram_wan2022")
+    recipe = HardwareAware(epochs=1, score_s=3_600.0)
+    trained = recipe.fit(copy.deepcopy(start), data, torch.Generator().manual_seed(1), silent, crossbar)
+    assert 0.3 < trained.history[0]["val_accuracy"] <= 1 and trained.input_ranges == {}
+    louder = scaled(DeviceTable(rows=((0, 0, 0.01), (1, 1, 0.02))), 3.0)
+    np.testing.assert_allclose(louder.rows, [(0, 0, 0.03), (1, 1, 0.06)])
+
+
+def test_hidden_matrices_are_not_trained_in_silence(data):
+    model = nn.Sequential(nn.Flatten(1, 2), nn.LSTM(4, 3))
+    with pytest.raises(MappingError, match="explicit"):
+        recipe_named("standard", epochs=1).fit(model, data, torch.Generator(), silent)
 
 
 def test_gradients_reach_the_clean_weights(data, start):
