@@ -16,13 +16,11 @@ from cimenv.cli.output import print_json, save_picture, table_of
 def sensitivity(
     task: TaskName,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where rows and the figure go.")] = Path("sensitivity"),
-    only: Annotated[
-        str | None, typer.Option(metavar="NAME,NAME,...", help="Some non-idealities; default: all.")
-    ] = None,
-    chips: Annotated[int, typer.Option(min=2, help="Test chips of a point.")] = 10,
-    images: Annotated[int, typer.Option(min=1, help="Test images of a chip.")] = 1_000,
-    error: Annotated[float, typer.Option(min=0.001, max=1, help="Equal error of the standard matrix.")] = 0.1,
-    share: Annotated[float, typer.Option(min=0.01, max=1, help="A* that is to be kept.")] = 0.99,
+    only: Annotated[str | None, typer.Option(metavar="NAMES", help="Some, with commas between; default: all.")] = None,
+    chips: Annotated[int, typer.Option(metavar="N", min=2, help="Test chips of a point.")] = 10,
+    images: Annotated[int, typer.Option(metavar="N", min=1, help="Test images of a chip.")] = 1_000,
+    error: Annotated[float, typer.Option(metavar="E", min=0.001, max=1, help="Error to compare at.")] = 0.1,
+    share: Annotated[float, typer.Option(metavar="A", min=0.01, max=1, help="A* to be kept.")] = 0.99,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
