@@ -28,7 +28,7 @@ PART = 5_000  # images of an epoch that is timed
 
 def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
     """Run one job; `folder` keeps what is trained."""
-    kinds = {"try": tried, "judge": judged, "net": net, "blocks": blocks, "fidelity": fidelity}
+    kinds = {"try": tried, "judge": judged, "net": net, "blocks": blocks, "fidelity": fidelity, "budget": budget}
     rows = kinds[job.kind](plan, job, default_store(folder / "store"))
     return [{"kind": job.kind, "data": job.data, "recipe": job.recipe, "seed": job.seed, **row} for row in rows]
 
@@ -179,4 +179,17 @@ def fidelity(plan: Plan, job: Job, store: Store) -> list[Row]:
         ensemble = attacked(problem, placement, problem.bank, "val", full)
         found = {"quick": quick.accuracy, "quick_seconds": took, "ensemble": ensemble.accuracy}
         rows.append({"placement": list(placement), "images": ensemble.images, **found})
+    return rows
+
+
+def budget(plan: Plan, job: Job, store: Store) -> list[Row]:
+    """Attack a network on test images by ensembles of growing budgets."""
+    problem = Problem.build(plan.task(job, report_images=plan.budgets.images), store)
+    rows: list[Row] = []
+    for steps, restarts in plan.budgets.steps.items():
+        search = WorstCaseSearch(bound=plan.first_bound, steps=steps, restarts=restarts)
+        found = attacked(problem, none(problem), problem.bank, "test", search)
+        passes = max(point.passes for point in found.curve)
+        row: Row = {"steps": steps, "restarts": restarts, "passes": passes, "images": found.images}
+        rows.append({**row, "worst": found.accuracy, "member": found.member})
     return rows

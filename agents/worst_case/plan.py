@@ -12,7 +12,7 @@ from cimenv.core.config import Frozen, canonical, digest
 from cimenv.tasks import Task, load_task
 
 DIGITAL = [{"kind": "digital"}]  # no blocks to train
-Kind = Literal["try", "judge", "net", "blocks", "fidelity"]
+Kind = Literal["try", "judge", "net", "blocks", "fidelity", "budget"]
 
 
 class Contest(Frozen):
@@ -49,6 +49,14 @@ class FidelityPlan(Frozen):
     parts: int
 
 
+class BudgetPlan(Frozen):
+    """Ensembles of growing budgets: steps of every descent, with restarts."""
+
+    families: tuple[str, ...]
+    steps: dict[int, int]
+    images: int
+
+
 class Plan(Frozen):
     """The study's configuration."""
 
@@ -66,6 +74,7 @@ class Plan(Frozen):
     certificate_images: int
     blocks: BlockPlan
     fidelity: FidelityPlan
+    budgets: BudgetPlan
 
     @property
     def first_bound(self) -> float:
@@ -100,7 +109,7 @@ class Plan(Frozen):
 
     def measured(self) -> dict[str, Any]:
         """Return the fields that change a job's numbers, not those that say which jobs there are."""
-        which = {"data", "seeds", "baselines", "contests", "blocks", "fidelity", "epochs"}
+        which = {"data", "seeds", "baselines", "contests", "blocks", "fidelity", "budgets", "epochs"}
         return self.model_dump(mode="json", exclude=which)
 
     def winner(self, data: str, contest: str, family: str, rows: Mapping[str, list[Row]]) -> str | None:
@@ -153,6 +162,12 @@ class Plan(Frozen):
                 for part in range(self.fidelity.parts)
             ]
 
+            yield [
+                self.job("budget", data, label, first)
+                for family in self.budgets.families
+                for label in self.labels(data, family, rows)
+            ]
+
     def labels(self, data: str, family: str, rows: Mapping[str, list[Row]]) -> list[str]:
         """Return the label behind a baseline's or a family's name, if it is known."""
         contest = next(iter(self.contests))
@@ -163,6 +178,7 @@ class Plan(Frozen):
         """Return a job; its digest changes with the settings behind its label."""
         more = {
             "blocks": [self.blocks.physics, self.blocks.metrics],
+            "budget": self.budgets.model_dump(mode="json", exclude={"families"}),
             "fidelity": [self.blocks.physics, self.fidelity.placements, self.fidelity.parts, part],
         }
         settings = digest(canonical([self.recipe(recipe), more.get(kind)]))[:8]
@@ -174,7 +190,7 @@ class Job(Frozen):
 
     `try`: a network trained, its epochs judged on validation; `judge`: attacked there by the ensemble; `net`: attacked,
     certified and its chips measured on test; `blocks`: placements compared on it; `fidelity`: some random placements
-    attacked quickly and by the ensemble.
+    attacked quickly and by the ensemble; `budget`: attacked by ensembles of growing budgets.
     """
 
     kind: Kind

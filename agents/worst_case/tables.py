@@ -22,7 +22,7 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 
 def tables(results: Results) -> str:
     """Return all tables that have rows."""
-    parts = [tries_table(results), attack_table(results), chips_table(results), blocks_table(results)]
+    parts = [draw(results) for draw in (tries_table, attack_table, budget_table, chips_table, blocks_table)]
     return "\n".join(part for part in parts if part)
 
 
@@ -77,6 +77,23 @@ def attack_table(results: Results) -> str:
     )
     head = ["data, recipe", "seeds", "clean", *(f"worst, th_g {b:g}" for b in bounds), "published attack"]
     head += [*(f"certified (attacked), {bound:g}" for bound in plan.certificate_bounds), "training time"]
+    return caption + markdown(head, rows) if rows else ""
+
+
+def budget_table(results: Results) -> str:
+    """Return what ensembles of growing budgets leave."""
+    budgets = results.plan.budgets
+    rows = []
+    for data in results.plan.data:
+        found = results.kind("budget", data)
+        for recipe in dict.fromkeys(row["recipe"] for row in found):
+            worst = {row["steps"]: row["worst"] for row in found if row["recipe"] == recipe}
+            rows.append([f"{data}, {recipe}", *(share(worst.get(steps, NAN)) for steps in budgets.steps)])
+    caption = (
+        f"Is the ensemble strong enough? The same attacks at th_g {results.first:g} with more steps a descent and more "
+        f"restarts, {budgets.images} test images, first training seed.\n\n"
+    )
+    head = ["data, recipe", *(f"{steps} steps, {restarts} restarts" for steps, restarts in budgets.steps.items())]
     return caption + markdown(head, rows) if rows else ""
 
 

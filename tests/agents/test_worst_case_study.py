@@ -10,7 +10,7 @@ from agents.worst_case.measure import measure
 from agents.worst_case.plan import Plan
 from agents.worst_case.report import write_results
 from agents.worst_case.results import Results
-from agents.worst_case.tables import attack_table, blocks_table, chips_table, tries_table
+from agents.worst_case.tables import attack_table, blocks_table, budget_table, chips_table, tries_table
 from agents.worst_case.targets import targets
 from cimenv.core.config import read_yaml
 
@@ -29,6 +29,7 @@ SMALL = {
     "certificate_images": 50,
     "blocks": {"families": ["standard"], "seeds": [0], "physics": "sigma_0.2", "metrics": ["mean", "worst_case"]},
     "fidelity": {"families": ["gaussian"], "placements": 3, "parts": 2},
+    "budgets": {"families": ["gaussian"], "steps": {5: 0, 10: 1}, "images": 50},
 }
 WORST = {"standard": 0.1, "gaussian_0.1": 0.3, "gaussian_0.2": 0.68, "gaussian_0.3": 0.7, "gaussian_0.4": 0.5}
 
@@ -88,6 +89,7 @@ def test_small_jobs_of_every_kind_and_what_is_written(plan, tmp_path):
     assert [row["recipe"] for row in kinds["net"]] == ["standard", winner]
     assert [row["blocks"] for row in kinds["blocks"]] == ["none", "affine", "mean", "worst_case"]
     assert len(kinds["fidelity"]) == 3
+    assert [(row["steps"], row["restarts"]) for row in kinds["budget"]] == [("5", "0"), ("10", "1")]
     for row in kinds["net"] + kinds["blocks"]:
         assert 0 <= float(row["worst_0.02"]) <= float(row["clean"]) <= 1
     for row in kinds["net"]:
@@ -113,6 +115,8 @@ def journal_of(plan, data="mnist", seeds=None, leave_out=()):
             if job.kind in ("try", "judge"):
                 row |= {"val_accuracy": worst}
                 row |= {f"val_{name}": worst for name in ("clean", "mean", "percentile", "worst_case")}
+            elif job.kind == "budget":
+                row |= {"steps": 25, "restarts": 2, "worst": worst}
             elif job.kind == "fidelity":
                 row |= {"quick": 0.5 + job.part / 10, "ensemble": 0.4 + job.part / 10, "quick_seconds": 1.0}
                 rows[job.name] = [row] * (plan.fidelity.placements // plan.fidelity.parts)
@@ -148,7 +152,7 @@ def test_targets_compare_what_validation_chose_over_seeds(plan):
 
 def test_every_column_of_the_tables_has_its_head(plan):
     results = Results(plan, journal_of(plan))
-    for draw in (tries_table, attack_table, chips_table, blocks_table):
+    for draw in (tries_table, attack_table, budget_table, chips_table, blocks_table):
         lines = [line for line in draw(results).splitlines() if line.startswith("|")]
         assert len(lines) > 3 and len({line.count("|") for line in lines}) == 1
     assert "gaussian_0.3 **chosen**" in tries_table(results)
