@@ -22,6 +22,7 @@ from cimenv.crossbar.devices import before_ageing, programmed_at
 from cimenv.crossbar.variation import normal_like
 
 WIRE = 0.35 * 5e-6  # wire resistance of a cell times largest conductance (aihwkit, Rasch et al. 2023)
+TINY = 1e-12
 SMALLEST_READING = 1e-4  # of the drift compensation
 InputRange = float | Tensor
 
@@ -154,6 +155,8 @@ def analog_product(
     if tile.offsets is not None:
         y = y - operator.by_output(tile.offsets * w.sum(-1), y)
     read = config.read_noise**2 * operator.product(u.square(), w.abs()) if config.read_noise else None
+    if read is not None and read.requires_grad:
+        read = read + TINY  # the root has no gradient at 0
     output = config.output_noise**2 if config.output_noise else None
     if tile.slopes is not None:
         if read is not None:

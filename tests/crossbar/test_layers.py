@@ -175,6 +175,14 @@ def test_layers_that_are_never_called_are_named():
         assert model(torch.rand(3, 4)).shape == (3, 2)
 
 
+def test_gradients_of_read_noise_are_finite_where_inputs_are_zero():
+    w = torch.randn(3, 4, requires_grad=True)
+    config = CrossbarConfig(device=Ideal(), read_noise=0.1)
+    weight = program_weight(w, config.model_copy(update={"analog": True}), torch.Generator(), input_range=torch.ones(1))
+    layer_forward(nn.Linear(4, 3), torch.zeros(2, 4), weight, torch.Generator()).square().sum().backward()
+    assert torch.isfinite(w.grad).all()
+
+
 def test_voltage_offset_and_saturation_are_fixed_per_chip():
     w, x = torch.randn(6, 10), torch.rand(50, 10)
     config = CrossbarConfig(
