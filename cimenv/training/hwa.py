@@ -76,6 +76,21 @@ class HardwareAware(Recipe):
                 course.keep(epoch, loss, training.measures(course.network, data.val))
         return replace(course.result(), input_ranges=training.best_ranges if training.learns else {})
 
+    def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
+        """Return the mean accuracy over a few fixed chips at `score_s`, or at the nearest time that is known."""
+        network.model.eval()
+        known = _known_times_s(network)
+        t_s = self.score_s if known is None else min(known, key=lambda t_s: abs(t_s - self.score_s))
+        chips = Chips(network, 0, "hwa-score").at(t_s)
+        x, y = val.inputs(slice(SCORING_IMAGES)), val.labels[:SCORING_IMAGES]
+        found = []
+        with torch.no_grad():
+            clean = float((network.model(x).argmax(-1) == y).float().mean())
+            for chip in range(SCORING_CHIPS):
+                with programmed(network.model, chips.all_weights(chip)) as model:
+                    found.append(float((model(x).argmax(-1) == y).float().mean()))
+        return {"val_accuracy": float(np.mean(found)), "clean": clean}
+
 
 class _Training:
     """One run of the recipe: what `Course.train_epoch` asks of a recipe, with ranges that are learned."""
@@ -85,11 +100,7 @@ class _Training:
     def __init__(self, recipe: HardwareAware, network: MappedNetwork, train: ImageSet) -> None:
         self.recipe, self.batch_size = recipe, recipe.batch_size
         self.steps, self.best_score = 0, -1.0
-        times = (network.config.at(site.name).device.known_times_s for site in network.sites)
-        self.known = next((known for known in times if known is not None), None)
-        self.score_s = recipe.score_s
-        if self.known is not None:  # the nearest that is known
-            self.score_s = min(self.known, key=lambda t_s: abs(t_s - recipe.score_s))
+        self.known = _known_times_s(network)
         self.ranges: dict[str, Tensor] = {}
         self.best_ranges: dict[str, Tensor] = {}
         if any(network.config.at(site.name).analog for site in network.sites):
@@ -116,23 +127,15 @@ class _Training:
         self.steps += 1
 
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
-        """Return mean accuracy over a few fixed chips at `score_s`, and keep the ranges of the best epoch."""
+        """Return what `HardwareAware.measures` does, and keep the ranges of the best epoch."""
         network.model.eval()
         kept = {name: value.detach().clone() for name, value in self.ranges.items()}
         if self.ranges and not self.learns:
             kept = dict(network.calibrated(val.inputs(slice(SCORING_IMAGES))).input_ranges)
-        chips = Chips(replace(network, input_ranges=kept), 0, "hwa-score").at(self.score_s)
-        x, y = val.inputs(slice(SCORING_IMAGES)), val.labels[:SCORING_IMAGES]
-        found = []
-        with torch.no_grad():
-            clean = float((network.model(x).argmax(-1) == y).float().mean())
-            for chip in range(SCORING_CHIPS):
-                with programmed(network.model, chips.all_weights(chip)) as model:
-                    found.append(float((model(x).argmax(-1) == y).float().mean()))
-        score = float(np.mean(found))
-        if score > self.best_score:
-            self.best_score, self.best_ranges = score, kept
-        return {"val_accuracy": score, "clean": clean}
+        found = self.recipe.measures(replace(network, input_ranges=kept), val)
+        if found["val_accuracy"] > self.best_score:
+            self.best_score, self.best_ranges = found["val_accuracy"], kept
+        return found
 
     def _chip(self, network: MappedNetwork, generator: torch.Generator) -> dict[str, ProgrammedWeight]:
         recipe, chip = self.recipe, {}
@@ -205,6 +208,12 @@ class _Training:
         with torch.no_grad():
             for value in self.ranges.values():
                 value.clamp_(min=SMALLEST_RANGE)
+
+
+def _known_times_s(network: MappedNetwork) -> tuple[float, ...] | None:
+    """Return the times at which the devices are known; None: at any."""
+    times = (network.config.at(site.name).device.known_times_s for site in network.sites)
+    return next((known for known in times if known is not None), None)
 
 
 def scaled(device: DeviceModel, factor: float) -> DeviceModel:
