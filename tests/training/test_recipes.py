@@ -131,7 +131,7 @@ def test_two_epochs_suffice_and_validation_chooses(data, name):
     assert recipe.measures(network, data.val)["val_accuracy"] == max(scores)
     for key, value in model.state_dict().items():
         assert torch.equal(value, trained.state[key])
-    if isinstance(recipe.device(1.0), Ideal) and not isinstance(recipe, Judged):
+    if isinstance(recipe.device(1.0), Ideal) and not isinstance(recipe, Judged) and not recipe.fine_tunes:
         clean = (model(data.val.inputs()).argmax(1) == data.val.labels).float().mean().item()
         assert clean == pytest.approx(max(scores), abs=1e-6)
 
