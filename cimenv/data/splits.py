@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -47,9 +47,12 @@ class ImageSet:
         if images.dtype != torch.uint8:
             return images.float()
         shape = (1, -1, 1, 1)
-        mean = torch.tensor(self.mean).view(shape)
-        std = torch.tensor(self.std).view(shape)
+        mean, std = (torch.tensor(values, device=images.device).view(shape) for values in (self.mean, self.std))
         return images.float().div_(255.0).sub_(mean).div_(std)
+
+    def to(self, device: torch.device | str) -> ImageSet:
+        """Return the same images on another device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ class DataSplits:
     def image_shape(self) -> tuple[int, ...]:
         """Return the shape of one image."""
         return tuple(self.train.images.shape[1:])
+
+    def for_training(self, device: torch.device | str) -> DataSplits:
+        """Return the same splits with `train` and `val` on a device; training never sees `test`."""
+        return replace(self, train=self.train.to(device), val=self.val.to(device))
 
     def __getitem__(self, split: Split) -> ImageSet:
         return {"train": self.train, "val": self.val, "test": self.test}[split]

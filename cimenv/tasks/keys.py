@@ -25,7 +25,7 @@ def training_environment(task: Task, threads: int | None = None) -> dict[str, An
     return {
         "threads": threads or allowed_threads(task.training_threads),
         "torch": torch.__version__.split("+")[0],
-        "device": "cpu",
+        "device": task.training_device,
         "machine": platform.machine(),
     }
 

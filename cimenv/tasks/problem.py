@@ -10,10 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cimenv.compensation.bank import CompensationBank, bank_arrays, bank_from, site_weights
@@ -36,6 +33,7 @@ from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.networks import build_backbone
 from cimenv.tasks.keys import STAGE_VERSIONS, conditions_of, physics_of, trained_once, weights_digest
 from cimenv.tasks.task import Task
+from cimenv.tasks.weights import load_weights, record_of, tensors_of
 from cimenv.training import AnyRecipe, fit_bank, fit_placement
 
 SHIPPED = Path(str(files("cimenv.tasks"))) / "shipped"
@@ -175,16 +173,16 @@ class Problem:
 
         def compute() -> Record:
             bank = bank_from(self.options, {n: v.clone() for n, v in bank_arrays(self.bank).items()})
-            # A copy: other threads may be fitting other placements of the same network.
-            network = replace(self.network, model=copy.deepcopy(self.network.model))
+            network = _copied(self.network, self.task)  # other threads may be fitting other placements
+            task, train = self.task, self.data.train.to(self.task.training_device)
             generator = torch_generator(key)
-            times = self.task.times_s
-            with torch_threads(self.task.training_threads):
-                fit_placement(network, bank, placement, self.data.train, self.task.tuned, generator, progress, times)
-            return _record(bank_arrays(bank))
+            with torch_threads(task.training_threads):
+                bank = bank.to(task.training_device)
+                fit_placement(network, bank, placement, train, task.tuned, generator, progress, task.times_s)
+            return record_of(bank_arrays(bank))
 
         record = trained_once(self.store, self.task, key, compute, "the blocks of a placement")
-        return bank_from(self.options, _tensors(record))
+        return bank_from(self.options, tensors_of(record))
 
     def _clean(self, segments: SegmentedNetwork, split: Split) -> float:
         images, labels = self.evaluated(split)
@@ -287,15 +285,16 @@ class _Builder:
                 model = explicit(build_backbone(task.backbone, task.backbone_args))
                 if start is not None:
                     model.load_state_dict(start)
-                trained = recipe.fit(model, self.data, generator, self.progress, trained_for)
+                model, data = model.to(task.training_device), self.data.for_training(task.training_device)
+                trained = recipe.fit(model, data, generator, self.progress, trained_for)
             ranges = {f"{RANGE}{name}": value for name, value in trained.input_ranges.items()}
-            return _record({**trained.state, **ranges}, {"history": trained.history})
+            return record_of({**trained.state, **ranges}, {"history": trained.history})
 
         record = trained_once(self.store, task, key, compute, f"the backbone ({recipe.name})")
         self.histories[recipe.name] = record.meta["history"]
         with torch.device("meta"):
             model = explicit(build_backbone(task.backbone, task.backbone_args))
-        arrays = _tensors(record)
+        arrays = tensors_of(record)
         ranges = {name.removeprefix(RANGE): arrays.pop(name) for name in list(arrays) if name.startswith(RANGE)}
         model.load_state_dict(arrays, assign=True)
         return model, key, ranges
@@ -316,13 +315,14 @@ class _Builder:
             generator = torch_generator(key)
             with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-                bank = CompensationBank(options)
-                fit_bank(network, bank, self.data.train, task.bank, generator, self.progress, task.times_s)
-            return _record(bank_arrays(bank))
+                bank, train = CompensationBank(options), self.data.train.to(task.training_device)
+                placed, bank = _copied(network, task), bank.to(task.training_device)
+                fit_bank(placed, bank, train, task.bank, generator, self.progress, task.times_s)
+            return record_of(bank_arrays(bank))
 
         if not any(o.kind != "digital" for here in options.per_site for o in here):
             return CompensationBank(options).eval()
-        return bank_from(options, _tensors(trained_once(self.store, task, key, compute, "the bank")))
+        return bank_from(options, tensors_of(trained_once(self.store, task, key, compute, "the bank")))
 
     def _recalibrate(self, network: MappedNetwork) -> None:
         config = self.task.crossbar
@@ -332,7 +332,9 @@ class _Builder:
         recalibrate_shared(network.model, weights, images)
 
     def _check_shapes(self) -> None:
-        """Refuse data that do not fit the backbone before anything is trained."""
+        """Refuse data that do not fit the backbone, or a device that is not there, before anything is trained."""
+        if self.task.training_device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("training_device: got 'cuda', but torch finds no GPU; use cpu.")
         own = self.objects.model if self.objects is not None else None
         model = copy.deepcopy(own).cpu() if own is not None else _built(self.task)
         map_network(model, self.task.crossbar, self.data.image_shape)
@@ -346,28 +348,13 @@ class _Builder:
             )
 
 
-def load_weights(model: nn.Module, path: str) -> None:
-    """Load a safetensors file into a model.
-
-    Raises:
-        ConfigError: the file is missing, damaged, or does not fit.
-    """
-    try:
-        model.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(f"weights: cannot load '{path}' ({text}); give a safetensors file that fits.") from None
+def _copied(network: MappedNetwork, task: Task) -> MappedNetwork:
+    """Return a copy of the network where the task trains."""
+    ranges = {name: value.to(task.training_device) for name, value in network.input_ranges.items()}
+    return replace(network, model=copy.deepcopy(network.model).to(task.training_device), input_ranges=ranges)
 
 
 def _built(task: Task) -> nn.Module:
     """Build the backbone without touching torch's global generator."""
     with torch.random.fork_rng(devices=[]):
         return build_backbone(task.backbone, task.backbone_args)
-
-
-def _record(arrays: Mapping[str, Tensor], meta: dict[str, Any] | None = None) -> Record:
-    return Record(meta or {}, {name: np.array(value.numpy()) for name, value in arrays.items()})
-
-
-def _tensors(record: Record) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(np.array(value)) for name, value in record.arrays.items()}

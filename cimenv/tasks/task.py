@@ -52,6 +52,7 @@ class Task(Frozen):
         description="of acc_ref; what a recipe that fine-tunes starts from",
     )
     training_seed: int = Field(0, ge=0)
+    training_device: Literal["cpu", "cuda"] = Field("cpu", description="where networks and blocks are trained")
     training_threads: int = Field(2, ge=1, le=256)
     options: dict[SiteType, tuple[BlockOption, ...]] = {}
     candidates: tuple[str, ...] | None = Field(None, description="names of candidate sites; None is all")
@@ -116,7 +117,7 @@ class Task(Frozen):
     @property
     def key(self) -> str:
         """Return a digest of every field that changes the numbers (not name, description, threads)."""
-        fields = self.model_dump(mode="json", exclude={"name", "description", "training_threads"})
+        fields = self.model_dump(mode="json", exclude={"name", "description", "training_threads", "training_device"})
         if self.weights is not None and Path(self.weights).is_file():
             fields["weights"] = digest(Path(self.weights).read_bytes())
         return digest(canonical(fields))

@@ -37,10 +37,8 @@ class Adversarial(Judged):
         """Yield the cross-entropy at the batch's worst deviation; see `Recipe.losses`."""
         bound = (self.train_bound or self.bound) * ramped(done, self.ramp)
         step, scales = OVERSHOOT * bound / self.inner_steps, full_scales(network)
-        start = {
-            site.name: (torch.rand(site.weight_shape, generator=generator) * 2 - 1) * bound * scales[site.name]
-            for site in network.sites
-        }
+        uniform = {s.name: torch.rand(s.weight_shape, generator=generator).to(x.device) for s in network.sites}
+        start = {name: (drawn * 2 - 1) * bound * scales[name] for name, drawn in uniform.items()}
         worst = descended(network, x, y, start, self.inner_loss, step=step, steps=self.inner_steps, bound=bound)
         with programmed(network.model, deviated(network, worst)) as model:
             loss = F.cross_entropy(model(x), y)

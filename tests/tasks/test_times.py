@@ -99,3 +99,21 @@ def test_an_analog_crossbar_has_another_key(store):
         .key,
     }
     assert len(keys) == 3
+
+
+def test_a_device_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    task = load_task("toy-4site", [*QUICK, "training_device=cuda"])
+    with pytest.raises(ConfigError, match="torch finds no GPU"):
+        MonteCarloEvaluator(task, Store(tmp_path)).evaluate((0, 0, 0, 0))
+    assert task.key == load_task("toy-4site", QUICK).key  # as threads, it stands in the training's key
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("recipe", ["standard", "hwa", "a_trice", "adversarial", "trice"])
+def test_training_on_a_gpu(recipe, tmp_path):
+    fields = {"training_device": "cuda", "recipe": {"name": recipe, "epochs": 2}, "reference": {"epochs": 2}}
+    crossbar = {"preset": "rasch2023"} if recipe == "hwa" else {"preset": "lognormal"}
+    task = load_task("toy-4site", QUICK).with_changes(**fields, crossbar=crossbar)
+    found = MonteCarloEvaluator(task, Store(tmp_path), device="cuda")
+    assert found.evaluate((1, 1, 1, 1), "test", "tuned").value("mean") > 0.4 and found.clean_accuracy() > 0.5

@@ -1,0 +1,38 @@
+"""Weights in files and in records of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cimenv.core.errors import ConfigError
+from cimenv.core.store import Record
+
+
+def load_weights(model: nn.Module, path: str) -> None:
+    """Load a safetensors file into a model.
+
+    Raises:
+        ConfigError: the file is missing, damaged, or does not fit.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"weights: cannot load '{path}' ({text}); give a safetensors file that fits.") from None
+
+
+def record_of(arrays: Mapping[str, Tensor], meta: dict[str, Any] | None = None) -> Record:
+    """Return named tensors as a record."""
+    return Record(meta or {}, {name: np.array(value.cpu().numpy()) for name, value in arrays.items()})
+
+
+def tensors_of(record: Record) -> dict[str, Tensor]:
+    """Return the tensors of a record, by name."""
+    return {name: torch.from_numpy(np.array(value)) for name, value in record.arrays.items()}
