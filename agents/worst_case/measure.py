@@ -20,7 +20,6 @@ from cimenv.tasks import MonteCarloEvaluator, Problem, load_task
 from cimenv.tasks.damage import attacked
 from cimenv.tasks.problem import default_store
 from cimenv.training import recipe_named
-from cimenv.training.trice import QUARTERS
 
 SEARCH_CHIPS, SEARCH_IMAGES = 59, 500
 PART = 5_000  # images of an epoch that is timed
@@ -94,8 +93,7 @@ def training_time(problem: Problem) -> float:
     """Return the time of the recipe's training, judging of epochs left out, over that of the `standard` recipe."""
     recipe, standard = problem.task.recipe, recipe_named("standard")
     ratio, _, _ = median_ratio(epoch_of(problem, recipe, PART), epoch_of(problem, standard, PART), runs=3)
-    copies = len(QUARTERS) if getattr(recipe, "search", False) else 1  # every epoch is trained at each strength
-    return copies * ratio * recipe.epochs / standard.epochs
+    return recipe.copies * ratio * recipe.epochs / standard.epochs
 
 
 def attack_columns(bound: float, found: WorstCase, curve: bool = False) -> Row:

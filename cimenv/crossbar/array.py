@@ -6,7 +6,6 @@ code by code. Shapes: a matrix is `[out, in]`, inputs are `[..., in]`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -157,7 +156,6 @@ def analog_product(
     read = config.read_noise**2 * operator.product(u.square(), w.abs()) if config.read_noise else None
     if read is not None and read.requires_grad:
         read = read + TINY  # the root has no gradient at 0
-    output = config.output_noise**2 if config.output_noise else None
     if tile.slopes is not None:
         if read is not None:
             y = y + read.sqrt() * _normal(y, generator)
@@ -165,19 +163,13 @@ def analog_product(
         if config.s_shape_calibration:
             y = y * (1.0 + tile.slopes.mean() * config.s_shape_calibration * config.adc_bound) ** 2
         read = None
-    if read is not None or output is not None:  # without an S-shape between them one draw serves both
-        y = y + _standard_deviation(read, output) * _normal(y, generator)
+    if read is not None:  # without an S-shape between them one draw serves both
+        y = y + (read + config.output_noise**2).sqrt() * _normal(y, generator)
+    elif config.output_noise:
+        y = y + config.output_noise * _normal(y, generator)
     if config.adc_bits or tile.slopes is not None:
         y = converted(y, config.adc_bits, config.adc_bound)
     return y
-
-
-def _standard_deviation(read: Tensor | None, output: float | None) -> Tensor | float:
-    """Return the root of the variances of read and output noise."""
-    if read is None:
-        assert output is not None
-        return math.sqrt(output)
-    return read.sqrt() if output is None else (read + output).sqrt()
 
 
 def _with_ir_drop(u: Tensor, w: Tensor, strength: float, operator: Operator) -> Tensor:

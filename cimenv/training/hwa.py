@@ -13,14 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cimenv.core.progress import Progress
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.conductance import DeviceTable, Pcm
-from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel, Stuck
 from cimenv.crossbar.layers import ProgrammedWeight, layer_input, program_weight, programmed
-from cimenv.crossbar.mapping import MappedNetwork, map_network, site_module
-from cimenv.data.splits import DataSplits, ImageSet
+from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.data.splits import ImageSet
 from cimenv.training.course import Course, TrainedBackbone
 from cimenv.training.recipe import SCORING_CHIPS, Recipe
 
@@ -59,21 +57,12 @@ class HardwareAware(Recipe):
         """Return True: it starts from the standard network and trains for the task's crossbar."""
         return True
 
-    def fit(
-        self,
-        backbone: nn.Module,
-        data: DataSplits,
-        generator: torch.Generator,
-        progress: Progress,
-        crossbar: CrossbarConfig | None = None,
-    ) -> TrainedBackbone:
-        """Fine-tune `backbone` in place and return its best state; see `Recipe.fit`."""
-        config = crossbar or CrossbarConfig()
-        training = _Training(self, map_network(backbone, config, data.image_shape), data.train)
-        with Course.of(self, backbone, data, generator, progress, crossbar=config) as course:
-            for epoch in range(self.epochs):
-                loss = course.train_epoch(training)
-                course.keep(epoch, loss, training.measures(course.network, data.val))
+    def train(self, course: Course) -> TrainedBackbone:
+        """Fine-tune for the course's crossbar; see `Recipe.train`."""
+        training = _Training(self, course.network, course.data.train)
+        for epoch in range(self.epochs):
+            loss = course.train_epoch(training)
+            course.keep(epoch, loss, training.measures(course.network, course.data.val))
         return replace(course.result(), input_ranges=training.best_ranges if training.learns else {})
 
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:

@@ -95,11 +95,20 @@ class Recipe(Frozen):
             progress: opens a bar.
             crossbar: what a recipe that fine-tunes trains for; the others keep their own noise.
         """
-        del crossbar
-        with Course.of(self, backbone, data, generator, progress) as course:
-            for epoch in range(self.epochs):
-                loss = course.train_epoch(self)
-                course.keep(epoch, loss, self.measures(course.network, data.val))
+        trained_for = crossbar if self.fine_tunes else None
+        with Course.of(self, backbone, data, generator, progress, self.copies, trained_for) as course:
+            return self.train(course)
+
+    @property
+    def copies(self) -> int:
+        """Return how often every epoch is trained."""
+        return 1
+
+    def train(self, course: Course) -> TrainedBackbone:
+        """Train all epochs of a course and return the best."""
+        for epoch in range(self.epochs):
+            loss = course.train_epoch(self)
+            course.keep(epoch, loss, self.measures(course.network, course.data.val))
         return course.result()
 
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:

@@ -8,16 +8,13 @@ from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import nn
 
-from cimenv.core.progress import Progress
 from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.batchnorm import batch_norms, recalibrate_shared
-from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel, Gaussian
-from cimenv.crossbar.mapping import MappedNetwork, map_network, site_module
+from cimenv.crossbar.mapping import MappedNetwork, site_module
 from cimenv.crossbar.variation import censored_moments
-from cimenv.data.splits import DataSplits, ImageSet
+from cimenv.data.splits import ImageSet
 from cimenv.training.adversary import full_scales
 from cimenv.training.course import Course, TrainedBackbone
 from cimenv.training.gaussian import GaussianNoise
@@ -63,40 +60,33 @@ class Trice(GaussianNoise):
         with self._baked(network):
             return super().measures(network, val)
 
-    def fit(
-        self,
-        backbone: nn.Module,
-        data: DataSplits,
-        generator: torch.Generator,
-        progress: Progress,
-        crossbar: CrossbarConfig | None = None,
-    ) -> TrainedBackbone:
-        """Train, with the search or with fixed noise; see `Recipe.fit`."""
-        del crossbar
-        fit = self._searched if self.search else super().fit
-        trained = fit(backbone, data, generator, progress)
+    @property
+    def copies(self) -> int:
+        """Return how often every epoch is trained: at each strength while searching."""
+        return len(QUARTERS) if self.search else 1
+
+    def train(self, course: Course) -> TrainedBackbone:
+        """Train, with the search or with fixed noise; see `Recipe.train`."""
+        trained = self._searched(course) if self.search else super().train(course)
         if not self.bake_in:
             return trained
         best = max(trained.history, key=lambda epoch: epoch["val_accuracy"])
-        noise = self._with({name: best[name] for name in ("sigma", "threshold") if name in best})
-        noise._shift(map_network(backbone, CrossbarConfig(), data.image_shape))
-        return TrainedBackbone({n: v.detach().clone() for n, v in backbone.state_dict().items()}, trained.history)
+        self._with({name: best[name] for name in ("sigma", "threshold") if name in best})._shift(course.network)
+        state = course.network.model.state_dict()
+        return TrainedBackbone({name: value.detach().clone() for name, value in state.items()}, trained.history)
 
-    def _searched(
-        self, backbone: nn.Module, data: DataSplits, generator: torch.Generator, progress: Progress
-    ) -> TrainedBackbone:
+    def _searched(self, course: Course) -> TrainedBackbone:
         ranges = {"sigma": self.sigma_range, "threshold": self.threshold_range}
         chosen = {name: (low + high) / 2 for name, (low, high) in ranges.items()}
-        with Course.of(self, backbone, data, generator, progress, copies=len(QUARTERS)) as course:
-            for epoch in range(self.epochs):
-                field = ("sigma", "threshold")[epoch % 2]
-                low, high = ranges[field]
-                quarters = QUARTERS if high - low >= NARROWEST else (0.5,)
-                candidates = [{**chosen, field: low + quarter * (high - low)} for quarter in quarters]
-                number, loss = self._best_epoch(course, candidates)
-                chosen = candidates[number]
-                ranges[field] = _shrunk(low, high, quarters[number])
-                course.keep(epoch, loss, {**self._with(chosen).measures(course.network, data.val), **chosen})
+        for epoch in range(self.epochs):
+            field = ("sigma", "threshold")[epoch % 2]
+            low, high = ranges[field]
+            quarters = QUARTERS if high - low >= NARROWEST else (0.5,)
+            candidates = [{**chosen, field: low + quarter * (high - low)} for quarter in quarters]
+            number, loss = self._best_epoch(course, candidates)
+            chosen = candidates[number]
+            ranges[field] = _shrunk(low, high, quarters[number])
+            course.keep(epoch, loss, {**self._with(chosen).measures(course.network, course.data.val), **chosen})
         return course.result()
 
     def _best_epoch(self, course: Course, candidates: list[dict[str, float]]) -> tuple[int, float]:
