@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-all lint type bench format readme aihwkit-check
+.PHONY: setup demo test test-all lint type bench format readme aihwkit-check bench-aihwkit
 
 setup: $(STAMP)
 
@@ -38,8 +38,16 @@ bench: setup
 readme: setup
 	$(BIN)/python -m agents.readme
 
-# Its own environment: aihwkit 1.1.0 runs with torch 2.10.0 on Python 3.11 (1.2.0 on 3.12).
-aihwkit-check:
-	python3.11 -m venv .venv-aihwkit
-	.venv-aihwkit/bin/pip install -q -e . torch==2.10.0 aihwkit==1.1.0
-	.venv-aihwkit/bin/python scripts/aihwkit_check.py
+# Their own environment: aihwkit 1.1.0 runs with torch 2.10.0 on Python 3.11 (1.2.0 on 3.12).
+AIHWKIT := .venv-aihwkit/bin/python
+
+.venv-aihwkit/.installed: pyproject.toml
+	test -x $(AIHWKIT) || python3.11 -m venv .venv-aihwkit
+	$(AIHWKIT) -m pip install --quiet --disable-pip-version-check -e . torch==2.10.0 aihwkit==1.1.0
+	touch $@
+
+aihwkit-check: .venv-aihwkit/.installed
+	$(AIHWKIT) scripts/aihwkit_check.py
+
+bench-aihwkit: .venv-aihwkit/.installed
+	$(AIHWKIT) scripts/aihwkit_bench.py

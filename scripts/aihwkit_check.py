@@ -5,7 +5,6 @@ Needs aihwkit; runs in an environment of its own. Writes results/aihwkit/chips.c
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import math
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 
 from cimenv.core.progress import bar
-from cimenv.crossbar.aihwkit import to_rpu_config
+from cimenv.crossbar.aihwkit import to_analog_model
 from cimenv.tasks import MonteCarloEvaluator, load_task
 
 OUT = Path(__file__).parents[1] / "results/aihwkit"
@@ -27,14 +26,7 @@ CHIPS, IMAGES, TIMES = 25, 1_000, (3_600.0, 31_536_000.0)
 
 def kit_accuracies(problem: Any, images: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
     """Return accuracy `[times, chips]` in aihwkit, every chip programmed afresh."""
-    from aihwkit.nn.conversion import convert_to_analog
-
-    network = problem.network
-    model = convert_to_analog(copy.deepcopy(network.model), to_rpu_config(network.config)).eval()
-    for name, layer in model.named_modules():
-        if name in network.input_ranges:
-            for tile, alpha in zip(layer.analog_tiles(), network.input_ranges[name], strict=True):
-                tile.input_range.data.fill_(float(alpha))
+    model = to_analog_model(problem.network)
     found = np.zeros((len(TIMES), CHIPS))
     with torch.no_grad(), bar("chips in aihwkit", CHIPS) as advance:
         for chip in range(CHIPS):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
+
+from torch import nn
 
 from cimenv.core.errors import ConfigError
 from cimenv.crossbar.conductance import Pcm
 from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.converters import steps
 from cimenv.crossbar.devices import Ideal
+from cimenv.crossbar.mapping import MappedNetwork
 
 
 def to_rpu_config(config: CrossbarConfig) -> Any:
     """Return the `InferenceRPUConfig` with the parameters of an analog crossbar.
 
-    Input ranges are the network's, not the crossbar's: set `tile.input_range` of every analog tile after conversion.
+    Input ranges are the network's, not the crossbar's: `to_analog_model` sets them.
 
     Args:
         config: an analog crossbar with ideal or PCM devices, one input range a tile.
@@ -31,10 +36,10 @@ def to_rpu_config(config: CrossbarConfig) -> Any:
     rpu = InferenceRPUConfig()
     forward = rpu.forward
     forward.inp_bound = 1.0
-    forward.inp_res = 2**config.dac_bits - 2 if config.dac_bits else -1
+    forward.inp_res = steps(config.dac_bits) if config.dac_bits else -1
     forward.inp_noise = config.input_noise
     forward.out_bound = config.adc_bound if config.adc_bits or config.s_shape else -1
-    forward.out_res = 2**config.adc_bits - 2 if config.adc_bits else -1
+    forward.out_res = steps(config.adc_bits) if config.adc_bits else -1
     forward.out_noise = config.output_noise
     forward.w_noise = config.read_noise
     forward.w_noise_type = WeightNoiseType.PCM_READ if config.read_noise else WeightNoiseType.NONE
@@ -60,6 +65,24 @@ def to_rpu_config(config: CrossbarConfig) -> Any:
             t_read=config.device.t_read_s,
         )
     return rpu
+
+
+def to_analog_model(network: MappedNetwork) -> nn.Module:
+    """Return a copy of a calibrated network on aihwkit's tiles, with the same input ranges, not yet programmed.
+
+    Raises:
+        ConfigError: as `to_rpu_config`.
+    """
+    rpu = to_rpu_config(network.config)
+    from aihwkit.nn.conversion import convert_to_analog
+
+    model = convert_to_analog(copy.deepcopy(network.model), rpu).eval()
+    for name, layer in model.named_modules():
+        if name in network.input_ranges:
+            for tile, alpha in zip(layer.analog_tiles(), network.input_ranges[name], strict=True):
+                tile.input_range.data.fill_(float(alpha))
+    assert isinstance(model, nn.Module)
+    return model
 
 
 def _check(config: CrossbarConfig) -> None:

@@ -153,20 +153,14 @@ def analog_product(
     y = _with_ir_drop(u, w, config.ir_drop, operator) if config.ir_drop else operator.product(u, w)
     if tile.offsets is not None:
         y = y - operator.by_output(tile.offsets * w.sum(-1), y)
-    read = config.read_noise**2 * operator.product(u.square(), w.abs()) if config.read_noise else None
-    if read is not None and read.requires_grad:
-        read = read + TINY  # the root has no gradient at 0
+    variance = operator.product(u.square(), w.abs() * config.read_noise**2) if config.read_noise else None
     if tile.slopes is not None:
-        if read is not None:
-            y = y + read.sqrt() * _normal(y, generator)
+        y = _with_noise(y, variance, 0.0, generator)
+        variance = None
         y = y / (1.0 + (operator.by_output(tile.slopes, y) * y).abs())
         if config.s_shape_calibration:
             y = y * (1.0 + tile.slopes.mean() * config.s_shape_calibration * config.adc_bound) ** 2
-        read = None
-    if read is not None:  # without an S-shape between them one draw serves both
-        y = y + (read + config.output_noise**2).sqrt() * _normal(y, generator)
-    elif config.output_noise:
-        y = y + config.output_noise * _normal(y, generator)
+    y = _with_noise(y, variance, config.output_noise, generator)  # without an S-shape before it one draw serves both
     if config.adc_bits or tile.slopes is not None:
         y = converted(y, config.adc_bits, config.adc_bound)
     return y
@@ -177,8 +171,18 @@ def _with_ir_drop(u: Tensor, w: Tensor, strength: float, operator: Operator) -> 
     n = w.shape[-1]
     distance = 1.0 - (1.0 - torch.arange(n, device=w.device, dtype=w.dtype) / n).square()
     y, far = operator.product(u, torch.cat([w, w * distance], -2)).chunk(2, operator.outputs)
-    load = operator.product(u.abs(), w.abs()) * (n * WIRE)
-    return y - strength * load * ((0.05 * load - 0.2) * load + 0.5) * far
+    load = operator.product(u.abs(), w.abs() * (n * WIRE))
+    half, fifth = w.new_tensor(0.5), w.new_tensor(-0.2)
+    share = torch.addcmul(half, torch.add(fifth, load, alpha=0.05), load)  # few passes: each costs more than its sums
+    return torch.addcmul(y, share, load * far, value=-strength)
+
+
+def _with_noise(y: Tensor, variance: Tensor | None, deviation: float, generator: torch.Generator | None) -> Tensor:
+    """Return `y` with Gaussian noise of a variance of its own, which is used up, and of a common deviation."""
+    if variance is None:
+        return y + deviation * _normal(y, generator) if deviation else y
+    floor = max(deviation**2, TINY if variance.requires_grad else 0.0)  # the root has no gradient at 0
+    return torch.addcmul(y, variance.add_(floor).sqrt_(), _normal(y, generator))
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:

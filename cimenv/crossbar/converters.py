@@ -11,9 +11,14 @@ import torch
 from torch import Tensor
 
 
+def steps(bits: int) -> int:
+    """Return the number of steps from the lowest to the highest level."""
+    return int(2**bits - 2)
+
+
 def step_size(bits: int, bound: float) -> float:
     """Return the distance of two levels of a converter for -bound ... bound."""
-    return 2.0 * bound / (2**bits - 2)
+    return 2.0 * bound / steps(bits)
 
 
 def converted(values: Tensor, bits: int | None, bound: float) -> Tensor:
