@@ -13,8 +13,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
@@ -24,6 +25,8 @@ from cimenv.core.progress import bar
 from cimenv.data import load_data
 
 Row = dict[str, Any]
+ROOT = Path(__file__).parents[1]
+REPORT_HELP = "With --report the results of what is done are written, and nothing is computed."
 
 
 class Named(Protocol):
@@ -107,33 +110,10 @@ def write_csv(path: Path, rows: list[Row]) -> None:
             writer.writerow({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()})
 
 
-def study_command(
-    arguments: list[str], doc: str | None, yaml: Path, run: Callable[[dict[str, Any]], None], table: Path
-) -> int:
-    """Run a study from the command line: `[YAML] [key=value ...]`.
+class StudyPlan(Protocol):
+    """A study's configuration."""
 
-    Args:
-        arguments: of the command line.
-        doc: printed for `--help`.
-        yaml: the plan without a first argument.
-        run: does what is left of the plan with these fields.
-        table: printed at the end.
-    """
-    if arguments and arguments[0] in ("-h", "--help"):
-        print(doc)
-        return 0
-    path = arguments.pop(0) if arguments and "=" not in arguments[0] else yaml
-    try:
-        run(with_overrides(read_yaml(path), arguments))
-    except CimenvError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(table.read_text())
-    return 0
-
-
-class Study(Protocol):
-    """What every study's configuration tells."""
+    def __init__(self, **fields: Any) -> None: ...
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -142,30 +122,73 @@ class Study(Protocol):
     def measured(self) -> dict[str, Any]:
         """Return the fields that change a job's numbers."""
 
+    def stages(self, rows: Mapping[str, list[Row]], /) -> Iterable[Sequence[Any]]:
+        """Return jobs, from the rows of those that are done; see `run_stages`."""
 
-def run_study(
-    plan: Study,
-    path: Path,
-    stages: Callable[[Mapping[str, list[Row]]], Iterable[Sequence[Any]]],
-    work: Callable[[Journal, Any], tuple[Callable[..., list[Row]], tuple[Any, ...]]],
-    write: Callable[[Journal], None],
-) -> None:
-    """Do what a journal's plan has left, and write the results after every job.
 
-    Args:
-        plan: the study.
-        path: the journal.
-        stages: jobs, from the rows of those that are done; see `run_stages`.
-        work: from journal and job, the function that measures it, and its arguments.
-        write: writes tables, targets and figures.
+P = TypeVar("P", bound=StudyPlan)
 
-    Raises:
-        DataError: a data set is missing; told before anything is computed.
+
+def _nothing(_journal: Journal, _job: Any) -> tuple[Any, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Study(Generic[P]):
+    """A study: configs/studies/NAME.yaml is measured into results/NAME; runs/NAME keeps what is trained.
+
+    Attributes:
+        name: of its files.
+        plan: class of its configuration.
+        measure: from plan, job and the folder of what is trained, a job's rows; runs in another process.
+        write: from plan, journal and folder, writes tables, targets and figures.
+        more: from journal and job, further arguments of `measure`.
     """
-    journal = Journal(path, plan.measured())
-    for data in plan.data:
-        load_data(data)
-    run_stages(stages(journal.rows), journal, lambda job: work(journal, job), lambda: write(journal))
+
+    name: str
+    plan: type[P]
+    measure: Callable[..., list[Row]]
+    write: Callable[[P, Journal, Path], None]
+    more: Callable[[Journal, Any], tuple[Any, ...]] = _nothing
+
+    def command(self, arguments: list[str], doc: str | None) -> int:
+        """Run the study from the command line, `[YAML] [key=value ...]`; `doc` is printed for `--help`."""
+        if arguments and arguments[0] in ("-h", "--help"):
+            print(doc, REPORT_HELP, sep="\n")
+            return 0
+        only_report = "--report" in arguments
+        arguments = [argument for argument in arguments if argument != "--report"]
+        given = bool(arguments) and "=" not in arguments[0]
+        path = Path(arguments.pop(0)) if given else ROOT / f"configs/studies/{self.name}.yaml"
+        out = ROOT / "results" / self.name
+        try:
+            plan = self.plan(**with_overrides(read_yaml(path), arguments))
+            if only_report:
+                self.write(plan, Journal(out / "jobs.jsonl", plan.measured()), out)
+            else:
+                self.run(plan, out)
+        except CimenvError as error:
+            print(error, file=sys.stderr)
+            return 2
+        print((out / "table.md").read_text())
+        return 0
+
+    def run(self, plan: P, out: Path) -> None:
+        """Do what a plan has left, and write the results after every job.
+
+        Raises:
+            DataError: a data set is missing; told before anything is computed.
+        """
+        journal = Journal(out / "jobs.jsonl", plan.measured())
+        for data in plan.data:
+            load_data(data)
+        folder = ROOT / "runs" / self.name
+        run_stages(
+            plan.stages(journal.rows),
+            journal,
+            lambda job: (self.measure, (plan, job, folder, *self.more(journal, job))),
+            lambda: self.write(plan, journal, out),
+        )
 
 
 def run_stages(

@@ -63,6 +63,13 @@ def test_bad_input(toy, call, tmp_path, monkeypatch, arguments, words):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_evaluate_shows_what_converters_cut_off(toy, call):
+    analog = ("--set", "crossbar.preset=rasch2023", "--set", "bank.steps=20")
+    found = json.loads(call("evaluate", "toy-4site", "--placement", "0,0,0,0", *analog, "--json")[1])
+    assert list(found["saturated_outputs"]) == ["conv1", "conv2", "fc1", "fc2"]
+    assert 0 < found["clipped_inputs"]["conv2"] < 0.01  # ranges are a quantile of .9999 or less of training inputs
+
+
 def test_unwritable_cache(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CIMENV_CACHE", str(tmp_path / "file"))

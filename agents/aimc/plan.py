@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
+from agents.study import Row
 from cimenv.core.config import Frozen, canonical, digest, merged
 from cimenv.tasks import Task, load_task
 
@@ -57,7 +59,7 @@ class Plan(Frozen):
         """Return the fields that change a job's numbers, not those that say which jobs there are."""
         return self.model_dump(mode="json", exclude={"networks", "data", "sensitivity"})
 
-    def stages(self) -> list[list[Job]]:
+    def stages(self, _rows: Mapping[str, list[Row]] | None = None) -> list[list[Job]]:
         """Return the jobs: small networks before large ones, training before blocks."""
         networks = list(self.networks)
         return [

@@ -8,29 +8,18 @@ in results/lenet5/ are written again. runs/lenet5/ keeps what was trained.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any
 
 from agents.lenet5.measure import measure
-from agents.lenet5.plan import Plan
-from agents.lenet5.report import merged, write_results
-from agents.study import run_study, study_command
-
-ROOT = Path(__file__).parents[2]
-YAML, FOLDER, OUT = ROOT / "configs/studies/lenet5.yaml", ROOT / "runs/lenet5", ROOT / "results/lenet5"
+from agents.lenet5.plan import Job, Plan
+from agents.lenet5.report import write_results
+from agents.study import Journal, Row, Study
 
 
-def run(fields: dict[str, Any]) -> None:
-    """Do what is left and write the results after every job."""
-    plan = Plan(**fields)
-    run_study(
-        plan,
-        OUT / "jobs.jsonl",
-        lambda _: plan.stages(),
-        lambda journal, job: (measure, (plan, job, FOLDER, journal.rows.get(job.parent, []))),
-        lambda journal: write_results(plan, merged(plan, journal), OUT),
-    )
+def _before(journal: Journal, job: Job) -> tuple[list[Row]]:
+    return (journal.rows.get(job.parent, []),)
 
+
+STUDY = Study("lenet5", Plan, measure, write_results, _before)
 
 if __name__ == "__main__":
-    sys.exit(study_command(sys.argv[1:], __doc__, YAML, run, OUT / "table.md"))
+    sys.exit(STUDY.command(sys.argv[1:], __doc__))

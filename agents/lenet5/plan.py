@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
+from agents.study import Row
 from cimenv.core.config import Frozen
 from cimenv.tasks import Task, load_task
 
@@ -59,7 +61,7 @@ class Plan(Frozen):
         which = {"accurate", "data", "seeds", "block_recipes", "block_sigmas", "block_seeds", "percentile_seeds"}
         return self.model_dump(mode="json", exclude=which)
 
-    def stages(self) -> list[list[Job]]:
+    def stages(self, _rows: Mapping[str, list[Row]] | None = None) -> list[list[Job]]:
         """Return the jobs, the most telling first; those of one stage need only the stages before it."""
         first, *rest = [
             self._each("blocks", self.block_recipes, seeds, sigma)

@@ -29,8 +29,9 @@ FLOORS = {"fashion": 0.90, "mnist": 0.988}
 NOISE_SHARE = {"fashion": 0.96, "mnist": 0.993}
 
 
-def write_results(plan: Plan, rows: list[Row], out: Path) -> None:
+def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     """Write everything that follows from the rows of the jobs that are done."""
+    rows = merged(plan, journal)
     if not rows:
         return
     write_csv(out / "results.csv", rows)

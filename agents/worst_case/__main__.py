@@ -8,29 +8,13 @@ targets and figures in results/worst_case/ are written again. runs/worst_case/ k
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any
 
-from agents.study import run_study, study_command
+from agents.study import Study
 from agents.worst_case.measure import measure
 from agents.worst_case.plan import Plan
 from agents.worst_case.report import write_results
 
-ROOT = Path(__file__).parents[2]
-YAML, FOLDER, OUT = ROOT / "configs/studies/worst_case.yaml", ROOT / "runs/worst_case", ROOT / "results/worst_case"
-
-
-def run(fields: dict[str, Any]) -> None:
-    """Do what is left and write the results after every job."""
-    plan = Plan(**fields)
-    run_study(
-        plan,
-        OUT / "jobs.jsonl",
-        plan.stages,
-        lambda _, job: (measure, (plan, job, FOLDER)),
-        lambda journal: write_results(plan, journal, OUT),
-    )
-
+STUDY = Study("worst_case", Plan, measure, write_results)
 
 if __name__ == "__main__":
-    sys.exit(study_command(sys.argv[1:], __doc__, YAML, run, OUT / "table.md"))
+    sys.exit(STUDY.command(sys.argv[1:], __doc__))

@@ -39,7 +39,10 @@ def evaluate(
     """Evaluate one placement over Monte-Carlo chips.
 
     Trains what is missing, once. Intervals are of 95 %; p05 is the accuracy that
-    5 % of the chips miss; costs are shares of the backbone's.
+    5 % of the chips miss; costs are shares of the backbone's. On an analog
+    crossbar, clipped inputs and saturated outputs are the shares of a layer's
+    values that lie beyond its input range and at the bound of its ADC, on one
+    chip without blocks: above a few percent, raise input_quantile or adc_bound.
 
     \b
     Example:
@@ -60,8 +63,20 @@ def evaluate(
         "p05_interval": found.interval("percentile", 0.05),
         "clean_accuracy": evaluator.clean_accuracy(cast("Split", split)),
         "cost_shares": evaluator.space.shares(found.placement),
+        **_converters(evaluator, cast("Split", split)),
     }
     print_row(row, as_json)
+
+
+def _converters(evaluator: MonteCarloEvaluator, split: Split) -> dict[str, dict[str, float]]:
+    """Return what an analog crossbar's converters cut off by site, on one chip without blocks; else nothing."""
+    if not evaluator.task.crossbar.analog:
+        return {}
+    found = evaluator.problem.saturation(split)
+    return {
+        "clipped_inputs": {name: share.clipped_inputs for name, share in found.items()},
+        "saturated_outputs": {name: share.saturated_outputs for name, share in found.items()},
+    }
 
 
 def search(

@@ -9,6 +9,7 @@ from cimenv.crossbar.devices import BitSlicedGaussian, Gaussian, Ideal, LogNorma
 from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.layers import AnalogWeight, programmed
 from cimenv.crossbar.mapping import MappedNetwork, Site, map_network
+from cimenv.crossbar.saturation import Saturation, saturation
 
 __all__ = [
     "AnalogArray",
@@ -23,6 +24,7 @@ __all__ = [
     "MappedNetwork",
     "Pcm",
     "Reram",
+    "Saturation",
     "Site",
     "Stuck",
     "batch_statistics",
@@ -34,4 +36,5 @@ __all__ = [
     "program_array",
     "programmed",
     "recalibrate_shared",
+    "saturation",
 ]

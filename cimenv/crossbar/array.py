@@ -88,6 +88,7 @@ class AnalogArray:
         input_range: InputRange,
         generator: torch.Generator | None = None,
         operator: Operator | None = None,
+        counts: Tensor | None = None,
     ) -> Tensor:
         """Return the digital outputs `[..., out]` of digital inputs `[..., in]`.
 
@@ -96,6 +97,7 @@ class AnalogArray:
             input_range: alpha, the largest |input| that is converted: one for all tiles, or one a tile.
             generator: draws read and output noise.
             operator: how inputs meet weights, if not as vectors: a convolution.
+            counts: inputs, clipped inputs, outputs, saturated outputs, `[4]`, which this product is added to.
 
         Raises:
             ConfigError: there is noise to draw, but no generator; or an input range is not positive.
@@ -109,10 +111,15 @@ class AnalogArray:
             part = operator.part(inputs, tile.inputs)
             if isinstance(alpha, Tensor) and alpha.requires_grad:  # its gradient comes from where inputs are clamped
                 part, alpha = in_learned_range(part, alpha), alpha.detach()
-            u = converted(part / alpha, self.config.dac_bits, 1.0)
+            scaled = part / alpha
+            u = converted(scaled, self.config.dac_bits, 1.0)
+            if counts is not None:
+                _count(counts[:2], scaled.abs() > 1.0)
             if self.config.input_noise:
                 u = u + self.config.input_noise * _normal(u, generator)
             y = analog_product(u, tile, self.config, generator, operator)
+            if counts is not None:
+                _count(counts[2:], y.abs() >= self.config.adc_bound)
             y = y * operator.by_output(tile.row_scale * tile.gain * alpha, y)
             total = y if total is None else total + y
         assert total is not None
@@ -183,6 +190,10 @@ def _with_noise(y: Tensor, variance: Tensor | None, deviation: float, generator:
         return y + deviation * _normal(y, generator) if deviation else y
     floor = max(deviation**2, TINY if variance.requires_grad else 0.0)  # the root has no gradient at 0
     return torch.addcmul(y, variance.add_(floor).sqrt_(), _normal(y, generator))
+
+
+def _count(counts: Tensor, cut: Tensor) -> None:
+    counts += torch.tensor([cut.numel(), int(cut.sum())])
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:

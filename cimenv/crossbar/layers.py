@@ -29,12 +29,14 @@ class AnalogWeight:
         input_range: alpha of every tile, `[tiles]`, or one for all, `[1]`.
         read: draws read and output noise, unless a product brings its own generator.
         exact: output channels that are kept digital, and the layer's nominal weight; None for none.
+        counts: of what the converters cut off, `[4]`, see `AnalogArray.mvm`; None does not count.
     """
 
     arrays: tuple[AnalogArray, ...]
     input_range: Tensor
     read: torch.Generator | None = None
     exact: tuple[Tensor, Tensor] | None = None
+    counts: Tensor | None = None
 
     def protecting(self, channels: Tensor, nominal: Tensor) -> AnalogWeight:
         """Return the same weight with some output channels computed digitally, from the nominal weight."""
@@ -51,7 +53,7 @@ class AnalogWeight:
         x, draws = input, generator or self.read
         channels = -1 if isinstance(layer, nn.Linear) else 1
         if isinstance(layer, nn.Linear):
-            y = self.arrays[0].mvm(x, self.input_range, draws)
+            y = self.arrays[0].mvm(x, self.input_range, draws, counts=self.counts)
         else:
             groups = x.chunk(len(self.arrays), dim=1)
             parts = [
@@ -71,10 +73,10 @@ class AnalogWeight:
         convolution = Convolution(layer)
         whole = all(tile.inputs.stop % convolution.kernel == 0 for tile in array.tiles)  # tiles hold whole channels
         if whole and not array.config.input_noise:  # which is drawn anew for every patch
-            return array.mvm(x, self.input_range, generator, convolution)
+            return array.mvm(x, self.input_range, generator, convolution, self.counts)
         one = torch.empty(1, array.tiles[-1].inputs.stop, device="meta")
         size = convolution.product(x[:1].to("meta"), one).shape[2:]
-        y = array.mvm(patches(layer, x), self.input_range, generator, Patches())
+        y = array.mvm(patches(layer, x), self.input_range, generator, Patches(), self.counts)
         return y.reshape(len(x), -1, *size)
 
 

@@ -25,6 +25,7 @@ from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.layers import ProgrammedWeight
 from cimenv.crossbar.mapping import MappedNetwork, map_network
+from cimenv.crossbar.saturation import Saturation, saturation
 from cimenv.data import DataSplits, load_data
 from cimenv.data.splits import Split
 from cimenv.evaluation.engine import ChipModules, Engine
@@ -124,6 +125,15 @@ class Problem:
         step = len(part) // count if split == "test" else 1
         which = slice(0, step * count, step)
         return part.inputs(which), part.labels[which]
+
+    def saturation(self, split: Split) -> dict[str, Saturation]:
+        """Return what the converters of every site cut off on the split's first chip, at the task's last time.
+
+        Raises:
+            ConfigError: no site of the crossbar is analog.
+        """
+        chip = self.chips(split).at(self.task.times_s[-1]).all_weights(0)
+        return saturation(self.network, self.evaluated(split)[0], chip)
 
     @cached_property
     def reference_digest(self) -> str:
