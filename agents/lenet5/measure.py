@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from agents.config import load_config
-from agents.lenet5.plan import DIGITAL, Job, Plan
+from agents.digital import DIGITAL, digital_evaluator, most_accurate
+from agents.lenet5.plan import Job, Plan
 from agents.study import Row
 from agents.train import train
 from cimenv.compensation.options import Placement
 from cimenv.core.store import Store
 from cimenv.search import run_search
-from cimenv.tasks import MonteCarloEvaluator, Objective, Task
+from cimenv.tasks import MonteCarloEvaluator, Objective
 from cimenv.tasks.problem import default_store
 
 QUANTILE = 0.01
@@ -44,9 +45,9 @@ def bare(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
     del folder
     rows = []
     for sigma in plan.sigmas:
-        evaluator = _digital(plan.task(job, sigma), store)
+        evaluator = digital_evaluator(plan.task(job, sigma), store)
         rows.append(report(evaluator, "none", evaluator.space.empty()))
-    whole = _digital(plan.task(job, 0.0, report_images=WHOLE_SPLIT), store)
+    whole = digital_evaluator(plan.task(job, 0.0, report_images=WHOLE_SPLIT), store)
     rows[0]["clean_whole_split"] = whole.clean_accuracy("test")
     if job.seed not in plan.first_varied_seeds:
         return rows
@@ -72,16 +73,14 @@ def blocks(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
     found["all_largest"] = (evaluator.space.largest(), 1)
     found["none"] = (evaluator.space.empty(), 1)
     rows = [report(evaluator, name, placement, evaluations) for name, (placement, evaluations) in found.items()]
-    return rows + digital_baselines(_digital(task, store), evaluator, agent.final)
+    return rows + digital_baselines(digital_evaluator(task, store), evaluator, agent.final)
 
 
 def accurate(plan: Plan, job: Job, store: Store) -> list[Row]:
     """Measure the placement that validates best within the budget, cost aside, with blocks fitted for longer."""
     steps = plan.accurate_steps[job.recipe]
     evaluator = MonteCarloEvaluator(plan.task(job, job.sigma, tuned={"steps": steps}), store, threads=1)
-    everything = evaluator.evaluate_many(list(evaluator.space.all_placements()))
-    best = max(everything, key=lambda e: (e.value("mean"), -evaluator.space.shares(e.placement)["weights"]))
-    return [report(evaluator, "most_accurate", best.placement, len(everything))]
+    return [report(evaluator, "most_accurate", *most_accurate(evaluator))]
 
 
 def digital_baselines(digital: MonteCarloEvaluator, evaluator: MonteCarloEvaluator, agent: Placement) -> list[Row]:
@@ -105,7 +104,7 @@ def tail(plan: Plan, job: Job, store: Store, before: list[Row]) -> list[Row]:
             continue
         task = plan.task(job, row["sigma"], report_chips=plan.percentile_chips, report_images=plan.percentile_images)
         without_bank = job.of == "bare" or row["method"].startswith("digital")
-        evaluator = _digital(task, store) if without_bank else MonteCarloEvaluator(task, store, threads=1)
+        evaluator = digital_evaluator(task, store) if without_bank else MonteCarloEvaluator(task, store, threads=1)
         evaluation = evaluator.evaluate(tuple(row["placement"]), "test", "tuned")
         low, high = evaluation.interval("percentile", QUANTILE) or (float("nan"), float("nan"))
         rows.append(
@@ -149,8 +148,3 @@ def report(evaluator: MonteCarloEvaluator, method: str, placement: Placement, ev
         "site_error": np.round(tested.site_errors[:, 0], 6).tolist(),
         "correct": tested.correct[0].tolist(),
     }
-
-
-def _digital(task: Task, store: Store) -> MonteCarloEvaluator:
-    """Return an evaluator of the same backbone whose only options keep layers off the crossbar: it needs no bank."""
-    return MonteCarloEvaluator(task.with_changes(options={"conv": DIGITAL, "dense": DIGITAL}), store, threads=1)

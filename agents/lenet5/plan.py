@@ -11,8 +11,6 @@ from agents.study import Row
 from cimenv.core.config import Frozen
 from cimenv.tasks import Task, load_task
 
-DIGITAL = [{"kind": "digital", "size": size} for size in (0.25, 0.5, 1.0)]
-
 
 class Plan(Frozen):
     """The study's configuration."""
