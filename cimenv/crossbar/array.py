@@ -17,7 +17,7 @@ from torch import Tensor
 from cimenv.core.errors import ConfigError, DataError
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.converters import converted, in_learned_range
-from cimenv.crossbar.devices import before_ageing, programmed_at
+from cimenv.crossbar.devices import before_ageing, checked_time, programmed_at
 from cimenv.crossbar.variation import normal_like
 
 WIRE = 0.35 * 5e-6  # wire resistance of a cell times largest conductance (aihwkit, Rasch et al. 2023)
@@ -229,8 +229,9 @@ def program_array(
             compensation's measurements; default `generator`.
 
     Raises:
-        ConfigError: the devices or the periphery draw, but there is no generator.
+        ConfigError: the devices or the periphery draw, but there is no generator; or `t_s` is negative.
     """
+    checked_time(t_s)
     tiles = []
     for inputs in split_inputs(weights.shape[-1], config.max_inputs):
         part = weights[..., inputs]
@@ -307,8 +308,11 @@ def mvm(
 
     Raises:
         ConfigError: something is drawn, but there is no generator; or the input range is not positive.
-        DataError: shapes do not fit.
+        DataError: shapes do not fit, or a value is not finite.
     """
     if weights.ndim != 2:
         raise DataError(f"weights have shape {tuple(weights.shape)}; give a matrix [out, in].")
+    for name, values in (("inputs", inputs), ("weights", weights)):
+        if not bool(values.isfinite().all()):
+            raise DataError(f"{name} hold NaN or infinity; give finite values.")
     return program_array(weights, config, generator).mvm(inputs, input_range, generator)

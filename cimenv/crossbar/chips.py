@@ -7,8 +7,8 @@ from functools import cached_property
 
 import torch
 
-from cimenv.core.errors import ConfigError
 from cimenv.core.seeding import torch_generator
+from cimenv.crossbar.devices import checked_time
 from cimenv.crossbar.layers import ProgrammedWeight
 from cimenv.crossbar.mapping import MappedNetwork, Site
 
@@ -58,9 +58,7 @@ class Chips:
         Raises:
             ConfigError: `t_s` is negative.
         """
-        if not t_s >= 0:
-            raise ConfigError(f"t_s: got {t_s}; give a time of at least 0 seconds.")
-        return replace(self, t_s=float(t_s))
+        return replace(self, t_s=checked_time(t_s))
 
     def _generator(self, purpose: str, site: str, *numbers: float) -> torch.Generator:
         return torch_generator("chip", purpose, self.seed, self.split, site, *numbers)

@@ -14,7 +14,15 @@ from cimenv.crossbar.presets import preset_fields
 BatchNormMode = Literal["none", "shared", "per_chip"]
 
 
-NETWORK_WIDE = {"preset", "overrides", "batch_norm", "batch_norm_chips", "batch_norm_images", "input_quantile"}
+NETWORK_WIDE = {
+    "preset",
+    "overrides",
+    "digital",
+    "batch_norm",
+    "batch_norm_chips",
+    "batch_norm_images",
+    "input_quantile",
+}
 
 
 class CrossbarConfig(Frozen):
@@ -54,6 +62,7 @@ class CrossbarConfig(Frozen):
     overrides: dict[str, dict[str, Any]] = Field(
         {}, description="other fields for layers whose name matches a pattern, e.g. {'fc*': {'adc_bits': 10}}"
     )
+    digital: tuple[str, ...] = Field((), description="name patterns of layers that stay off the crossbar")
     technology_nm: Literal[45, 32, 14, 7] = 32
 
     @model_validator(mode="before")

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from cimenv.core.config import Frozen
+from cimenv.core.errors import ConfigError
 from cimenv.crossbar import variation
 from cimenv.crossbar.conductance import DeviceTable, Pcm, Reram
 
@@ -166,6 +167,17 @@ class Stuck(Frozen):
 
 DeviceModel = Ideal | LogNormal | Gaussian | BitSlicedGaussian | Pcm | Reram | DeviceTable | Stuck
 Device = Annotated[DeviceModel, Field(discriminator="kind")]
+
+
+def checked_time(t_s: float) -> float:
+    """Return a time after programming in seconds.
+
+    Raises:
+        ConfigError: it is negative.
+    """
+    if not t_s >= 0:
+        raise ConfigError(f"t_s: got {t_s}; give a time of at least 0 seconds.")
+    return float(t_s)
 
 
 def programmed_at(

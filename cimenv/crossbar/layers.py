@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cimenv.core.errors import ConfigError
 from cimenv.crossbar.array import AnalogArray, Operator, program_array, split_inputs
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.devices import before_ageing, programmed_at
+from cimenv.crossbar.devices import before_ageing, checked_time, programmed_at
 
 MappedLayer = nn.Conv1d | nn.Conv2d | nn.Linear
 
@@ -152,8 +152,9 @@ def program_weight(
         Noisy weights of the same shape, or analog tiles where `config.analog`.
 
     Raises:
-        ConfigError: an analog crossbar without an input range.
+        ConfigError: an analog crossbar without an input range, or `t_s` is negative.
     """
+    checked_time(t_s)
     if not config.analog:
         start = generator.get_state()
         noisy = programmed_at(config.device, weight, generator, t_s, read)

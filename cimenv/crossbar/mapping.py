@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -19,6 +19,7 @@ from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.layers import MappedLayer, ProgrammedWeight, layer_input, matrix_inputs, program_weight
 
 SiteType = Literal["conv", "dense", "lstm", "gru", "attention", "other"]
+UNMAPPED = nn.Conv3d | nn.modules.conv._ConvTransposeNd | nn.Bilinear | nn.RNNBase | nn.RNNCellBase
 CALIBRATION_BLOCK, CALIBRATION_VALUES = 250, 100_000
 SITE_TYPES: tuple[SiteType, ...] = ("conv", "dense", "lstm", "gru", "attention", "other")
 
@@ -128,6 +129,8 @@ class MappedNetwork:
 def map_network(model: nn.Module, config: CrossbarConfig, input_shape: Sequence[int] | None = None) -> MappedNetwork:
     """Map every convolution, Linear, LSTM, GRU and attention of `model`; biases, norms and embeddings stay digital.
 
+    So do the layers that `config.digital` names.
+
     Args:
         model: any module; it is not changed. A module called twice is one array and one site. Where it has recurrent
             or attention modules of torch, an equivalent copy made of single matrices is mapped (see `explicit`).
@@ -136,18 +139,15 @@ def map_network(model: nn.Module, config: CrossbarConfig, input_shape: Sequence[
             MACs, and layers that a forward pass never calls are left out.
 
     Raises:
-        MappingError: no layer can be mapped, or an override of the crossbar names none.
+        MappingError: no layer can be mapped; one is of a kind that cannot be, or holds NaN; or a name pattern of the
+            crossbar matches none.
         DataError: an image of `input_shape` does not pass through the model.
     """
     model = explicit(model)
-    named: dict[nn.Module, str] = {
-        module: name
-        for name, module in model.named_modules()
-        if isinstance(module, MappedLayer) and module.weight.numel() > 0
-    }
+    named = _mappable(model, config.digital)
     if not named:
         raise MappingError(f"{type(model).__name__} has no layer with a matrix; give a model that has at least one.")
-    _check_overrides(config, list(named.values()))
+    _check_patterns("overrides", config.overrides, list(named.values()))
     if input_shape is None:
         return MappedNetwork(model, config, tuple(_site(name, module, []) for module, name in named.items()))
     calls = _trace_calls(model, list(named.values()), tuple(input_shape))
@@ -160,10 +160,31 @@ def map_network(model: nn.Module, config: CrossbarConfig, input_shape: Sequence[
     return MappedNetwork(model, config, tuple(_site(n, by_name[n], p) for n, p in calls.items()))
 
 
-def _check_overrides(config: CrossbarConfig, names: list[str]) -> None:
-    for pattern in config.overrides:
+def _mappable(model: nn.Module, digital: Sequence[str]) -> dict[nn.Module, str]:
+    """Return the layers that go on the crossbar, with their names."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, MappedLayer | UNMAPPED)}
+    _check_patterns("digital", digital, list(layers))
+    named: dict[nn.Module, str] = {}
+    for name, module in layers.items():
+        if any(fnmatchcase(name, pattern) for pattern in digital):
+            continue
+        if isinstance(module, UNMAPPED):
+            raise MappingError(
+                f"Layer {name} is a {type(module).__name__}, which cannot be mapped; "
+                f"keep it digital with crossbar.digital: ['{name}']."
+            )
+        if module.weight.numel() == 0:
+            continue
+        if not (module.weight.is_meta or bool(module.weight.isfinite().all())):
+            raise MappingError(f"Layer {name} has weights that are NaN or infinite; train the network again.")
+        named[module] = name
+    return named
+
+
+def _check_patterns(field: str, patterns: Iterable[str], names: list[str]) -> None:
+    for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise MappingError(f"crossbar.overrides: '{pattern}' matches no layer; known: {', '.join(names)}.")
+            raise MappingError(f"crossbar.{field}: '{pattern}' matches no layer; known: {', '.join(names)}.")
 
 
 def site_module(model: nn.Module, site: Site) -> MappedLayer:

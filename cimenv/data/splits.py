@@ -37,6 +37,8 @@ class ImageSet:
                 f"A split has {len(self.images)} images and {len(self.labels)} labels; "
                 "give as many labels as images, and at least one."
             )
+        if self.images.is_floating_point() and not bool(self.images.isfinite().all()):
+            raise DataError("The images of a split hold NaN or infinity; give finite values.")
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -80,7 +80,7 @@ def conditions_of(task: Task) -> dict[str, Any]:
 
 def physics_of(config: CrossbarConfig) -> dict[str, Any]:
     """Return the fields of a crossbar that change numbers; the rest counts for the cost alone."""
-    simple = not (config.analog or config.overrides or config.device.ages)
+    simple = not (config.analog or config.overrides or config.digital or config.device.ages)
     fields = {"device", "batch_norm", "batch_norm_chips", "batch_norm_images"}
     if simple:
         return config.model_dump(mode="json", include=fields)

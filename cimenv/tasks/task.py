@@ -129,7 +129,7 @@ class Task(Frozen):
             MappingError: no layer can be mapped.
             DataError: the data's images do not pass through the backbone.
         """
-        return _sites(self.backbone, canonical(self.backbone_args), self.data)
+        return _sites(self.backbone, canonical(self.backbone_args), self.data, self.crossbar.digital)
 
     def block_options(self) -> Options:
         """Return the block options of every site."""
@@ -141,14 +141,14 @@ class Task(Frozen):
 
 
 @lru_cache(maxsize=64)
-def _sites(backbone: str, arguments: str, data: str) -> tuple[Site, ...]:
-    shape = image_shape(data)
+def _sites(backbone: str, arguments: str, data: str, digital: tuple[str, ...]) -> tuple[Site, ...]:
+    shape, crossbar = image_shape(data), CrossbarConfig(digital=digital)
     try:
         with torch.device("meta"):
             model = build_backbone(backbone, json.loads(arguments))
-        return map_network(model, CrossbarConfig(), shape).sites
+        return map_network(model, crossbar, shape).sites
     except (DataError, NotImplementedError):  # a network whose control flow needs values
-        return map_network(build_backbone(backbone, json.loads(arguments)), CrossbarConfig(), shape).sites
+        return map_network(build_backbone(backbone, json.loads(arguments)), crossbar, shape).sites
 
 
 def load_task(task: str | Path | Task | Mapping[str, Any], overrides: list[str] | None = None) -> Task:

@@ -195,3 +195,10 @@ def test_what_is_drawn_needs_a_generator_and_shapes_must_fit():
         mvm(torch.ones(3), torch.ones(3), CrossbarConfig(device=Ideal()), input_range=1.0)
     with pytest.raises(ConfigError, match="2 values for 1 tiles"):
         mvm(torch.ones(3), w, CrossbarConfig(device=Ideal()), input_range=torch.ones(2))
+
+
+def test_values_that_are_not_numbers_are_refused():
+    x, w = torch.rand(2, 4), torch.rand(3, 4)
+    for inputs, weights, name in ((x * float("nan"), w, "inputs"), (x, w / 0, "weights")):
+        with pytest.raises(DataError, match=f"{name} hold NaN or infinity"):
+            mvm(inputs, weights, CrossbarConfig(device=Ideal()), input_range=1.0)

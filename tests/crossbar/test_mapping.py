@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cimenv.core.errors import DataError, MappingError
+from cimenv.core.errors import ConfigError, DataError, MappingError
 from cimenv.crossbar import CrossbarConfig, LogNormal, map_network, programmed
 from cimenv.networks import build_backbone
 
@@ -174,3 +174,33 @@ def test_gradients_flow_into_programmed_weights_and_through_the_noise():
         model(x).sum().backward()
     factor = (chip["0"] / model[0].weight).detach()
     assert torch.allclose(model[0].weight.grad, x.sum(0).expand(3, 4) * factor, rtol=1e-4)
+
+
+def test_layers_that_cannot_be_mapped_are_named_and_may_stay_digital():
+    model = nn.Sequential(nn.Linear(4, 9), nn.Unflatten(1, (1, 3, 3)), nn.ConvTranspose2d(1, 2, 3), nn.Flatten())
+    with pytest.raises(MappingError, match=r"Layer 2 is a ConvTranspose2d.*crossbar.digital: \['2'\]"):
+        map_network(model, CrossbarConfig(), (4,))
+    network = map_network(model, CrossbarConfig(digital=("2",)), (4,))
+    assert [site.name for site in network.sites] == ["0"]
+    with pytest.raises(MappingError, match=r"crossbar\.digital: 'fc' matches no layer; known: 0, 2"):
+        map_network(model, CrossbarConfig(digital=("fc", "2")), (4,))
+    with pytest.raises(MappingError, match="no layer with a matrix"):
+        map_network(model, CrossbarConfig(digital=("*",)), (4,))
+
+
+def test_a_recurrent_cell_is_refused():
+    with pytest.raises(MappingError, match="Layer 0 is a LSTMCell"):
+        map_network(nn.Sequential(nn.LSTMCell(3, 4)), CrossbarConfig())
+
+
+def test_weights_that_are_not_numbers_are_refused():
+    model = nn.Sequential(nn.Linear(3, 2))
+    model[0].weight.data[1, 1] = float("nan")
+    with pytest.raises(MappingError, match="Layer 0 has weights that are NaN"):
+        map_network(model, CrossbarConfig())
+
+
+def test_a_time_before_programming_is_refused():
+    network = map_network(nn.Sequential(nn.Linear(3, 2)), CrossbarConfig(preset="pcm"))
+    with pytest.raises(ConfigError, match=r"t_s: got -1.0; give a time of at least 0"):
+        network.program(torch.Generator(), t_s=-1.0)

@@ -120,3 +120,9 @@ def test_shares_are_ratios_of_totals():
 def test_all_errors_are_cimenv_errors():
     with pytest.raises(CimenvError):
         load_task("no-such.yaml")
+
+
+def test_digital_layers_are_no_sites():
+    task = load_task("toy-4site", ["crossbar.digital=['fc2']"])
+    assert [site.name for site in task.sites()] == ["conv1", "conv2", "fc1"]
+    assert task.key != load_task("toy-4site").key
