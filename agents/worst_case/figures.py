@@ -35,16 +35,19 @@ def _curves(
     results: Results, height: float, draw: Callable[[Any, str, str, dict[str, Any]], None], x: str, y: str
 ) -> Any:
     """Draw one curve a recipe into a panel a data set, with one legend below."""
+    from matplotlib import colormaps
+
     figure, axes, shown = _panels(results, height)
+    colors = colormaps["tab20"]
     recipes = list(dict.fromkeys(recipe for data in shown for recipe in results.labels(data)))
     for ax, data in zip(axes, shown, strict=True):
         for recipe in results.labels(data):
             style = "-" if "trice" in recipe else "--" if recipe.startswith("gaussian") else ":"
-            draw(ax, data, recipe, {"color": f"C{recipes.index(recipe) % 10}", "linestyle": style, "label": recipe})
+            draw(ax, data, recipe, {"color": colors(recipes.index(recipe)), "linestyle": style, "label": recipe})
         ax.set(xlabel=x, ylabel=y, title=data)
         ax.grid(alpha=0.25)
     entries = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries.keys(), frameon=False, fontsize=8, ncols=3, loc="outside lower center")
+    figure.legend(entries.values(), entries.keys(), frameon=False, fontsize=8, ncols=2 * len(shown), loc="outside lower center")
     return figure
 
 
@@ -58,7 +61,7 @@ def against_bound(results: Results) -> Any:
         ax.plot([0, *bounds], values.mean(0), marker="o", ms=3, **style)
         ax.fill_between([0, *bounds], values.min(0), values.max(0), color=style["color"], alpha=0.12, lw=0)
 
-    return _curves(results, 5.0, draw, "th_g: largest |dW| / max|W|", "accuracy under the ensemble (test)")
+    return _curves(results, 5.6, draw, "th_g: largest |dW| / max|W|", "accuracy under the ensemble (test)")
 
 
 def attack_strength(results: Results) -> Any:
@@ -71,7 +74,7 @@ def attack_strength(results: Results) -> Any:
                 ax.step(passes, np.minimum.accumulate(accuracy), where="post", lw=1.1, **style)
 
     y = f"worst accuracy so far, th_g = {results.first:g}"
-    return _curves(results, 4.6, draw, "passes over all images", y)
+    return _curves(results, 5.4, draw, "passes over all images", y)
 
 
 def attacks(results: Results) -> Any:
