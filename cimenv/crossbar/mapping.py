@@ -210,7 +210,7 @@ def calibrated_ranges(network: MappedNetwork, images: Tensor, quantile: float | 
         ) -> None:
             assert isinstance(module, MappedLayer)
             parts = matrix_inputs(module, layer_input(args, named).detach(), network.config.at(name))
-            seen[name].append([sampled(part.abs()) for part in parts])
+            seen[name].append([sampled(part.abs()) if share < 1 else part.abs().amax().reshape(1) for part in parts])
 
         hooks.append(site_module(network.model, site).register_forward_pre_hook(record, with_kwargs=True))
     training = network.model.training

@@ -9,15 +9,19 @@ from cimenv.core.config import load_object
 from cimenv.core.errors import DataError, UnknownNameError
 from cimenv.data.bundled import fashion_mini
 from cimenv.data.splits import DataSplits
+from cimenv.data.two_digit import NAME as TWO_DIGIT
+from cimenv.data.two_digit import SIDE, two_digit_mnist
 from cimenv.data.vision import VISION_SETS, load_vision
 
-DATA_SETS = ("fashion-mini", *VISION_SETS)
+DATA_SETS = ("fashion-mini", TWO_DIGIT, *VISION_SETS)
 
 
 def image_shape(name: str) -> tuple[int, ...]:
     """Return the shape of one image of a data set; a registered one need not be on this machine."""
     if name == "fashion-mini":
         return (1, 28, 28)
+    if name == TWO_DIGIT:
+        return (1, SIDE, SIDE)
     if name in VISION_SETS:
         return VISION_SETS[name].image_shape
     return load_data(name).image_shape
@@ -42,6 +46,8 @@ def load_data(name: str, root: str | Path | None = None, download: bool = False)
         return loaded
     if name == "fashion-mini":
         return _bundled()
+    if name == TWO_DIGIT:
+        return two_digit_mnist(root, download)
     if name in VISION_SETS:
         return load_vision(name, root, download)
     raise UnknownNameError("data set", name, DATA_SETS)

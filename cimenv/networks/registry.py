@@ -11,13 +11,16 @@ from cimenv.core.config import load_object
 from cimenv.core.errors import ConfigError, UnknownNameError
 from cimenv.networks.lenet import lenet5, toy_cnn
 from cimenv.networks.recurrent import lstm_rows
-from cimenv.networks.resnet import resnet20
+from cimenv.networks.resnet import resnet18, resnet20
 from cimenv.networks.transformer import vit
+from cimenv.networks.vgg import vgg16
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "lenet5": lenet5,
     "toy_cnn": toy_cnn,
+    "resnet18": resnet18,
     "resnet20": resnet20,
+    "vgg16": vgg16,
     "lstm_rows": lstm_rows,
     "vit": vit,
 }

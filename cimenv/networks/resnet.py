@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from cimenv.core.errors import ConfigError
 
 
 class ResidualBlock(nn.Module):
@@ -26,21 +30,30 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A 3x3 stem, three stages of residual blocks with 1, 2 and 4 times `width` channels, mean pooling, one layer."""
+    """A 3x3 stem, stages of residual blocks with 1, 2, 4, ... times `width` channels, mean pooling, one dense layer.
 
-    def __init__(self, blocks: int = 3, classes: int = 10, in_channels: int = 1, width: int = 16) -> None:
+    Args:
+        stages: residual blocks of every stage.
+        classes: of the output.
+        in_channels: of the images.
+        width: channels of the first stage.
+    """
+
+    def __init__(self, stages: Sequence[int], classes: int = 10, in_channels: int = 1, width: int = 16) -> None:
         super().__init__()
+        if width < 1:
+            raise ConfigError(f"width: got {width}, which leaves no channels; give at least 1.")
         self.stem = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         layers: list[nn.Module] = []
         c_in = width
-        for stage in range(3):
+        for stage, blocks in enumerate(stages):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 layers.append(ResidualBlock(c_in, width * 2**stage, stride))
                 c_in = width * 2**stage
         self.blocks = nn.Sequential(*layers)
-        self.head = nn.Linear(4 * width, classes)
+        self.head = nn.Linear(c_in, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits `[n, classes]` of images `[n, c, h, w]`."""
@@ -50,4 +63,9 @@ class ResNet(nn.Module):
 
 def resnet20(classes: int = 10, in_channels: int = 1, width: int = 16) -> ResNet:
     """ResNet-20 with a 3x3 stem: 22 matrices, 0.27 million parameters at width 16."""
-    return ResNet(3, classes, in_channels, width)
+    return ResNet((3, 3, 3), classes, in_channels, width)
+
+
+def resnet18(classes: int = 10, in_channels: int = 1, width: int = 64) -> ResNet:
+    """ResNet-18 with a 3x3 stem: 21 matrices, 11.2 million parameters at width 64."""
+    return ResNet((2, 2, 2, 2), classes, in_channels, width)

@@ -9,6 +9,7 @@ import torch
 import torchvision.datasets
 
 from cimenv.core.errors import DataError, UnknownNameError
+from cimenv.core.seeding import torch_generator
 from cimenv.data import DataSplits, ImageSet, load_data
 
 BUNDLED = Path(str(files("cimenv.data.bundled").joinpath("fashion_mini.npz")))
@@ -89,6 +90,24 @@ def test_official_splits(name):
     # both sets are balanced: 6,000 (Fashion) or 5,421-6,742 (MNIST) of a class in 60,000
     counts = torch.bincount(torch.cat([data.train.labels, data.val.labels]))
     assert (counts.min().item(), counts.max().item()) == ((6000, 6000) if name == "fashion" else (5421, 6742))
+
+
+@needs_data
+def test_pairs_of_digits_never_mix_splits():
+    digits, pairs = real("mnist"), real("two-digit-mnist")
+    assert [len(pairs[split]) for split in ("train", "val", "test")] == [60_000, 5_000, 10_000]
+    assert (pairs.classes, pairs.image_shape) == (100, (1, 32, 32))
+    assert pairs.digest == "3db6a157aa87a4f956f380c0d888a5b2"  # the recorded seed
+    for split in ("train", "val", "test"):
+        counts = torch.bincount(pairs[split].labels, minlength=100)
+        assert counts.min() > 0.4 * len(pairs[split]) / 100  # digits are uneven: 9 % to 11 % each
+    draws = torch_generator("two-digit-mnist", 0, "test")
+    left, right = torch.randint(10_000, (2, 10_000), generator=draws)[:, 7]
+    assert pairs.test.labels[7] == 10 * digits.test.labels[left] + digits.test.labels[right]
+    ink = (digits.test.images[left].float().sum() + digits.test.images[right].float().sum()) * 32 * 32 / (28 * 56)
+    assert float(pairs.test.images[7].float().sum() / ink) == pytest.approx(1, abs=0.02)  # resizing keeps the mean
+    x = pairs.train.inputs(slice(5_000))
+    assert abs(float(x.mean())) < 0.02 and float(x.std()) == pytest.approx(1, abs=0.02)
 
 
 class OldPickler(pickle.Pickler):
