@@ -11,7 +11,18 @@ import cimenv
 from cimenv.cli import app, main
 from cimenv.core.store import Record, Store
 
-COMMANDS = ("tasks", "show", "evaluate", "attack", "sensitivity", "search", "render", "enumerate", "validate")
+COMMANDS = (
+    "tasks",
+    "show",
+    "evaluate",
+    "attack",
+    "sensitivity",
+    "candidates",
+    "search",
+    "render",
+    "enumerate",
+    "validate",
+)
 CACHE_COMMANDS = ("info", "verify", "clear")
 
 

@@ -47,7 +47,9 @@ def _curves(
         ax.set(xlabel=x, ylabel=y, title=data)
         ax.grid(alpha=0.25)
     entries = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries.keys(), frameon=False, fontsize=8, ncols=2 * len(shown), loc="outside lower center")
+    figure.legend(
+        entries.values(), entries.keys(), frameon=False, fontsize=8, ncols=2 * len(shown), loc="outside lower center"
+    )
     return figure
 
 

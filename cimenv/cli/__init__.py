@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cimenv.cli import attack, cache, enumeration, placements, sensitivity, tasks
+from cimenv.cli import attack, cache, candidates, enumeration, placements, sensitivity, tasks
 from cimenv.core.errors import CimenvError
 
 HELP = """Where to put error-compensation blocks in an analog in-memory accelerator.
@@ -33,6 +33,7 @@ app.command("show")(tasks.show)
 app.command("evaluate")(placements.evaluate)
 app.command("attack")(attack.attack)
 app.command("sensitivity")(sensitivity.sensitivity)
+app.command("candidates")(candidates.candidates)
 app.command("search")(placements.search)
 app.command("render")(placements.render)
 app.command("enumerate")(enumeration.enumerate_task)

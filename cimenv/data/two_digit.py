@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cimenv.core.seeding import torch_generator
-from cimenv.data.splits import DataSplits, ImageSet
+from cimenv.data.splits import DataSplits, ImageSet, Split
 from cimenv.data.vision import load_vision
 
 NAME, SEED = "two-digit-mnist", 0
 SIDE = 32
-PAIRS = {"train": 60_000, "val": 5_000, "test": 10_000}
 MEAN, STD = (0.1308,), (0.2754,)  # of the training pairs
 BLOCK = 5_000
 
@@ -32,13 +31,14 @@ def two_digit_mnist(root: str | Path | None = None, download: bool = False) -> D
         DataError: MNIST is missing or damaged.
     """
     digits = load_vision("mnist", root, download)
-    parts = []
-    for split, count in PAIRS.items():
-        part = digits[split]  # type: ignore[index]
+    counts: dict[Split, int] = {"train": 60_000, "val": 5_000, "test": 10_000}
+    made = {}
+    for split, count in counts.items():
+        part = digits[split]
         chosen = torch.randint(len(part), (2, count), generator=torch_generator(NAME, SEED, split))
         left, right = part.labels[chosen]
-        parts.append(ImageSet(_pairs(part.images, chosen), 10 * left + right, MEAN, STD))
-    return DataSplits(NAME, *parts, classes=100)
+        made[split] = ImageSet(_pairs(part.images, chosen), 10 * left + right, MEAN, STD)
+    return DataSplits(NAME, made["train"], made["val"], made["test"], 100)
 
 
 def _pairs(images: Tensor, chosen: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def test_an_ideal_crossbar_gives_the_digital_network(name, analog):
 
 def test_widths_that_leave_no_channels_are_refused():
     for name, arguments in (("vgg16", {"width": 0.01}), ("resnet18", {"width": 0})):
-        with pytest.raises(ConfigError, match="width: got .*, which leaves no channels"):
+        with pytest.raises(ConfigError, match=r"width: got .*, which leaves no channels"):
             build_backbone(name, arguments)
 
 
