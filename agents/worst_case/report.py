@@ -8,7 +8,7 @@ from agents.study import Journal, write_csv, write_targets
 from agents.worst_case.figures import draw_all
 from agents.worst_case.plan import Plan
 from agents.worst_case.results import Results
-from agents.worst_case.tables import tables
+from agents.worst_case.tables import summary, tables
 from agents.worst_case.targets import targets
 
 LONG = ("history", "curve", "_correct", "_members")  # columns that stay in the journal
@@ -29,5 +29,6 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     if points:
         write_csv(out / "curves.csv", points)
     (out / "table.md").write_text(tables(results))
+    (out / "summary.md").write_text(summary(results))
     write_targets(out, targets(results))
     draw_all(results, out)

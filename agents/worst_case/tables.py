@@ -26,6 +26,26 @@ def tables(results: Results) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def summary(results: Results) -> str:
+    """Return baselines and the winners of the first contest in a few columns, for the README."""
+    plan, first = results.plan, results.first
+    name, contest = next(iter(plan.contests.items()))
+    fields = ("clean", f"write_verify_{first:g}_mean", f"worst_{first:g}_published", f"worst_{first:g}")
+    rows = []
+    for data in plan.data:
+        winners = [results.winner(data, name, family) for family in contest.families]
+        for label in dict.fromkeys([*plan.baselines, *winners]):
+            if results.of(data, label):
+                cells = [share(results.mean(field, data, label)) for field in fields[:-1]]
+                cells.append(share(results.mean(fields[-1], data, label), results.spread(fields[-1], data, label)))
+                rows.append([f"{data}, {label}", str(len(results.of(data, label))), *cells])
+    caption = (
+        f"LeNet-5, every weight within th_g = {first:g} of its target; mean over {plan.chips} chips x "
+        f"{plan.chip_images} test images; attacks on {plan.bounds[first]} test images. ±: over training seeds.\n\n"
+    )
+    return caption + markdown(["training", "seeds", "clean", "mean", "published attack", "ensemble"], rows)
+
+
 def tries_table(results: Results) -> str:
     """Return what validation said of every try."""
     plan = results.plan
