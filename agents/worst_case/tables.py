@@ -43,7 +43,7 @@ def summary(results: Results) -> str:
         f"LeNet-5, every weight within th_g = {first:g} of its target; mean over {plan.chips} chips x "
         f"{plan.chip_images} test images; attacks on {plan.bounds[first]} test images. ±: over training seeds.\n\n"
     )
-    return caption + markdown(["training", "seeds", "clean", "mean", "published attack", "ensemble"], rows)
+    return caption + markdown(["data, training", "seeds", "clean", "mean", "published attack", "ensemble"], rows)
 
 
 def tries_table(results: Results) -> str:

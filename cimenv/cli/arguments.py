@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,7 @@ from cimenv.core.errors import ConfigError
 if TYPE_CHECKING:
     from cimenv.compensation.options import Placement
     from cimenv.tasks import MonteCarloEvaluator
+    from cimenv.tasks.cluster import Cluster
 
 PICTURES = (".png", ".pdf", ".svg")
 
@@ -31,6 +34,12 @@ FidelityName = Annotated[
 ]
 Chips = Annotated[int | None, typer.Option(metavar="N", help="Monte-Carlo chips; default: the task's, for this split.")]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Worker threads; default: all cores.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="A Dask scheduler, tcp://HOST:8786, whose workers evaluate (cimenv[cluster])."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -66,3 +75,15 @@ def evaluator_of(task: str, overrides: list[str] | None) -> MonteCarloEvaluator:
     from cimenv.tasks import MonteCarloEvaluator, load_task
 
     return MonteCarloEvaluator(load_task(task, overrides), progress=bar)
+
+
+@contextmanager
+def cluster_at(address: str | None) -> Iterator[Cluster | None]:
+    """Give the cluster of a scheduler while a command runs; None without an address."""
+    if address is None:
+        yield None
+        return
+    from cimenv.tasks.cluster import Cluster
+
+    with Cluster(address) as cluster:
+        yield cluster

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from cimenv.cli.arguments import AsJson, Chips, Overrides, SplitName, TaskName, Threads
+from cimenv.cli.arguments import AsJson, Chips, Overrides, Scheduler, SplitName, TaskName, Threads, cluster_at
 from cimenv.cli.output import as_text, print_json, print_row, table_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def enumerate_task(
     split: SplitName = "val",
     chips: Chips = None,
     threads: Threads = None,
+    scheduler: Scheduler = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,7 +47,10 @@ def enumerate_task(
 
     loaded, part = load_task(task, overrides), cast("EnumeratedSplit", split)
     try:
-        found = enumerate_placements(loaded, out, split=part, chips=chips, threads=threads, progress=bar)
+        with cluster_at(scheduler) as cluster:
+            found = enumerate_placements(
+                loaded, out, split=part, chips=chips, threads=threads, progress=bar, cluster=cluster
+            )
     except KeyboardInterrupt:
         print(f"Stopped; the same command goes on with {out}.", file=sys.stderr)
         raise typer.Exit(130) from None

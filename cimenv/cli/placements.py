@@ -13,9 +13,11 @@ from cimenv.cli.arguments import (
     FidelityName,
     Overrides,
     PlacementText,
+    Scheduler,
     SplitName,
     TaskName,
     check_picture,
+    cluster_at,
     evaluator_of,
     parse_placement,
 )
@@ -99,6 +101,7 @@ def search(
         Path | None,
         typer.Option(metavar="PNG", help="Draw accuracy against cost of all placements seen (png, pdf or svg)."),
     ] = None,
+    scheduler: Scheduler = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -118,7 +121,10 @@ def search(
         check_picture(pareto)
     caps = [f"budget.{k}={v}" for k, v in (("weights", max_weights), ("macs", max_macs)) if v is not None]
     evaluator = evaluator_of(task, [*(overrides or []), *caps])
-    found = run_search(evaluator, method, evaluations, seed)
+    with cluster_at(scheduler) as cluster:
+        evaluator.executor = cluster
+        found = run_search(evaluator, method, evaluations, seed)
+    evaluator.executor = None
     if pareto is not None:
         save_picture(_pareto(evaluator, found), pareto)
     result = report(evaluator, found)

@@ -36,6 +36,7 @@ from cimenv.studies.enumeration_file import (
     parse,
     split_lines,
 )
+from cimenv.tasks.cluster import Cluster, in_order, run_shared
 from cimenv.tasks.jobs import chip_numbers, run_job
 from cimenv.tasks.problem import Problem
 from cimenv.tasks.space import PlacementSpace
@@ -46,6 +47,7 @@ LARGEST = 1_000_000  # placements: a file of some 300 MB
 FLUSH_S = 3.0  # of work: rows are written about this often
 LEAST_CHUNK = 16  # placements; fewer share so few prefixes that 3 at a time take 4 times as long as 27
 LARGEST_CHUNK = 4_096
+CHUNKS_PER_WORKER = 16  # of a cluster
 
 
 def enumerate_placements(
@@ -58,6 +60,7 @@ def enumerate_placements(
     store: Store | None = None,
     progress: Progress = silent,
     flush_s: float = FLUSH_S,
+    cluster: Cluster | None = None,
 ) -> Enumeration:
     """Evaluate every feasible placement into a file, or go on with one that an earlier run began.
 
@@ -73,6 +76,7 @@ def enumerate_placements(
         store: where trained weights are kept.
         progress: opens bars.
         flush_s: seconds of work between two writes; at least `LEAST_CHUNK` placements are evaluated together.
+        cluster: its workers evaluate; this process writes.
 
     Raises:
         ConfigError: the file cannot be written, is no enumeration or that of something else, is damaged, or another
@@ -97,7 +101,11 @@ def enumerate_placements(
         rows = list(begun.rows) if begun is not None else []
         before = len(rows)
         threads = threads or allowed_threads(torch.get_num_threads())
-        for chunk in _evaluated(problem, header, placements, rows, threads, progress, flush_s):
+        if cluster is not None:
+            chunks = _evaluated_by(cluster, problem, header, placements, rows, progress)
+        else:
+            chunks = _evaluated(problem, header, placements, rows, threads, progress, flush_s)
+        for chunk in chunks:
             _append(file, path, "".join(row.text() for row in chunk))
             rows += chunk
     return Enumeration(path, header, space, tuple(rows), finished=True, new=len(rows) - before)
@@ -153,6 +161,29 @@ def _evaluated(
             took = min(time.monotonic() - start, time.process_time() - busy)
             fitting = int(size * flush_s / max(took, 1e-9))
             size = max(LEAST_CHUNK, min(fitting, 2 * size, LARGEST_CHUNK))
+
+
+def _evaluated_by(
+    cluster: Cluster,
+    problem: Problem,
+    header: Header,
+    placements: Sequence[Placement],
+    known: Sequence[Row],
+    progress: Progress,
+) -> Iterator[list[Row]]:
+    """Yield the rows that are missing, in chunks for the workers; their numbers know no chunks."""
+    shared, rest = cluster.share(problem), (header.split, FIDELITY, range(header.chips), "cpu")
+    size = len(placements) // (CHUNKS_PER_WORKER * cluster.workers)
+    size = min(max(size, LEAST_CHUNK), LARGEST_CHUNK)
+    left = placements[len(known) :]
+    calls = [(run_shared, shared, left[start : start + size], *rest) for start in range(0, len(left), size)]
+    objective = header.objective(PlacementSpace(header.task), known[0].correct) if known else None
+    with progress("enumerating placements", len(placements), len(known)) as advance:
+        for chunk in in_order(cluster, calls):
+            if objective is None:  # the first placement is that without blocks
+                objective = header.objective(PlacementSpace(header.task), chunk[0].correct[0].tolist())
+            yield [Row.of(objective, evaluation) for evaluation in chunk]
+            advance(len(chunk))
 
 
 def _begun(path: Path, wanted: Mapping[str, Any]) -> Enumeration | None:

@@ -17,6 +17,7 @@ from cimenv.core.threads import allowed_threads
 from cimenv.data.splits import Split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
+from cimenv.tasks.cluster import Cluster, in_order, run_shared
 from cimenv.tasks.jobs import Fidelity, chip_numbers, evaluation_key, run_job
 from cimenv.tasks.problem import Problem, UserObjects, default_store
 from cimenv.tasks.space import PlacementSpace
@@ -70,7 +71,7 @@ class MonteCarloEvaluator:
         store: default `default_store()`.
         threads: worker threads; default torch's number, one in a worker process.
         device: where to compute, `cpu` or `cuda`.
-        executor: any `concurrent.futures.Executor` for `evaluate_many`.
+        executor: any `concurrent.futures.Executor` for `evaluate_many`; a `Cluster` needs no common files.
         progress: opens bars.
         objects: a user's own network and data.
     """
@@ -211,11 +212,15 @@ class MonteCarloEvaluator:
             )
         size = -(-len(placements) // (JOBS_PER_WORKER * _workers(executor)))
         parts = [placements[start : start + size] for start in range(0, len(placements), size)]
-        jobs = [executor.submit(_remote, self, part, split, fidelity, numbers) for part in parts]
+        rest = (split, fidelity, numbers, self.device)
+        if isinstance(executor, Cluster):
+            shared = executor.share(self.problem)
+            calls: list[tuple[Any, ...]] = [(run_shared, shared, part, *rest) for part in parts]
+        else:
+            calls = [(_run_in_pool, self, part, *rest) for part in parts]
+        made: list[Evaluation] = []
         with self.progress("evaluating placements", len(placements)) as advance:
-            made: list[Evaluation] = []
-            for job in jobs:
-                found = job.result()
+            for found in in_order(executor, calls):
                 made.extend(found)
                 advance(len(found))
         return made
@@ -237,7 +242,7 @@ class MonteCarloEvaluator:
 
 
 def _workers(executor: Executor) -> int:
-    return int(getattr(executor, "_max_workers", 0) or 2)
+    return executor.workers if isinstance(executor, Cluster) else int(getattr(executor, "_max_workers", 0) or 2)
 
 
 @lru_cache(maxsize=2)
@@ -246,16 +251,18 @@ def _worker_problem(task: str, root: str, layers: tuple[str, ...]) -> Problem:
     return Problem.build(Task.model_validate_json(task), Store(root, layers))
 
 
-def _remote(
+def _run_in_pool(
     evaluator: MonteCarloEvaluator,
     placements: list[Placement],
     split: Split,
     fidelity: Fidelity,
     numbers: range,
+    device: str,
 ) -> list[Evaluation]:
+    """Evaluate in a local process, which shares the store, or in a thread, which shares the problem."""
     if evaluator.objects is not None or evaluator._problem is not None:
         problem = evaluator.problem
     else:
         store = evaluator.store
         problem = _worker_problem(evaluator.task.model_dump_json(), str(store.root), tuple(map(str, store.layers)))
-    return run_job(problem, placements, split, fidelity, numbers, threads=1, device=evaluator.device)
+    return run_job(problem, placements, split, fidelity, numbers, device=device)

@@ -1,0 +1,78 @@
+"""Workers of a Dask scheduler give what one process gives; a killed one costs nothing but its own work."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+
+import pytest
+
+from cimenv.core.errors import ConfigError
+from cimenv.search import run_search
+from cimenv.studies.enumeration import enumerate_placements
+from cimenv.tasks import MonteCarloEvaluator
+from cimenv.tasks.cluster import Cluster
+from cimenv.tasks.problem import default_store
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """Give a local scheduler with two worker processes of one thread, each with its own empty cache."""
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
+    ) as local:
+        yield local
+
+
+def test_a_cluster_enumerates_the_same_bytes(toy, tmp_path, scheduler):
+    with Cluster(scheduler.scheduler_address) as cluster:
+        assert cluster.workers == 2
+        found = enumerate_placements(toy.task, tmp_path / "far.csv", store=toy.store, cluster=cluster)
+    enumerate_placements(toy.task, tmp_path / "near.csv", store=toy.store, threads=1)
+    assert found.finished and found.new == len(found.rows)
+    assert (tmp_path / "far.csv").read_bytes() == (tmp_path / "near.csv").read_bytes()
+
+
+def test_a_search_on_a_cluster_finds_the_same(toy, tmp_path, scheduler):
+    task = toy.task.with_changes(chip_seed=1)  # chips whose evaluations are not known yet
+    shutil.copytree(toy.store.root, tmp_path / "store")
+    near = run_search(MonteCarloEvaluator(task, default_store(tmp_path / "store"), threads=1), "greedy")
+    with Cluster(scheduler.scheduler_address) as cluster:
+        far = run_search(MonteCarloEvaluator(task, toy.store, executor=cluster), "greedy")
+    assert (far.best, far.objective, far.evaluations) == (near.best, near.objective, near.evaluations)
+
+
+def test_a_killed_worker_costs_only_its_own_work(toy, tmp_path, scheduler):
+    def kill_one():
+        while not path.exists() or path.read_bytes().count(b"\n") < 20:  # rows have come, others are at work
+            time.sleep(0.01)
+        with distributed.Client(scheduler.scheduler_address, set_as_default=False) as client:
+            (victim, *_) = client.run(os.getpid).values()
+        os.kill(victim, signal.SIGKILL)
+
+    path = tmp_path / "killed.csv"
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with Cluster(scheduler.scheduler_address) as cluster:
+        enumerate_placements(toy.task, path, store=toy.store, cluster=cluster)
+    killer.join()
+    enumerate_placements(toy.task, tmp_path / "whole.csv", store=toy.store, threads=1)
+    assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_dead_scheduler_is_one_sentence():
+    with pytest.raises(ConfigError, match=r"scheduler: nothing answers at tcp://127\.0\.0\.1:9 .*dask scheduler"):
+        Cluster("tcp://127.0.0.1:9", timeout_s=2)
+    with pytest.raises(ConfigError, match="scheduler: nothing answers at here"):
+        Cluster("here", timeout_s=2)
+
+
+def test_a_scheduler_without_workers_is_one_sentence():
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as empty,
+        pytest.raises(ConfigError, match=r"has no worker; start one with `dask worker tcp://"),
+    ):
+        Cluster(empty.scheduler_address, timeout_s=1)
