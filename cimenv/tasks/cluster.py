@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -32,6 +31,10 @@ class SharedProblem:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.problem = Problem(store=default_store(), **state)
+
+
+def _itself(shared: SharedProblem) -> SharedProblem:
+    return shared
 
 
 def run_shared(
@@ -105,10 +108,9 @@ class Cluster(Executor):
         The scheduler keeps it, so that it outlives any worker.
         """
         if id(problem) not in self._shared:
-            packed = pickle.dumps(SharedProblem(problem))
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Sending large graph")
-                self._shared[id(problem)] = problem, self._client.submit(pickle.loads, packed, pure=False)
+                self._shared[id(problem)] = problem, self._client.submit(_itself, SharedProblem(problem), pure=False)
         return self._shared[id(problem)][1]
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

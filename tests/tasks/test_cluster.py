@@ -1,7 +1,6 @@
 """Workers of a Dask scheduler give what one process gives; a killed one costs nothing but its own work."""
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -9,11 +8,11 @@ import time
 import pytest
 
 from cimenv.core.errors import ConfigError
+from cimenv.core.store import Store
 from cimenv.search import run_search
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator
 from cimenv.tasks.cluster import Cluster
-from cimenv.tasks.problem import default_store
 
 distributed = pytest.importorskip("distributed")
 
@@ -38,11 +37,12 @@ def test_a_cluster_enumerates_the_same_bytes(toy, tmp_path, scheduler):
 
 def test_a_search_on_a_cluster_finds_the_same(toy, tmp_path, scheduler):
     task = toy.task.with_changes(chip_seed=1)  # chips whose evaluations are not known yet
-    shutil.copytree(toy.store.root, tmp_path / "store")
-    near = run_search(MonteCarloEvaluator(task, default_store(tmp_path / "store"), threads=1), "greedy")
+    near, far = (Store(tmp_path / name, (toy.store.root, *toy.store.layers)) for name in ("near", "far"))
+    alone = run_search(MonteCarloEvaluator(task, near, threads=1), "greedy")
     with Cluster(scheduler.scheduler_address) as cluster:
-        far = run_search(MonteCarloEvaluator(task, toy.store, executor=cluster), "greedy")
-    assert (far.best, far.objective, far.evaluations) == (near.best, near.objective, near.evaluations)
+        together = run_search(MonteCarloEvaluator(task, far, executor=cluster), "greedy")
+    assert (together.best, together.objective) == (alone.best, alone.objective)
+    assert together.evaluations == alone.evaluations
 
 
 def test_a_killed_worker_costs_only_its_own_work(toy, tmp_path, scheduler):
