@@ -75,6 +75,10 @@ class Journal:
         self._append({"job": job.name, "rows": rows})
         self.rows[job.name] = rows
 
+    def finished(self, stages: Iterable[Sequence[Named]]) -> list[Row]:
+        """Return the rows of the jobs that are done, in the order of a plan's stages."""
+        return [row for stage in stages for job in stage if job in self for row in self.rows[job.name]]
+
     def _append(self, entry: dict[str, Any]) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(entry) + "\n")

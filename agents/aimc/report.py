@@ -26,8 +26,7 @@ class Results:
 
     def __init__(self, plan: Plan, journal: Journal) -> None:
         self.plan = plan
-        jobs = [job for stage in plan.stages() for job in stage if job in journal]
-        self.rows = [row for job in jobs for row in journal.rows[job.name]]
+        self.rows = journal.finished(plan.stages())
         self.points = [row for row in self.rows if row["kind"] != "sensitivity"]
         self.sensitivity = [
             study.Row(task=row["network"], weights="", kind=row["what"], **{f: row[f] for f in FIELDS})

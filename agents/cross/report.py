@@ -21,8 +21,7 @@ class Results:
 
     def __init__(self, plan: Plan, journal: Journal) -> None:
         self.plan = plan
-        jobs = [job for stage in plan.stages() for job in stage if job in journal]
-        self.rows = [row for job in jobs for row in journal.rows[job.name]]
+        self.rows = journal.finished(plan.stages())
 
     def of(self, data: str, physics: str, recipe: str, blocks: str) -> list[Row]:
         """Return the rows of one point over its training seeds."""
