@@ -15,6 +15,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,7 +31,9 @@ from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.workers import IMAGE_BLOCK
 from cimenv.evaluation.worst_case import AttackTarget, WorstCaseSearch, worst_case
+from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator, Problem, load_task
+from cimenv.tasks.cluster import Cluster
 from cimenv.tasks.problem import SHIPPED
 from cimenv.training import recipe_named
 
@@ -126,6 +129,30 @@ def enumeration_figure(problem: Problem) -> Figure:
     placements = list(evaluator.space.all_placements())
     took = seconds(lambda: engine.run(placements, range(25), progress=bar))
     return Figure("all 1,024 placements, 25 chips x 1,000 images, one thread", took, "s")
+
+
+def cluster_figure(problem: Problem) -> Figure:
+    """Compare an enumeration by one and by two worker processes of one thread each; the second run is timed."""
+    from distributed import LocalCluster
+
+    took: list[float] = []
+    for workers in (1, 2):
+        local: Any = LocalCluster  # which has no types
+        with (
+            local(n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as scheduler,
+            Cluster(scheduler.scheduler_address) as cluster,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            runs = [
+                seconds(
+                    lambda k=k: enumerate_placements(  # type: ignore[misc]
+                        problem.task, f"{folder}/{k}.csv", store=problem.store, cluster=cluster
+                    )
+                )
+                for k in range(2)
+            ]
+            took.append(runs[1])
+    return Figure("time of two cluster workers / one, all 1,024 placements", took[1] / took[0], "x", 1 / 1.8)
 
 
 def environment_figures(store: Store) -> list[Figure]:
@@ -242,7 +269,12 @@ def main() -> None:
         store = Store(folder, layers=(SHIPPED,))
         problem = Problem.build(load_task("lenet5-fashion-mini"), store, bar)
         figures = engine_figures(problem) + prefix_figures(problem) + environment_figures(store)
-        figures += [enumeration_figure(problem), analog_figure(problem), *worst_case_figures(problem)]
+        figures += [
+            enumeration_figure(problem),
+            cluster_figure(problem),
+            analog_figure(problem),
+            *worst_case_figures(problem),
+        ]
     write(figures + start_figures() + demo_figures())
 
 
