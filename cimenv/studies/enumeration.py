@@ -47,7 +47,7 @@ LARGEST = 1_000_000  # placements: a file of some 300 MB
 FLUSH_S = 3.0  # of work: rows are written about this often
 LEAST_CHUNK = 16  # placements; fewer share so few prefixes that 3 at a time take 4 times as long as 27
 LARGEST_CHUNK = 4_096
-CHUNKS_PER_WORKER = 16  # of a cluster
+CHUNKS_PER_WORKER = 4  # of a cluster
 
 
 def enumerate_placements(
