@@ -102,7 +102,7 @@ def attacks(results: Results) -> Any:
 
 def blocks(results: Results) -> Any:
     """Draw mean, percentile and worst case of every placement beside those without blocks."""
-    figure, axes, shown = _panels(results, 4.2)
+    figure, axes, shown = _panels(results, 4.8)
     device, worst = results.plan.blocks.physics, f"worst_{results.first:g}"
     metrics = {f"{device}_mean": "mean", f"{device}_p05": "5 % percentile", worst: "worst case"}
     placements = ("none", "affine", *results.plan.blocks.metrics)
@@ -116,5 +116,7 @@ def blocks(results: Results) -> Any:
         ax.set_xticks(range(len(ticks)), [f"{r}\n{metrics[f]}" for r, f in ticks], rotation=45, ha="right", fontsize=7)
         ax.set(ylabel="accuracy (test)", title=data)
         ax.grid(alpha=0.25, axis="y")
-    axes[0].legend(title="blocks placed for", fontsize=7, frameon=False)
+    names = ["no blocks", "affine everywhere", *(f"placed for {metric}" for metric in results.plan.blocks.metrics)]
+    bars = axes[0].get_legend_handles_labels()[0]
+    figure.legend(bars, names, fontsize=7, frameon=False, ncols=3, loc="outside lower center")
     return figure
