@@ -14,6 +14,7 @@ from cimenv.compensation.options import BlockOption, Options, Placement
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
 from cimenv.crossbar.mapping import site_module
 
+ORDER = "order_"  # name of what `protect` keeps
 Blocks = AffineBlock | FullBlock | LowRankBlock
 
 
@@ -51,6 +52,22 @@ class CompensationBank(nn.Module):
         block = self.block(site, option)
         return block(x, y, option.width(self.options.sites[site]))
 
+    def protect(self, scores: Mapping[str, Tensor]) -> None:
+        """Say which channels `digital` options under size 1 keep: those with the highest scores.
+
+        Args:
+            scores: `[out]` by site name.
+        """
+        for s, site in enumerate(self.options.sites):
+            order = scores[site.name].argsort(descending=True, stable=True)
+            self.register_buffer(f"{ORDER}{s}", order)
+
+    def order(self, site: int) -> Tensor | None:
+        """Return the channels of a site, the most sensitive first; None where nobody said."""
+        found = getattr(self, f"{ORDER}{site}", None)
+        assert found is None or isinstance(found, Tensor)
+        return found
+
     def used_parameters(self, placement: Placement) -> list[nn.Parameter]:
         """Return the parameters that a placement uses."""
         blocks = enumerate(self.options.blocks(placement))
@@ -87,30 +104,39 @@ class CompensationBank(nn.Module):
                 handle.remove()
 
 
-def site_weight(option: BlockOption | None, nominal: Tensor, programmed: ProgrammedWeight) -> ProgrammedWeight:
+def site_weight(
+    option: BlockOption | None, nominal: Tensor, programmed: ProgrammedWeight, order: Tensor | None = None
+) -> ProgrammedWeight:
     """Return the weight a site computes with: under `digital`, the protected output channels are exact.
 
-    A size under 1 protects the channels with the largest weight norm, whose deviations are largest under
-    multiplicative variation.
+    A size under 1 protects the first channels of `order`; without one those with the largest weight norm, whose
+    deviations are largest under multiplicative variation.
     """
     if option is None or option.kind != "digital":
         return programmed
     if option.size >= 1:
         return nominal
     keep = math.ceil(option.size * len(nominal) - 1e-9)
-    chosen = nominal.detach().flatten(1).norm(dim=1).topk(keep).indices
+    if order is None:
+        order = nominal.detach().flatten(1).norm(dim=1).topk(keep).indices
+    chosen = order[:keep]
     if isinstance(programmed, AnalogWeight):
         return programmed.protecting(chosen, nominal)
     return programmed.index_copy(0, chosen, nominal[chosen])
 
 
 def site_weights(
-    options: Options, placement: Placement, nominal: Mapping[str, Tensor], programmed: Mapping[str, ProgrammedWeight]
+    bank: CompensationBank,
+    placement: Placement,
+    nominal: Mapping[str, Tensor],
+    programmed: Mapping[str, ProgrammedWeight],
 ) -> dict[str, ProgrammedWeight]:
     """Return the weights of every site under a placement, by site name."""
-    blocks = options.blocks(placement)
-    names = [site.name for site in options.sites]
-    return {n: site_weight(o, nominal[n], programmed[n]) for n, o in zip(names, blocks, strict=True)}
+    blocks = zip(bank.options.sites, bank.options.blocks(placement), strict=True)
+    return {
+        site.name: site_weight(option, nominal[site.name], programmed[site.name], bank.order(s))
+        for s, (site, option) in enumerate(blocks)
+    }
 
 
 def _modules(options: Options, site: int) -> dict[str, nn.Module]:
@@ -137,5 +163,8 @@ def bank_from(options: Options, arrays: Mapping[str, Tensor]) -> CompensationBan
     """Return a bank with the weights that `bank_arrays` gave."""
     with torch.device("meta"):
         bank = CompensationBank(options)
+        for name, value in arrays.items():
+            if name.startswith(ORDER):
+                bank.register_buffer(name, torch.empty_like(value))
     bank.load_state_dict(dict(arrays), assign=True)
     return bank.eval().requires_grad_(False)

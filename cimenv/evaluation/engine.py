@@ -293,7 +293,7 @@ class _Walk:
         if variant not in raw:
             layer = self.engine.layers[site]
             name = self.network.sites[site].name
-            weight = site_weight(variant, layer.weight, self.chip.weights[name])
+            weight = site_weight(variant, layer.weight, self.chip.weights[name], self.engine.bank.order(site))
             noise = None
             if isinstance(weight, AnalogWeight):  # the same noise for every placement
                 noise = self.chip.source.read_generator(name, self.chip.number, self.block.number, call)

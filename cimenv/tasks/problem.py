@@ -30,6 +30,7 @@ from cimenv.data import DataSplits, load_data
 from cimenv.data.splits import Split
 from cimenv.evaluation.engine import ChipModules, Engine
 from cimenv.evaluation.prefix import PrefixCache
+from cimenv.evaluation.protection import channel_scores
 from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.networks import build_backbone
 from cimenv.tasks.keys import STAGE_VERSIONS, conditions_of, physics_of, trained_once, weights_digest
@@ -207,7 +208,7 @@ class Problem:
         nominal = self.network.weights()
 
         def calibrated(weights: Mapping[str, ProgrammedWeight], placement: Placement) -> Mapping[str, nn.Module]:
-            here = site_weights(self.options, placement, nominal, weights)
+            here = site_weights(bank, placement, nominal, weights)
             return calibrated_for_chip(
                 self.network.model,
                 here,
@@ -321,16 +322,26 @@ class _Builder:
             "seed": task.training_seed,
         }
 
+        kinds = {(option.kind, option.size) for here in options.per_site for option in here}
+        fitted = any(kind != "digital" for kind, _ in kinds)
+        chosen = task.protection != "weight_norm" and any(kind == "digital" and size < 1 for kind, size in kinds)
+        if chosen:
+            key["protection"] = task.protection
+
         def compute() -> Record:
             generator = torch_generator(key)
             with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-                bank, train = CompensationBank(options), self.data.train.to(task.training_device)
-                placed, bank = _copied(network, task), bank.to(task.training_device)
-                fit_bank(placed, bank, train, task.bank, generator, self.progress, task.times_s)
+                bank, train = CompensationBank(options), self.data.train
+                if chosen:
+                    bank.protect(channel_scores(network, train, task.protection, task.times_s[-1]))
+                if fitted:
+                    placed, bank = _copied(network, task), bank.to(task.training_device)
+                    train = train.to(task.training_device)
+                    fit_bank(placed, bank, train, task.bank, generator, self.progress, task.times_s)
             return record_of(bank_arrays(bank))
 
-        if not any(o.kind != "digital" for here in options.per_site for o in here):
+        if not fitted and not chosen:
             return CompensationBank(options).eval()
         return bank_from(options, tensors_of(trained_once(self.store, task, key, compute, "the bank")))
 

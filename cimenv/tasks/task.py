@@ -19,6 +19,7 @@ from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import Site, SiteType, map_network
 from cimenv.data import DATA_SETS, image_shape
 from cimenv.evaluation.metrics import smallest_chips
+from cimenv.evaluation.protection import Protection
 from cimenv.evaluation.record import OverTimes
 from cimenv.evaluation.worst_case import WorstCaseSearch
 from cimenv.networks import build_backbone
@@ -55,6 +56,7 @@ class Task(Frozen):
     training_device: Literal["cpu", "cuda"] = Field("cpu", description="where networks and blocks are trained")
     training_threads: int = Field(2, ge=1, le=256)
     options: dict[SiteType, tuple[BlockOption, ...]] = {}
+    protection: Protection = Field("weight_norm", description="how `digital` under size 1 chooses its channels")
     candidates: tuple[str, ...] | None = Field(None, description="names of candidate sites; None is all")
     bank: BankRecipe = BankRecipe()
     tuned: TunedRecipe = TunedRecipe()

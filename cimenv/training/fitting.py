@@ -129,7 +129,7 @@ def _fit(
             placement = sample()
             which = int(torch.randint(len(times_s), (1,), generator=generator)) if len(times_s) > 1 else 0
             drawn = network.program(generator, t_s=times_s[which])
-            chip = site_weights(bank.options, placement, nominal, drawn)
+            chip = site_weights(bank, placement, nominal, drawn)
             x, y = next(batches)
             with programmed(model, chip), bank.inserted(model, placement):
                 loss = F.cross_entropy(model(x), y)

@@ -247,7 +247,7 @@ def test_digital_everywhere_is_the_clean_network(toy):
     network = map_network(model, CrossbarConfig(), (1, 28, 28))
     chip = network.program(torch.Generator().manual_seed(3))
     with torch.no_grad():
-        exact = site_weights(bank.options, (5, 5, 5, 5), network.weights(), chip)
+        exact = site_weights(bank, (5, 5, 5, 5), network.weights(), chip)
         with programmed(model, exact), bank.inserted(model, (5, 5, 5, 5)):
             out = model(x)
         assert torch.equal(out, model(x))

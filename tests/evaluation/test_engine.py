@@ -64,7 +64,7 @@ def made(model, sigma=0.5, images=300, seed=0, **engine):
 
 def naive(network, bank, chips, x, placement, chip):
     """Return logits by swapping weights and hooking blocks: the definition."""
-    weights = site_weights(bank.options, placement, network.weights(), chips.all_weights(chip))
+    weights = site_weights(bank, placement, network.weights(), chips.all_weights(chip))
     with torch.no_grad(), programmed(network.model, weights), bank.inserted(network.model, placement) as model:
         return model(x)
 

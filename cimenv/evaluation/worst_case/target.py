@@ -138,7 +138,7 @@ class AttackTarget:
         weights = {name: self.nominal[name] + self.scales[name] * deviation[name] for name in self.nominal}
         if self.bank is None:
             return weights
-        return site_weights(self.bank.options, self.placement, self.nominal, weights)
+        return site_weights(self.bank, self.placement, self.nominal, weights)
 
     def _logits(self, weights: Mapping[str, ProgrammedWeight], images: Tensor) -> Tensor:
         """Run the network with other weights at its sites; the network itself is not touched."""
