@@ -64,6 +64,8 @@ def call(monkeypatch, capsys):
         (("enumerate", "toy-4site", "--out", "all.csv", "--split", "train"), "split: got 'train'"),
         (("enumerate", "toy-4site", "--out", "."), "is a folder"),
         (("validate", "missing.csv"), "Cannot read missing.csv"),
+        (("search", "toy-4site", "--scheduler", "nowhere"), "scheduler: nothing answers at nowhere"),
+        (("enumerate", "toy-4site", "--out", "a.csv", "--scheduler", "nowhere"), "scheduler: nothing answers"),
     ],
 )
 def test_bad_input(toy, call, tmp_path, monkeypatch, arguments, words):
