@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from cimenv.core.config import read_yaml, with_overrides
+from cimenv.core.config import canonical, digest, read_yaml, with_overrides
 from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.core.progress import bar
 from cimenv.data import load_data
@@ -84,6 +84,11 @@ class Journal:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def settings_digest(*settings: Any) -> str:
+    """Return what ends a job's name: it changes with the settings behind the job's labels."""
+    return digest(canonical(list(settings)))[:8]
 
 
 def target(name: str, bound: str, measured: float, met: bool, command: str, **more: Any) -> dict[str, Any]:

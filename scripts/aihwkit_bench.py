@@ -9,7 +9,6 @@ import csv
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.study import target, write_targets
+from agents.timing import seconds
 from cimenv.core.progress import bar
 from cimenv.core.threads import torch_threads
 from cimenv.crossbar.aihwkit import to_analog_model
@@ -67,13 +67,6 @@ def kit(model: Any, images: Tensor, threads: int, batch: int) -> Call:
                 model(part)
 
     return run
-
-
-def seconds(call: Call) -> float:
-    """Return the wall time of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def main() -> int:

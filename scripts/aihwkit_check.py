@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.study import target, write_targets
 from cimenv.core.progress import bar
 from cimenv.crossbar.aihwkit import to_analog_model
 from cimenv.tasks import MonteCarloEvaluator, load_task
@@ -69,19 +70,19 @@ def main() -> int:
             {"t_s": t_s, "cimenv": float(ours[k].mean()), "aihwkit": float(theirs[k].mean()), "standard_error": error}
         )
         targets.append(
-            {
-                "target": f"accuracy at {t_s:g} s, cimenv - aihwkit, {CHIPS} chips x {len(labels)} images",
-                "bound": f"within 2 combined standard errors, {2 * error:.5f}",
-                "measured": difference,
-                "met": abs(difference) <= 2 * error,
-                "command": "make aihwkit-check",
-            }
+            target(
+                f"accuracy at {t_s:g} s, cimenv - aihwkit, {CHIPS} chips x {len(labels)} images",
+                f"within 2 combined standard errors, {2 * error:.5f}",
+                difference,
+                abs(difference) <= 2 * error,
+                "make aihwkit-check",
+            )
         )
     summary = {"clean": problem.clean_accuracy("test"), "seconds": seconds, "times": times}
     (OUT / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (OUT / "targets.json").write_text(json.dumps(targets, indent=2) + "\n")
+    write_targets(OUT, targets)
     print(json.dumps(summary, indent=2))
-    return 0 if all(target["met"] for target in targets) else 1
+    return 0 if all(found["met"] for found in targets) else 1
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from agents.study import Row
-from cimenv.core.config import Frozen, canonical, digest, merged
+from agents.study import Row, settings_digest
+from cimenv.core.config import Frozen, merged
 from cimenv.tasks import Task, load_task
 
 Kind = Literal["direct", "hwa", "blocks", "sensitivity"]
@@ -71,8 +71,8 @@ class Plan(Frozen):
 
     def job(self, kind: Kind, network: str) -> Job:
         """Return a job; its digest changes with the settings behind its label."""
-        settings = [self.networks[network].task, self.sensitivity.model_dump() if kind == "sensitivity" else None]
-        return Job(kind=kind, network=network, settings=digest(canonical(settings))[:8])
+        more = self.sensitivity.model_dump() if kind == "sensitivity" else None
+        return Job(kind=kind, network=network, settings=settings_digest(self.networks[network].task, more))
 
 
 class Job(Frozen):

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
-from agents.study import Row
-from cimenv.core.config import Frozen, canonical, digest, merged
+from agents.study import Row, settings_digest
+from cimenv.core.config import Frozen, merged
 from cimenv.tasks import Task, load_task
 
 
@@ -52,7 +52,7 @@ class Plan(Frozen):
 
     def job(self, data: str, recipe: str, physics: str, seed: int) -> Job:
         """Return a job; its digest changes with the settings behind its labels."""
-        settings = digest(canonical([self.recipes[recipe], self.physics[physics]]))[:8]
+        settings = settings_digest(self.recipes[recipe], self.physics[physics])
         return Job(data=data, recipe=recipe, physics=physics, seed=seed, settings=settings)
 
 

@@ -88,12 +88,13 @@ def best(results: Results) -> str:
     for data in results.plan.data:
         for physics in results.plan.physics:
             recipes = results.recipes(data, physics)
-            if len(recipes) < 2 or len({len(results.of(data, physics, recipe, "none")) for recipe in recipes}) > 1:
-                continue  # seeds are still missing
+            seeds = {len(results.of(data, physics, recipe, "none")) for recipe in recipes}
+            if "standard" not in recipes or len(recipes) < 2 or len(seeds) > 1:
+                continue  # something to compare with is still missing
             for blocks in BLOCKS:
                 chips = {recipe: results.chips(data, physics, recipe, blocks) for recipe in recipes}
                 first, second, *_ = sorted(chips, key=lambda recipe: -chips[recipe].mean())
-                lead, gain = chips[first] - chips[second], chips[first] - chips.get("standard", chips[second])
+                lead, gain = chips[first] - chips[second], chips[first] - chips["standard"]
                 cells = [f"{data}, {physics}", BLOCKS[blocks], first, f"{share(lead)} ({second})", share(gain)]
                 lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

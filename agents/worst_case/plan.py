@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from agents.study import Row
-from cimenv.core.config import Frozen, canonical, digest
+from agents.study import Row, settings_digest
+from cimenv.core.config import Frozen
 from cimenv.tasks import Task, load_task
 
 DIGITAL = [{"kind": "digital"}]  # no blocks to train
@@ -181,7 +181,7 @@ class Plan(Frozen):
             "budget": self.budgets.model_dump(mode="json", exclude={"families"}),
             "fidelity": [self.blocks.physics, self.fidelity.placements, self.fidelity.parts, part],
         }
-        settings = digest(canonical([self.recipe(recipe), more.get(kind)]))[:8]
+        settings = settings_digest(self.recipe(recipe), more.get(kind))
         return Job(kind=kind, data=data, recipe=recipe, seed=seed, settings=settings, part=part)
 
 

@@ -72,7 +72,7 @@ def evaluate(
 
 def _converters(evaluator: MonteCarloEvaluator, split: Split) -> dict[str, dict[str, float]]:
     """Return what an analog crossbar's converters cut off by site, on one chip without blocks; else nothing."""
-    if not evaluator.task.crossbar.analog:
+    if not evaluator.problem.network.input_ranges:  # no layer is analog
         return {}
     found = evaluator.problem.saturation(split)
     return {

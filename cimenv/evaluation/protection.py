@@ -14,14 +14,15 @@ from cimenv.crossbar.layers import MappedLayer, ProgrammedWeight, layer_forward,
 from cimenv.crossbar.mapping import MappedNetwork, site_module
 from cimenv.data.splits import ImageSet
 
-Protection = Literal["weight_norm", "second_derivative", "damage"]
-Chips = Sequence[Mapping[str, Tensor]]  # noisy weights by site, exact products
+Sensitivity = Literal["second_derivative", "damage"]
+Protection = Literal["weight_norm"] | Sensitivity  # by weight norm: see `site_weight`
+NoisyWeights = Sequence[Mapping[str, Tensor]]  # noisy weights by site, exact products
 BLOCK = 125
 IMAGES = {"second_derivative": 1_000, "damage": 250}
 CHIPS = {"second_derivative": 16, "damage": 4}
 
 
-def channel_scores(network: MappedNetwork, train: ImageSet, kind: Protection, t_s: float = 0.0) -> dict[str, Tensor]:
+def channel_scores(network: MappedNetwork, train: ImageSet, kind: Sensitivity, t_s: float = 0.0) -> dict[str, Tensor]:
     """Return how sensitive every output channel of every site is, `[out]` by site name.
 
     Args:
@@ -30,8 +31,6 @@ def channel_scores(network: MappedNetwork, train: ImageSet, kind: Protection, t_
         kind: what sensitivity is.
         t_s: seconds after programming.
     """
-    if kind == "weight_norm":
-        return by_weight_norm(network)
     images, chips = train.inputs(slice(IMAGES[kind])), [_noisy(network, k, t_s) for k in range(CHIPS[kind])]
     if kind == "second_derivative":
         return by_second_derivative(network, images, chips)
@@ -49,12 +48,7 @@ def _noisy(network: MappedNetwork, chip: int, t_s: float) -> dict[str, Tensor]:
     return found  # type: ignore[return-value]
 
 
-def by_weight_norm(network: MappedNetwork) -> dict[str, Tensor]:
-    """Return `[out]` by site: the norm of every channel's weights, whose deviation multiplicative variation scales."""
-    return {name: weight.flatten(1).norm(dim=1) for name, weight in network.weights().items()}
-
-
-def by_second_derivative(network: MappedNetwork, images: Tensor, chips: Chips) -> dict[str, Tensor]:
+def by_second_derivative(network: MappedNetwork, images: Tensor, chips: NoisyWeights) -> dict[str, Tensor]:
     """Return `[out]` by site: expected rise of the cross-entropy from a channel's variation, to second order.
 
     An output y_i varies by var(y_i) = sum_j x_j^2 var(w_ij); the loss rises by half its second derivative times that.
@@ -91,7 +85,7 @@ def by_second_derivative(network: MappedNetwork, images: Tensor, chips: Chips) -
     return scores
 
 
-def by_damage(network: MappedNetwork, images: Tensor, labels: Tensor, chips: Chips) -> dict[str, Tensor]:
+def by_damage(network: MappedNetwork, images: Tensor, labels: Tensor, chips: NoisyWeights) -> dict[str, Tensor]:
     """Return `[out]` by site: rise of the cross-entropy where this channel alone varies, mean over chips.
 
     One forward pass a channel and chip.

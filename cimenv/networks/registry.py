@@ -13,14 +13,14 @@ from cimenv.networks.lenet import lenet5, toy_cnn
 from cimenv.networks.recurrent import lstm_rows
 from cimenv.networks.resnet import resnet18, resnet20
 from cimenv.networks.transformer import vit
-from cimenv.networks.vgg import vgg16
+from cimenv.networks.vgg import VGG16
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "lenet5": lenet5,
     "toy_cnn": toy_cnn,
     "resnet18": resnet18,
     "resnet20": resnet20,
-    "vgg16": vgg16,
+    "vgg16": VGG16,
     "lstm_rows": lstm_rows,
     "vit": vit,
 }

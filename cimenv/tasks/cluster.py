@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import fields
-from types import TracebackType
 from typing import Any
 
 from cimenv.compensation.options import Placement
@@ -135,8 +134,3 @@ class Cluster(Executor):
         del wait, cancel_futures
         self._shared.clear()
         self._client.close()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.shutdown()

@@ -324,24 +324,25 @@ class _Builder:
 
         kinds = {(option.kind, option.size) for here in options.per_site for option in here}
         fitted = any(kind != "digital" for kind, _ in kinds)
-        chosen = task.protection != "weight_norm" and any(kind == "digital" and size < 1 for kind, size in kinds)
-        if chosen:
-            key["protection"] = task.protection
+        partial = any(kind == "digital" and size < 1 for kind, size in kinds)
+        protection = task.protection if partial else "weight_norm"
+        if protection != "weight_norm":
+            key["protection"] = protection
 
         def compute() -> Record:
             generator = torch_generator(key)
             with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
                 bank, train = CompensationBank(options), self.data.train
-                if chosen:
-                    bank.protect(channel_scores(network, train, task.protection, task.times_s[-1]))
+                if protection != "weight_norm":
+                    bank.protect(channel_scores(network, train, protection, task.times_s[-1]))
                 if fitted:
                     placed, bank = _copied(network, task), bank.to(task.training_device)
                     train = train.to(task.training_device)
                     fit_bank(placed, bank, train, task.bank, generator, self.progress, task.times_s)
             return record_of(bank_arrays(bank))
 
-        if not fitted and not chosen:
+        if not fitted and protection == "weight_norm":
             return CompensationBank(options).eval()
         return bank_from(options, tensors_of(trained_once(self.store, task, key, compute, "the bank")))
 

@@ -8,7 +8,7 @@ from cimenv.tasks import MonteCarloEvaluator
 
 
 def test_layers_vary_from_the_last_one_on(toy):
-    """At threshold 1 the first loss ends the walk; at a threshold of 1 % all four layers may vary."""
+    """At a threshold of 1 % all four layers may vary."""
     found = varied_from(toy.task, 0.01, toy.store)
     assert [entry.site for entry in found] == ["fc2", "fc1", "conv2", "conv1"]
     everything = toy.evaluate((0, 0, 0, 0))

@@ -19,7 +19,7 @@ distributed = pytest.importorskip("distributed")
 
 @pytest.fixture(scope="module")
 def scheduler():
-    """Give a local scheduler with two worker processes of one thread, each with its own empty cache."""
+    """Give a local scheduler with two worker processes of one thread."""
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     ) as local:
@@ -53,14 +53,17 @@ def test_a_killed_worker_costs_only_its_own_work(toy, tmp_path, scheduler):
         with distributed.Client(scheduler.scheduler_address, set_as_default=False) as client:
             (victim, *_) = client.run(os.getpid).values()
         os.kill(victim, signal.SIGKILL)
+        rows_then.append(path.read_bytes().count(b"\n"))
 
+    rows_then: list[int] = []
     path = tmp_path / "killed.csv"
     killer = threading.Thread(target=kill_one)
     killer.start()
     with Cluster(scheduler.scheduler_address) as cluster:
-        enumerate_placements(toy.task, path, store=toy.store, cluster=cluster)
+        found = enumerate_placements(toy.task, path, chips=100, store=toy.store, cluster=cluster)
     killer.join()
-    enumerate_placements(toy.task, tmp_path / "whole.csv", store=toy.store, threads=1)
+    assert rows_then[0] < len(found.rows)  # it was killed in the middle
+    enumerate_placements(toy.task, tmp_path / "whole.csv", chips=100, store=toy.store, threads=1)
     assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
