@@ -2,8 +2,6 @@
 
 import os
 import signal
-import threading
-import time
 
 import pytest
 
@@ -11,7 +9,7 @@ from cimenv.core.errors import ConfigError
 from cimenv.search import run_search
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator
-from cimenv.tasks.cluster import Cluster
+from cimenv.tasks.cluster import Cluster, run_shared
 from cimenv.tasks.jobs import run_job
 
 distributed = pytest.importorskip("distributed")
@@ -47,23 +45,26 @@ def test_a_search_on_a_cluster_finds_the_same(toy, scheduler):
 
 
 def test_a_killed_worker_costs_only_its_own_work(toy, tmp_path, scheduler):
-    def kill_one():
-        while not path.exists() or path.read_bytes().count(b"\n") < 20:  # rows have come, others are at work
-            time.sleep(0.01)
-        with distributed.Client(scheduler.scheduler_address, set_as_default=False) as client:
-            (victim, *_) = client.run(os.getpid).values()
-        os.kill(victim, signal.SIGKILL)
-        rows_then.append(path.read_bytes().count(b"\n"))
+    path, killed = tmp_path / "killed.csv", tmp_path / "killed"
 
-    rows_then: list[int] = []
-    path = tmp_path / "killed.csv"
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    with Cluster(scheduler.scheduler_address) as cluster:
-        found = enumerate_placements(toy.task, path, chips=100, store=toy.store, cluster=cluster)
-    killer.join()
-    assert rows_then[0] < len(found.rows)  # it was killed in the middle
-    enumerate_placements(toy.task, tmp_path / "whole.csv", chips=100, store=toy.store, threads=1)
+    def work(*given):
+        if not killed.exists():  # in the middle of a job, after the rows of two
+            killed.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return run_shared(*given)
+
+    class Deadly(Cluster):
+        calls = 0
+
+        def submit(self, fn, /, *args, **kwargs):
+            self.calls += 1
+            return super().submit(work if self.calls == 3 else fn, *args, **kwargs)
+
+    with Deadly(scheduler.scheduler_address) as cluster:
+        found = enumerate_placements(toy.task, path, store=toy.store, cluster=cluster)
+        assert cluster.calls > 3
+    assert found.finished and int(killed.read_text()) != os.getpid()
+    enumerate_placements(toy.task, tmp_path / "whole.csv", store=toy.store, threads=1)
     assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
