@@ -47,7 +47,8 @@ def judged(plan: Plan, job: Job, store: Store) -> list[Row]:
     contest = plan.contest_of(job.recipe)
     assert contest is not None
     problem = Problem.build(plan.task(job, images=SEARCH_IMAGES), store)
-    found = attacked(problem, none(problem), problem.bank, "val", WorstCaseSearch(bound=contest.judged["bound"]))
+    attack = WorstCaseSearch(bound=contest.judged["bound"])
+    found = attacked(problem, none(problem), problem.bank, "val", attack, transferred=False)
     return [{"val_accuracy": found.accuracy, "images": found.images, "member": found.member}]
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from agents.study import Row, settings_digest
 from cimenv.core.config import Frozen
 from cimenv.tasks import Task, load_task
+from cimenv.tasks.keys import STAGE_VERSIONS
 
 DIGITAL = [{"kind": "digital"}]  # no blocks to train
 Kind = Literal["try", "judge", "net", "blocks", "fidelity", "budget"]
@@ -179,7 +180,13 @@ class Plan(Frozen):
         more = {
             "blocks": [self.blocks.physics, self.blocks.metrics],
             "budget": self.budgets.model_dump(mode="json", exclude={"families"}),
-            "fidelity": [self.blocks.physics, self.fidelity.placements, self.fidelity.parts, part],
+            "fidelity": [
+                self.blocks.physics,
+                self.fidelity.placements,
+                self.fidelity.parts,
+                part,
+                STAGE_VERSIONS["attack"],
+            ],
         }
         settings = settings_digest(self.recipe(recipe), more.get(kind))
         return Job(kind=kind, data=data, recipe=recipe, seed=seed, settings=settings, part=part)

@@ -33,7 +33,7 @@ def attack(
     ] = None,
     split: SplitName = "val",
     fidelity: FidelityName = "bank",
-    quick: Annotated[bool, typer.Option("--quick", help="Two short attacks on 500 images, as in searches.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Three short attacks on 500 images, as in searches.")] = False,
     curve: Annotated[Path | None, typer.Option(metavar="CSV", help="Write accuracy against passes.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw that curve (png, pdf or svg).")] = None,
     overrides: Overrides = None,
@@ -62,7 +62,8 @@ def attack(
     problem = evaluator.problem
     bank = problem.bank if fidelity == "bank" else problem.tuned_bank(checked, bar)
     chosen, part = config.quick() if quick else config, cast("Split", split)
-    found = attacked(problem, checked, bank, part, chosen, evaluator.threads, bar)
+    starts = quick or part == "test"  # on validation they are what the ensemble finds without blocks
+    found = attacked(problem, checked, bank, part, chosen, evaluator.threads, bar, transferred=starts)
     clean = found.target.accuracy(found.target.zero())
     if curve is not None:
         write_curve(curve, found.curve)

@@ -34,6 +34,8 @@ def attacked(
     attack: WorstCaseSearch,
     threads: int = 1,
     progress: Progress = silent,
+    *,
+    transferred: bool = True,
 ) -> WorstCase:
     """Search the worst deviation of a placement on the images of a split; the other split is never seen.
 
@@ -41,15 +43,16 @@ def attacked(
         problem: backbone, data.
         placement: one option per site.
         bank: its blocks, shared or fitted.
-        split: `val` or `test`; on test the ensemble also starts from the reference network's worst deviation.
+        split: `val` or `test`.
         attack: members, bound and budget.
         threads: worker threads.
         progress: opens a bar.
+        transferred: whether the attacks also start from what `transfer` found.
     """
     target = AttackTarget(problem.network, *problem.evaluated(split), bank, placement, threads)
-    transferred = [transfer(problem, attack, threads, progress)] if split == "test" else []
+    starts = [transfer(problem, split, attack, threads, progress)] if transferred else []
     draws = torch_generator("worst-case", problem.task.chip_seed, split)
-    return worst_case(target, attack, draws, transferred=transferred, progress=progress)
+    return worst_case(target, attack, draws, transferred=starts, progress=progress)
 
 
 def damage(
@@ -68,25 +71,41 @@ def damage(
 
 
 def transfer(
-    problem: Problem, attack: WorstCaseSearch, threads: int = 1, progress: Progress = silent
+    problem: Problem, split: Split, attack: WorstCaseSearch, threads: int = 1, progress: Progress = silent
 ) -> dict[str, Tensor]:
-    """Return the worst deviation of the reference network without blocks on test; kept in the store."""
-    network = map_network(problem.reference, problem.task.crossbar, problem.data.image_shape)
+    """Return the worst deviation that the task's ensemble finds on a network without blocks; kept in the store.
+
+    On test it is the reference network, so that a report shows whether attacks transfer. On validation it is the
+    backbone itself: ten steps from no deviation rank placements hardly better than chance, ten from there do.
+
+    Args:
+        problem: networks, data.
+        split: `val` or `test`.
+        attack: its bound and number of images are the ensemble's.
+        threads: worker threads.
+        progress: opens a bar.
+    """
+    network, weights = problem.network, problem.weights_digest
+    if split == "test":
+        network = map_network(problem.reference, problem.task.crossbar, problem.data.image_shape)
+        weights = problem.reference_digest
+    ensemble = problem.task.worst_case.model_copy(update={"bound": attack.bound, "images": attack.images})
     key = {
         "stage": "transferred deviation",
         "version": STAGE_VERSIONS["attack"],
-        "weights": problem.reference_digest,
-        "attack": attack.model_dump(mode="json"),
+        "weights": weights,
+        "attack": ensemble.model_dump(mode="json"),
         "data": problem.data.digest,
-        "images": problem.images("test"),
+        "split": split,
+        "images": problem.images(split),
         "chip_seed": problem.task.chip_seed,
     }
 
     def compute() -> Record:
-        target = AttackTarget(network, *problem.evaluated("test"), threads=threads)
-        draws = torch_generator("worst-case", problem.task.chip_seed, "test")
-        found = worst_case(target, attack, draws, progress=progress)
+        target = AttackTarget(network, *problem.evaluated(split), threads=threads)
+        draws = torch_generator("worst-case", problem.task.chip_seed, split)
+        found = worst_case(target, ensemble, draws, progress=progress)
         return Record({"accuracy": found.accuracy}, {name: d.numpy() for name, d in found.deviation.items()})
 
-    record = problem.store.once(canonical(key), compute, "the attack on the reference network")
+    record = problem.store.once(canonical(key), compute, "the attack on the network without blocks")
     return {name: torch.from_numpy(np.array(value)) for name, value in record.arrays.items()}

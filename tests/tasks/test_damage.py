@@ -7,9 +7,10 @@ import pytest
 from cimenv.core.errors import ConfigError
 from cimenv.core.store import Record
 from cimenv.evaluation.record import Damage, Evaluation
+from cimenv.evaluation.worst_case import AttackTarget
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Objective, Task, load_task
-from cimenv.tasks.damage import attack_of
+from cimenv.tasks.damage import attack_of, attacked, transfer
 
 BOUND = 0.02
 OVERRIDES = ["metric=worst_case", f"worst_case.bound={BOUND}", "images=200", "chips=2", "report_images=200"]
@@ -28,6 +29,19 @@ def test_value_is_the_quick_attack_on_validation(evaluator):
     assert 0 < found.value("worst_case") < evaluator.clean_accuracy()
     assert sum(found.damage.shares) == pytest.approx(1.0) and len(found.damage.shares) == 4
     assert attack_of(evaluator.task, "val") == evaluator.task.worst_case.quick()
+
+
+def test_a_search_starts_from_what_the_ensemble_finds_without_blocks(evaluator):
+    """So the placement without blocks is worth in a search what the ensemble leaves of it, or less."""
+    problem, empty = evaluator.problem, evaluator.space.empty()
+    quick, full = attack_of(evaluator.task, "val"), evaluator.task.worst_case
+    cold = attacked(problem, empty, problem.bank, "val", quick, transferred=False).correct
+    ensemble = attacked(problem, empty, problem.bank, "val", full, transferred=False).correct
+    warm = evaluator.evaluate(empty).damage
+    assert warm.correct <= min(cold, ensemble) and warm.correct < cold
+    again = transfer(problem, "val", quick)
+    target = AttackTarget(problem.network, *problem.evaluated("val"))
+    assert target.correct(again) == ensemble and max(float(d.abs().max()) for d in again.values()) <= BOUND
 
 
 def test_report_runs_the_ensemble_on_test_images_and_transfers(evaluator):

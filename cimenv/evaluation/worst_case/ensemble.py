@@ -26,8 +26,8 @@ class WorstCaseSearch(Frozen):
     """An ensemble of attacks and its budget. The defaults are for reports; `quick()` is for searches.
 
     Members: the published margin attack; for every loss a descent with momentum and decaying steps from no deviation
-    and from random chips; random chips and corners; the Lagrangian; deviations found on other networks, as they are
-    and refined; last, the smoothed count of correct images from the worst deviation of every loss, and of all.
+    and from random chips; random chips and corners; the Lagrangian; descents of the smoothed count of correct images
+    from deviations found on other networks; last, such descents from the worst deviation of every loss, and of all.
     """
 
     bound: float = Field(0.03, gt=0, le=1, description="th_g: largest |dW| in units of the layer's max|W|")
@@ -133,7 +133,7 @@ def _run(search: Search, config: WorstCaseSearch, transferred: Sequence[Mapping[
         loss = config.losses[k % len(config.losses)]
         Pgd(loss, config.steps, RESTART_STEP).run(search, f"pgd_{loss}", k + 1, search.random())
     for k, deviation in enumerate(transferred):
-        Pgd(config.losses[0], config.steps, RESTART_STEP).run(search, "transfer", k, search.clamped(deviation))
+        Pgd("count", config.steps, RESTART_STEP).run(search, "transfer", k, search.clamped(deviation))
     if config.refine:
         _refine(search, config)
 
