@@ -54,8 +54,9 @@ def call(monkeypatch, capsys):
         (("evaluate", "toy-4site", "--placement", "a,b"), "commas"),
         (("evaluate", "toy-4site", "--placement", "0,0,0,0", "--split", "train"), "split: got 'train'"),
         (("evaluate", "toy-4site", "--placement", "0,0,0,0", "--chips", "0"), "chips: got 0"),
-        (("search", "toy-4site", "--method", "annealing"), "Unknown search method"),
+        (("search", "toy-4site", "--method", "anealing"), "Did you mean 'annealing'"),
         (("search", "toy-4site", "--pareto", "missing/front.png"), "there is no folder missing"),
+        (("search", "toy-4site", "--steps", "missing/steps.csv"), "there is no folder missing"),
         (("search", "toy-4site", "--pareto", "front.xyz"), "must end in one of .png, .pdf, .svg"),
         (("render", "toy-4site", "--placement", "0,0,0,9", "--out", "a.png"), "option 9 at site 3"),
         (("render", "toy-4site", "--placement", "0,0,0,0", "--out", "missing/a.png"), "there is no folder missing"),
@@ -219,7 +220,7 @@ def test_show_fits_80_columns_and_is_a_task_file(call, tmp_path, task):
 def test_tasks_version_and_help_of_the_real_command(call):
     assert set(json.loads(call("tasks", "--json")[1])) >= {"toy-4site", "lenet5-fashion-mini"}
     assert run("--version").stdout.strip() == cimenv.__version__
-    assert "greedy, knapsack, racing, random or" in call("search", "--help")[1]
+    assert "surrogate, annealing, genetic" in call("search", "--help")[1]
 
 
 def test_help_needs_no_torch():

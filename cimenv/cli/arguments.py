@@ -59,10 +59,19 @@ def check_picture(path: Path) -> None:
     """Refuse, before any long work, the name of a picture that cannot be written.
 
     Raises:
-        ConfigError: another format, no such folder, or no permission.
+        ConfigError: another format, or a file that cannot be written.
     """
     if path.suffix.lower() not in PICTURES:
         raise ConfigError(f"Cannot draw {path}: its name must end in one of {', '.join(PICTURES)}.")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse, before any long work, a file that cannot be written.
+
+    Raises:
+        ConfigError: no such folder, or no permission.
+    """
     if not path.parent.is_dir():
         raise ConfigError(f"Cannot write {path}: there is no folder {path.parent}; make it first.")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):

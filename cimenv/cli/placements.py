@@ -17,6 +17,7 @@ from cimenv.cli.arguments import (
     SplitName,
     TaskName,
     check_picture,
+    check_writable,
     cluster_at,
     evaluator_of,
     parse_placement,
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from cimenv.data.splits import Split
     from cimenv.search import SearchResult
     from cimenv.tasks import MonteCarloEvaluator
+
+METHOD_HELP = (
+    "greedy, swap, backward, knapsack; surrogate, annealing, genetic, tpe, nsga2, random; racing, ladder; exhaustive; "
+    "rules: uniform, first, last, error, error_per_cost."
+)
 
 
 def evaluate(
@@ -83,12 +89,14 @@ def _converters(evaluator: MonteCarloEvaluator, split: Split) -> dict[str, dict[
 
 def search(
     task: TaskName,
-    method: Annotated[
-        str, typer.Option(metavar="NAME", help="greedy, knapsack, racing, random or exhaustive.", show_default=True)
-    ] = "greedy",
+    method: Annotated[str, typer.Option(metavar="NAME", help=METHOD_HELP, show_default=True)] = "greedy",
     evaluations: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Stop after N distinct evaluations; default: random 150, else no limit."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Stop after N distinct evaluations; default: none, or 150 where a method does not end by itself.",
+        ),
     ] = None,
     max_weights: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Cap on added weights: 0.05 is 5 % of the backbone's.")
@@ -100,6 +108,9 @@ def search(
     pareto: Annotated[
         Path | None,
         typer.Option(metavar="PNG", help="Draw accuracy against cost of all placements seen (png, pdf or svg)."),
+    ] = None,
+    steps: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Write every distinct evaluation, in order, with its cost.")
     ] = None,
     scheduler: Scheduler = None,
     overrides: Overrides = None,
@@ -116,7 +127,10 @@ def search(
     """
     from cimenv.search import run_search
     from cimenv.search.place import report
+    from cimenv.search.steps import write_steps
 
+    if steps is not None:
+        check_writable(steps)
     if pareto is not None:
         check_picture(pareto)
     caps = [f"budget.{k}={v}" for k, v in (("weights", max_weights), ("macs", max_macs)) if v is not None]
@@ -125,6 +139,8 @@ def search(
         evaluator.executor = cluster
         found = run_search(evaluator, method, evaluations, seed)
     evaluator.executor = None
+    if steps is not None:
+        write_steps(steps, found, evaluator.space)
     if pareto is not None:
         save_picture(_pareto(evaluator, found), pareto)
     result = report(evaluator, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cimenv.compensation.options import Placement
+from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.objective import Objective
 
 BATCH = 4_096  # placements per call: one depth-first walk shares all their prefixes
@@ -18,5 +19,5 @@ class Exhaustive:
         """Return the next batch."""
         return [placement for placement, _ in zip(self.left, range(BATCH), strict=False)]
 
-    def observe(self, placement: Placement, value: float) -> None:
+    def observe(self, evaluation: Evaluation, value: float) -> None:
         """Nothing to learn."""

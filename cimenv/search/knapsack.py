@@ -8,6 +8,7 @@ import numpy as np
 
 from cimenv.compensation.options import Placement
 from cimenv.cost.hardware import COST_TERMS
+from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.objective import Objective
 
 GRID = 2_000  # steps into which a budget is divided
@@ -32,9 +33,9 @@ class Knapsack:
             return self._singles()
         return [self._feasible_solution()] if self.proposals == 2 else []
 
-    def observe(self, placement: Placement, value: float) -> None:
+    def observe(self, evaluation: Evaluation, value: float) -> None:
         """Take note of a value."""
-        self.values[placement] = value
+        self.values[evaluation.placement] = value
 
     def _singles(self) -> list[Placement]:
         empty = self.space.empty()

@@ -17,7 +17,8 @@ from cimenv.cost.hardware import Cost
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.data import DataSplits, load_data
 from cimenv.evaluation.record import Evaluation
-from cimenv.search.base import SearchResult, run_search
+from cimenv.search.base import SearchResult
+from cimenv.search.run import run_search
 from cimenv.tasks.evaluators import MonteCarloEvaluator
 from cimenv.tasks.problem import UserObjects
 from cimenv.tasks.space import describe
@@ -97,7 +98,7 @@ def place(
         data: the splits, or the name of a data set.
         crossbar: device model and array; default log-normal, sigma 0.5.
         budget: caps such as `{"weights": 0.05, "macs": 0.1}`, shares of the backbone.
-        method: `greedy`, `knapsack`, `random` or `exhaustive`.
+        method: a name in `cimenv.search.methods.NAMES`, such as `greedy`, `knapsack`, `surrogate` or `exhaustive`.
         evaluations: largest number of distinct evaluations.
         seed: of the search.
         store: where trained weights and evaluations are kept.

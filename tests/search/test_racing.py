@@ -49,7 +49,7 @@ def test_race_for_a_percentile_starts_with_enough_chips(toy):
 def test_racing_is_a_search_method_with_a_budget(many):
     found = run_search(many, "racing", budget=20, seed=3)
     assert found.evaluations <= 20 and found.method == "racing"
-    assert found.chips < 20 * 64
+    assert found.passes < 20 * 64 * found.evaluation.images
     assert found.best == max(found.steps, key=lambda step: step.placement == found.best).placement
     assert found.evaluation.correct.shape == (1, 64)
 

@@ -1,0 +1,60 @@
+"""A genetic algorithm: tournaments, uniform crossover, mutation by site; what breaks the budget is mended."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cimenv.compensation.options import Placement
+from cimenv.evaluation.record import Evaluation
+from cimenv.search.moves import mended, random_placement
+from cimenv.tasks.objective import Objective
+
+
+class Genetic:
+    """Keeps the best placements seen as its population.
+
+    Args:
+        objective: of the task.
+        generator: draws.
+        population: placements kept; the first are random.
+        children: placements of a generation.
+        tournament: placements drawn for each parent, the best of which wins.
+        mutations: expected number of sites that change in a child.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        generator: np.random.Generator,
+        *,
+        population: int = 16,
+        children: int = 8,
+        tournament: int = 3,
+        mutations: float = 1.0,
+    ) -> None:
+        self.objective, self.space, self.generator = objective, objective.space, generator
+        self.size, self.children, self.tournament = population, children, tournament
+        self.mutation = min(1.0, mutations / len(self.space.sites))
+        self.values: dict[Placement, float] = {}
+
+    def propose(self) -> list[Placement]:
+        """Return random placements, then a generation of children."""
+        if len(self.values) < self.size:
+            first = [random_placement(self.space, self.generator) for _ in range(self.size - len(self.values))]
+            if any(placement not in self.values for placement in first):
+                return first
+        ranked = sorted(self.values, key=lambda p: self.objective.rank(p, self.values[p]), reverse=True)
+        return [self._child(ranked[: self.size]) for _ in range(self.children)]
+
+    def observe(self, evaluation: Evaluation, value: float) -> None:
+        """Take note of a value."""
+        self.values[evaluation.placement] = value
+
+    def _child(self, population: list[Placement]) -> Placement:
+        one, other = (
+            population[int(self.generator.integers(len(population), size=self.tournament).min())] for _ in "ab"
+        )
+        child = [a if self.generator.random() < 0.5 else b for a, b in zip(one, other, strict=True)]
+        for site in np.flatnonzero(self.generator.random(len(child)) < self.mutation):
+            child[site] = int(self.generator.choice(np.flatnonzero(self.space.candidates[site])))
+        return mended(self.space, tuple(child), self.generator)

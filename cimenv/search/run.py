@@ -1,0 +1,125 @@
+"""Run a search to its end or to its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError
+from cimenv.search.base import Search, SearchResult, Step
+from cimenv.search.ladder import SHARES, climb, coarser
+from cimenv.search.methods import ENDLESS, LADDER, RACING, check_name, made
+from cimenv.search.racing import race
+from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
+from cimenv.tasks.ledger import Ledger
+from cimenv.tasks.objective import Objective
+
+BUDGET = 150  # of searches that end only with it
+STALE = 1_000  # rounds without a new placement after which a search is over
+
+
+def run_search(
+    evaluator: Evaluator,
+    method: str = "greedy",
+    budget: int | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> SearchResult:
+    """Run a search to its end or to its budget of distinct evaluations (the empty placement counts).
+
+    Args:
+        evaluator: evaluates; a ledger of its own counts this run.
+        method: a name in `methods.NAMES`.
+        budget: largest number of distinct evaluations (`ladder`: as much work as this many at full fidelity); default
+            150 for methods that end only with it, none for the others.
+        seed: of searches that draw.
+        settings: keyword arguments of the method.
+
+    Raises:
+        UnknownNameError: no such method.
+        ConfigError: a budget under 1, a setting that the method does not know, or a package that it needs is missing.
+    """
+    check_name(method)  # before anything is trained
+    if budget is None and method in (*ENDLESS, LADDER):
+        budget = BUDGET
+    ledger = Ledger(evaluator, budget)
+    if method == RACING:
+        return _raced(ledger, np.random.default_rng(seed))
+    if method == LADDER:
+        return _climbed(evaluator, budget or BUDGET, seed)
+    objective = Objective.of(ledger)
+    search = made(method, objective, seed, dict(settings or {}))
+    steps: dict[Placement, Step] = {}
+    images = _note(ledger, objective, search, [objective.space.empty()], steps)
+    stale = 0
+    while not ledger.exhausted and stale < STALE:
+        proposed = search.propose()
+        if not proposed:
+            break
+        new = [p for p in dict.fromkeys(proposed) if p not in steps]
+        stale = 0 if new else stale + 1
+        room = len(new) if budget is None else budget - ledger.spent
+        chosen = set(new[:room])
+        _note(ledger, objective, search, [p for p in proposed if p in steps or p in chosen], steps)
+    best = max(steps.values(), key=lambda step: objective.rank(step.placement, step.objective))
+    return SearchResult(
+        method,
+        best.placement,
+        best.objective,
+        ledger.evaluate(best.placement),
+        ledger.spent,
+        list(steps.values()),
+        ledger.spent * evaluator.task.chips * images,
+    )
+
+
+def _raced(ledger: Ledger, generator: np.random.Generator) -> SearchResult:
+    """Race all feasible placements, or as many random ones as the budget allows; see `racing.race`."""
+    space = ledger.space
+    runners = list(space.all_placements())
+    room = len(runners) if ledger.budget is None else ledger.budget - 1
+    if room < len(runners):
+        runners = [runners[k] for k in sorted(generator.choice(len(runners), room, replace=False))]
+    result = race(ledger, [space.empty(), *runners])
+    objective = Objective.of(ledger)
+    steps = [Step(p, value, result.accuracies[p]) for p, value in result.objectives.items()]
+    best = result.best
+    evaluation = ledger.evaluate(best)
+    more = ledger.task.chips - result.chips[best]  # the winner's evaluation is on all chips
+    passes = (result.spent + more) * evaluation.images
+    return SearchResult(RACING, best, objective.value(evaluation), evaluation, ledger.spent, steps, passes)
+
+
+def _climbed(evaluator: Evaluator, budget: int, seed: int) -> SearchResult:
+    """Let the surrogate draw on the lowest rung, and its best climb the others."""
+    if not isinstance(evaluator, MonteCarloEvaluator):
+        raise ConfigError("method: ladder needs an evaluator that simulates chips; use another search on a table.")
+    low = run_search(coarser(evaluator, SHARES[0]), "surrogate", 4 * budget, seed)
+    ranked = sorted(low.steps, key=lambda step: step.objective, reverse=True)
+    rungs = climb(evaluator, [step.placement for step in ranked[:budget]], shares=SHARES[1:])
+    objective = Objective.of(evaluator)
+    full = evaluator.evaluate_many(list(rungs[-2].objectives))
+    steps = [Step(e.placement, objective.value(e), objective.accuracy(e)) for e in full]
+    best = evaluator.evaluate(rungs[-1].ranked[0], "val", "tuned")
+    passes = low.passes + sum(rung.passes for rung in rungs)
+    return SearchResult(LADDER, best.placement, objective.value(best), best, low.evaluations, steps, passes)
+
+
+def _note(
+    ledger: Ledger,
+    objective: Objective,
+    search: Search,
+    placements: list[Placement],
+    steps: dict[Placement, Step],
+) -> int:
+    """Evaluate placements and tell the search; return the images of a chip."""
+    images = 0
+    for evaluation in ledger.evaluate_many(placements):
+        value = objective.value(evaluation)
+        steps.setdefault(evaluation.placement, Step(evaluation.placement, value, objective.accuracy(evaluation)))
+        search.observe(evaluation, value)
+        images = evaluation.images
+    return images
