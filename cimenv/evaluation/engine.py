@@ -25,6 +25,7 @@ from cimenv.core.progress import Progress, silent
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, layer_forward
 from cimenv.crossbar.mapping import site_module
+from cimenv.evaluation.memory import Room, room, tensor_bytes
 from cimenv.evaluation.prefix import PrefixCache, Sums, state_bytes
 from cimenv.evaluation.segments import SegmentedNetwork, State
 from cimenv.evaluation.workers import IMAGE_BLOCK, workers
@@ -86,6 +87,7 @@ class Engine:
         threads: worker threads; each runs torch with one thread.
         device: where to compute.
         cache: activations kept between two runs of a single placement; None keeps nothing.
+        memory_limit: bytes that a run may hold at a time, besides images; None: no limit. Numbers do not depend on it.
         chip_modules: from a chip's weights and a placement, modules that replace the network's own (calibrated batch
             norms); placements then share no prefix.
     """
@@ -101,6 +103,7 @@ class Engine:
         threads: int = 1,
         device: str = "cpu",
         cache: PrefixCache | None = None,
+        memory_limit: int | None = None,
         chip_modules: ChipModules | None = None,
     ) -> None:
         self.device = torch.device(device)
@@ -112,7 +115,8 @@ class Engine:
         self.blocks = range(len(parts[0])), *parts
         self.images = len(labels)
         self.layers = [site_module(network.model, site) for site in network.sites]
-        self.chip_modules = chip_modules
+        self.chip_modules, self.memory_limit = chip_modules, memory_limit
+        self._rooms: dict[int, Room] = {}
 
     def run(
         self,
@@ -122,8 +126,13 @@ class Engine:
         t_s: float = 0.0,
         progress: Progress = silent,
     ) -> Tally:
-        """Evaluate distinct placements, in any order, on the chips with these numbers, `t_s` after programming."""
+        """Evaluate distinct placements, in any order, on the chips with these numbers, `t_s` after programming.
+
+        Raises:
+            ConfigError: the memory limit is below what one chip needs.
+        """
         source = self.chips.at(t_s)
+        held = self._room(source, len(placements) if self.chip_modules else 0)
         order = sorted(range(len(placements)), key=lambda p: placements[p])
         tree = [placements[p] for p in order]
         correct = np.zeros((len(tree), len(chips)), dtype=np.int64)
@@ -134,10 +143,10 @@ class Engine:
         keeper = _Keeper(cache, tree[0], self.network.calls, len(self.blocks[0]) * len(chips)) if cache else None
         with (
             progress("evaluating chips", len(self.blocks[0]) * len(chips)) as advance,
-            workers(self.threads) as each,
+            workers(held.threads) as each,
         ):
-            for start in range(0, len(chips), CHIP_GROUP):
-                group = [self._chip(source, chip, tree) for chip in chips[start : start + CHIP_GROUP]]
+            for start in range(0, len(chips), held.chips):
+                group = [self._chip(source, chip, tree) for chip in chips[start : start + held.chips]]
                 span = slice(start, start + len(group))
                 for counted, summed, clean_sums in each(partial(self._evaluate, tree, group, keeper), *self.blocks):
                     correct[:, span] += counted
@@ -156,6 +165,24 @@ class Engine:
 
         with workers(self.threads) as each:
             return sum(each(count, *self.blocks))
+
+    def _room(self, source: Chips, calibrated: int) -> Room:
+        """Return how many chips and threads the memory limit allows; every chip has modules for some placements."""
+        if self.memory_limit is None:
+            return Room(CHIP_GROUP, self.threads)
+        if calibrated in self._rooms:
+            return self._rooms[calibrated]
+        _, images, labels = self.blocks
+        with torch.inference_mode():
+            one = self._clean_block(0, images[0][:1], labels[0][:1])
+        weights = source.all_weights(0)
+        sizes = [tensor_bytes(weight) for weight in weights.values()]
+        chip = sum(sizes) * (1 + calibrated)
+        kept = self.cache.limit_bytes if self.cache else 0
+        block = tensor_bytes(one.clean) * len(labels[0])
+        found = room(self.memory_limit, chip, max(sizes), block, self.threads, CHIP_GROUP, kept)
+        self._rooms[calibrated] = found
+        return found
 
     def _chip(self, source: Chips, number: int, tree: list[Placement]) -> _Chip:
         drawn = source.all_weights(number)

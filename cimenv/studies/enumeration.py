@@ -86,7 +86,8 @@ def enumerate_placements(
     space = PlacementSpace(task)
     numbers = chip_numbers(task, split, FIDELITY, chips)
     placements = _placements(space)
-    planned = {"version": ENUMERATION_VERSION, "task": task.model_dump(mode="json"), "split": split}
+    measured = task.model_copy(update={"memory_limit": Task.model_fields["memory_limit"].default})  # it may change
+    planned = {"version": ENUMERATION_VERSION, "task": measured.model_dump(mode="json"), "split": split}
     planned |= {"fidelity": FIDELITY, "chips": len(numbers)}
     begun = _begun(path, planned)
     if begun is not None and begun.finished and path.read_bytes().endswith(b"\n"):

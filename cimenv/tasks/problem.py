@@ -29,6 +29,7 @@ from cimenv.crossbar.saturation import Saturation, saturation
 from cimenv.data import DataSplits, load_data
 from cimenv.data.splits import Split
 from cimenv.evaluation.engine import ChipModules, Engine
+from cimenv.evaluation.memory import GIB
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.protection import channel_scores
 from cimenv.evaluation.segments import SegmentedNetwork
@@ -146,6 +147,7 @@ class Problem:
     ) -> Engine:
         """Return an engine for the images of a split."""
         images, labels = self.evaluated(split)
+        limit = int(self.task.memory_limit * GIB)
         per_chip = self.task.crossbar.batch_norm == "per_chip" and batch_norms(self.network.model)
         return Engine(
             self.segments,
@@ -155,7 +157,8 @@ class Problem:
             labels,
             threads=threads,
             device=device,
-            cache=PrefixCache(KEPT_ACTIVATIONS) if bank is None else None,
+            cache=PrefixCache(min(KEPT_ACTIVATIONS, limit // 4)) if bank is None else None,
+            memory_limit=limit,
             chip_modules=self._calibrator(bank or self.bank) if per_chip else None,
         )
 

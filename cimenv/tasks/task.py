@@ -71,6 +71,7 @@ class Task(Frozen):
     chips: int = Field(25, ge=1, description="validation chips per evaluation in a search")
     images: int = Field(1000, ge=1, description="validation images per evaluation in a search")
     chip_seed: int = Field(0, ge=0)
+    memory_limit: float = Field(4.0, gt=0, description="GiB that an evaluation may hold, besides data and torch itself")
     report_chips: int = Field(300, ge=1, description="test chips of a report")
     report_images: int = Field(10_000, ge=1, description="test images of a report, evenly spaced over the split")
 
@@ -118,8 +119,9 @@ class Task(Frozen):
 
     @property
     def key(self) -> str:
-        """Return a digest of every field that changes the numbers (not name, description, threads)."""
-        fields = self.model_dump(mode="json", exclude={"name", "description", "training_threads", "training_device"})
+        """Return a digest of every field that changes the numbers (not name, description, threads, memory)."""
+        idle = {"name", "description", "training_threads", "training_device", "memory_limit"}
+        fields = self.model_dump(mode="json", exclude=idle)
         if self.weights is not None and Path(self.weights).is_file():
             fields["weights"] = digest(Path(self.weights).read_bytes())
         return digest(canonical(fields))
