@@ -131,9 +131,12 @@ def test_a_checkpoint_has_no_pickle_but_sb3s_own(toy, tmp_path):
     assert state["steps"] == 64 and state["generators"].keys() == {"torch", "numpy", "python", "action_space"}
 
 
+KILLS = 10
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["maskable_ppo", "dqn"])
-def test_five_kills_at_random_moments(algorithm, toy, cache, tmp_path, assert_same_runs):
+def test_ten_kills_at_random_moments(algorithm, toy, cache, tmp_path, assert_same_runs):
     """SIGKILL from outside, wherever it hits: rollouts, updates, checkpoints, pictures, log rows."""
     command = [sys.executable, "-m", "agents.train", f"configs/agents/{algorithm}.yaml", *SHORT, *SMALL[algorithm]]
     command += ["steps=1500", "images_every=2", "--runs"]
@@ -143,7 +146,7 @@ def test_five_kills_at_random_moments(algorithm, toy, cache, tmp_path, assert_sa
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
     length = (tmp_path / "whole/toy-0/progress.csv").stat().st_size
     moments, log = random.Random(f"kills of {algorithm}"), tmp_path / "cut/toy-0/progress.csv"
-    for share in sorted(moments.uniform(0.05, 0.85) for _ in range(5)):
+    for share in sorted(moments.uniform(0.05, 0.85) for _ in range(KILLS)):
         process = subprocess.Popen(
             [*command, str(tmp_path / "cut")],
             env=environment,

@@ -229,6 +229,32 @@ def test_full_disk(tmp_path, monkeypatch, call):
 
 
 @needs_fork
+def test_the_index_cannot_grow(tmp_path):
+    """A limit of the system on file sizes, in a process of its own: SQLite itself runs out of room."""
+    filled(tmp_path)
+
+    def write():
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        many = ((f"key {k}", Record({"k": k}, {"x": np.arange(500.0)})) for k in range(500))  # 2 MB
+        with pytest.raises(StoreError, match=r"cannot be written .*free some space"):
+            Store(tmp_path).put_many(many)
+
+    process = child(write)
+    process.join()
+    assert process.exitcode == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store = Store(tmp_path)
+        assert same(store.once("small", never), SMALL) and same(store.once("large", never), LARGE)
+        assert store.verify() == []
+        store.put("another", SMALL)
+        assert same(Store(tmp_path).once("another", never), SMALL)
+
+
+@needs_fork
 def test_killed_while_writing(tmp_path):
     root, ready = tmp_path / "root", tmp_path / "ready"
     filled(root)

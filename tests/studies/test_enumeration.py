@@ -25,7 +25,7 @@ from cimenv.tasks.problem import Problem
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 TASK = load_task("toy-4site")  # 4 sites with 2 options and none: 3 ** 4 = 81 placements on 8 chips x 500 images
-KILLS = 5
+KILLS = 10
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_budget_leaves_out_what_it_forbids(tmp_path):
 
 
 @needs_fork
-def test_killed_five_times(whole, tmp_path, row_by_row):
+def test_killed_ten_times(whole, tmp_path, row_by_row):
     """Killed within a row, at bytes drawn with seed 0, each time by the fresh process that went on after the last."""
     path = tmp_path / "all.csv"
     for size in np.sort(np.random.default_rng(0).integers(1, len(whole), KILLS)):
@@ -116,7 +116,7 @@ def _enumerate_until(path, size):
 
 
 @pytest.mark.slow
-def test_the_command_killed_five_times(toy, tmp_path):
+def test_the_command_killed_ten_times(toy, tmp_path):
     """As above, the command from outside, once the file has so many bytes; on 24 chips, two rows at a time."""
     script = "from cimenv.studies import enumeration as e; e.LEAST_CHUNK = 1; e.LARGEST_CHUNK = 2\n"
     script += "from cimenv.cli import main; main()"
