@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cimenv.core.errors import DataError
 
@@ -24,12 +25,16 @@ class ImageSet:
         labels: `[n]`, int64.
         mean: per-channel mean of the scaled images.
         std: per-channel standard deviation of the scaled images.
+        crop: pixels by which a training image is shifted at most; zeros come in from outside.
+        flip: whether a training image is mirrored with probability one half.
     """
 
     images: Tensor
     labels: Tensor
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    crop: int = 0
+    flip: bool = False
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or len(self.images) == 0:
@@ -51,6 +56,21 @@ class ImageSet:
         shape = (1, -1, 1, 1)
         mean, std = (torch.tensor(values, device=images.device).view(shape) for values in (self.mean, self.std))
         return images.float().div_(255.0).sub_(mean).div_(std)
+
+    def augmented(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return inputs `[n, c, h, w]` shifted and mirrored as `crop` and `flip` say, every image by its own draw."""
+        if self.crop:
+            n, _, height, width = inputs.shape
+            shifts = torch.randint(2 * self.crop + 1, (2, n, 1, 1, 1), generator=generator).to(inputs.device)
+            rows = shifts[0] + torch.arange(height, device=inputs.device).view(1, 1, -1, 1)
+            columns = shifts[1] + torch.arange(width, device=inputs.device).view(1, 1, 1, -1)
+            padded = F.pad(inputs, [self.crop] * 4)
+            inputs = padded.gather(2, rows.expand(n, inputs.shape[1], -1, padded.shape[3]))
+            inputs = inputs.gather(3, columns.expand(n, inputs.shape[1], height, -1))
+        if self.flip:
+            mirrored = torch.rand(len(inputs), generator=generator).to(inputs.device) < 0.5
+            inputs = torch.where(mirrored.view(-1, 1, 1, 1), inputs.flip(3), inputs)
+        return inputs
 
     def to(self, device: torch.device | str) -> ImageSet:
         """Return the same images on another device."""
@@ -81,8 +101,10 @@ class DataSplits:
 
     @cached_property
     def digest(self) -> str:
-        """Return a hash of every image and label."""
+        """Return a hash of every image and label, and of how training images are augmented."""
         state = hashlib.sha256()
+        if self.train.crop or self.train.flip:
+            state.update(repr((self.train.crop, self.train.flip)).encode())
         for part in (self.train, self.val, self.test):
             described = (tuple(part.images.shape), str(part.images.dtype), part.mean, part.std)
             state.update(repr(described).encode())

@@ -19,20 +19,25 @@ VALIDATION_IMAGES = 5_000  # the last of the official training images; a tenth o
 
 @dataclass(frozen=True)
 class VisionSet:
-    """A torchvision data set: its class, classes, per-channel statistics of the training images, image shape."""
+    """A torchvision data set: its class, classes, per-channel statistics of the training images, image shape.
+
+    `crop` and `flip` say how its training images are augmented (4 and true are He et al.'s choice for CIFAR).
+    """
 
     torchvision_name: str
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     image_shape: tuple[int, int, int]
+    crop: int = 0
+    flip: bool = False
 
 
 VISION_SETS = {
     "mnist": VisionSet("MNIST", 10, (0.1307,), (0.3081,), (1, 28, 28)),
     "fashion": VisionSet("FashionMNIST", 10, (0.2860,), (0.3530,), (1, 28, 28)),
-    "cifar10": VisionSet("CIFAR10", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), (3, 32, 32)),
-    "cifar100": VisionSet("CIFAR100", 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), (3, 32, 32)),
+    "cifar10": VisionSet("CIFAR10", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), (3, 32, 32), 4, True),
+    "cifar100": VisionSet("CIFAR100", 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), (3, 32, 32), 4, True),
 }
 
 
@@ -69,7 +74,7 @@ def load_vision(name: str, root: str | Path | None = None, download: bool = Fals
     statistics = (described.mean, described.std)
     return DataSplits(
         name,
-        ImageSet(images[:-held_out], labels[:-held_out], *statistics),
+        ImageSet(images[:-held_out], labels[:-held_out], *statistics, described.crop, described.flip),
         ImageSet(images[-held_out:], labels[-held_out:], *statistics),
         ImageSet(test_images, test_labels, *statistics),
         described.classes,

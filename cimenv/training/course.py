@@ -155,8 +155,8 @@ class Course:
 
 
 def shuffled_batches(images: ImageSet, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield one epoch of shuffled full batches (a single smaller one if there are fewer images)."""
+    """Yield one epoch of shuffled, augmented full batches (a single smaller one if there are fewer images)."""
     order = torch.randperm(len(images), generator=generator)
     for start in range(0, max(1, len(order) // batch_size) * batch_size, batch_size):
         which = order[start : start + batch_size]
-        yield images.inputs(which), images.labels[which]
+        yield images.augmented(images.inputs(which), generator), images.labels[which]

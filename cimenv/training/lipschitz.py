@@ -25,7 +25,7 @@ def gram_penalty(weight: Tensor, norm: float) -> Tensor:
     """Return ||G - norm^2 I||_F^2, G the smaller Gram matrix of the weight reshaped to `[out, in*kh*kw]`."""
     matrix = weight.flatten(1)
     gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
-    return (gram - norm**2 * torch.eye(len(gram))).square().sum()
+    return (gram - norm**2 * torch.eye(len(gram), device=gram.device)).square().sum()
 
 
 def spectral_penalty(weight: Tensor, norm: float) -> Tensor:

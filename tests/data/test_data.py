@@ -1,3 +1,4 @@
+import itertools
 import os
 import pickle
 from importlib.resources import files
@@ -10,7 +11,9 @@ import torchvision.datasets
 
 from cimenv.core.errors import DataError, UnknownNameError
 from cimenv.core.seeding import torch_generator
+from cimenv.core.store import Store
 from cimenv.data import DataSplits, ImageSet, load_data
+from cimenv.tasks import MonteCarloEvaluator, load_task
 
 BUNDLED = Path(str(files("cimenv.data.bundled").joinpath("fashion_mini.npz")))
 needs_data = pytest.mark.skipif("CIMENV_DATA" not in os.environ, reason="CIMENV_DATA names no folder of real data")
@@ -168,6 +171,44 @@ def test_cifar100_uses_the_fine_labels(cifar):
     blue = (torch.from_numpy(pixels["test"][:, 2048:]).double() / 255 - 0.4409) / 0.2762
     assert torch.allclose(data.test.inputs()[:, 2].flatten(1).double(), blue, atol=1e-5)
     assert data.classes == 100
+
+
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [
+        ("vgg16-cifar100", ["backbone_args.width=0.03125"]),
+        ("resnet18-cifar10", ["recipe.noise_sigma=0.1"]),
+    ],
+)
+def test_the_shipped_cifar_tasks_run_on_such_files(cifar, monkeypatch, tmp_path, config, changes):
+    monkeypatch.setenv("CIMENV_DATA", str(cifar[0]))
+    short = ["reference.epochs=1", "recipe.epochs=1", "recipe.batch_size=8", "reference.batch_size=8", "bank.steps=1"]
+    task = load_task(f"configs/tasks/{config}.yaml", [*changes, *short, "bank.batch_size=2", "chips=2"])
+    evaluator = MonteCarloEvaluator(task, Store(tmp_path / "store"))
+    candidates = evaluator.space.candidates[:, 1:].any(axis=1)
+    assert [s.name for s, allowed in zip(evaluator.space.sites, candidates, strict=True) if allowed] == list(
+        task.candidates
+    )
+    found = evaluator.evaluate(evaluator.space.uniform("affine"))
+    assert found.images == 5 and found.correct.shape == (1, 2) and (found.site_errors[:, 0] > 0).all()
+
+
+def test_augmented_images_are_shifted_and_mirrored_one_by_one():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.arange(1.0, 37.0).view(1, 1, 6, 6).repeat(400, 1, 1, 1)
+    part = ImageSet(images, torch.zeros(400, dtype=torch.int64), crop=2, flip=True)
+    made = part.augmented(part.inputs(), generator)
+    padded = torch.nn.functional.pad(images[0, 0], [2] * 4)
+    known = {}
+    for row, column, flip in itertools.product(range(5), range(5), (False, True)):
+        view = padded[row : row + 6, column : column + 6]
+        known[tuple((view.flip(1) if flip else view).flatten().tolist())] = (row, column, flip)
+    seen = [known[tuple(image.flatten().tolist())] for image in made]  # every image is one of the fifty
+    assert len(set(seen)) >= 48  # 400 draws miss one of fifty with probability .0003
+    assert torch.equal(ImageSet(images, part.labels).augmented(images, generator), images)
+    assert (
+        DataSplits("a", part, part, part, 1).digest != DataSplits("a", *[ImageSet(images, part.labels)] * 3, 1).digest
+    )
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion", "cifar10", "cifar100"])

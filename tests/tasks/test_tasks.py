@@ -24,7 +24,9 @@ def test_named_tasks():
         if task.crossbar.analog:
             assert task.crossbar.device == Pcm() and task.recipe.name == "hwa" and task.times_s == (3_600.0,)
         else:
-            assert task.crossbar.device.sigma == (0.015 if task.metric == "worst_case" else 0.5)
+            assert task.crossbar.device.sigma == {"worst_case": 0.015}.get(
+                task.metric, 0.8 if task.backbone == "vgg16" else 0.5
+            )
 
 
 def test_default_task_is_lenet5_with_1024_placements():
