@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from agents.memory import growth, memory_over_steps
 from agents.study import target, write_targets
 from agents.timing import epoch_of, median_ratio, seconds
 from cimenv.core.progress import bar
@@ -188,6 +189,12 @@ def environment_figures(store: Store) -> list[Figure]:
     ]
 
 
+def memory_figure(store: Store) -> Figure:
+    """Measure what the process holds more after 10,000 steps of the environment."""
+    grown, _ = growth(memory_over_steps(store))
+    return Figure("growth of memory over 10,000 steps", grown, "MiB", 1.0)
+
+
 def worst_case_figures(problem: Problem) -> list[Figure]:
     """Time attacks, a percentile over many chips, and the training against the worst case."""
     part, threads, empty = problem.data["test"], torch.get_num_threads(), (0,) * 5
@@ -276,6 +283,7 @@ def main() -> None:
             enumeration_figure(problem),
             cluster_figure(problem),
             analog_figure(problem),
+            memory_figure(store),
             *worst_case_figures(problem),
         ]
     write(figures + start_figures() + demo_figures())

@@ -16,6 +16,7 @@ from cimenv.crossbar.mapping import Site
 from cimenv.tasks.task import Task
 
 TOLERANCE = 1e-9
+REMEMBERED = 20_000  # placements whose costs are held in memory
 DIGITAL = BlockOption(kind="digital")
 
 
@@ -53,6 +54,8 @@ class PlacementSpace:
     def shares(self, placement: Placement) -> dict[str, float]:
         """Return every cost term as a share of the backbone's."""
         if placement not in self._known_shares:
+            if len(self._known_shares) >= REMEMBERED:
+                self._known_shares.clear()
             self._known_shares[placement] = shares(self.cost(placement), self.backbone)
         return dict(self._known_shares[placement])
 
