@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from agents.memory import growth, memory_over_steps
@@ -27,7 +28,7 @@ from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Store
 from cimenv.core.threads import torch_threads
 from cimenv.crossbar import map_network, preset, programmed
-from cimenv.envs import CompensationEnv
+from cimenv.envs import CompensationEnv, TabularVectorEnv
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.workers import IMAGE_BLOCK
@@ -189,6 +190,28 @@ def environment_figures(store: Store) -> list[Figure]:
     ]
 
 
+def tabular_figures() -> list[Figure]:
+    """Time steps of the tabular environments as arrays, on one core: with all infos, and with masks alone."""
+    found = []
+    for what, count, infos, steps, bound_us in (
+        ("4,096 environments, all infos", 4_096, "all", 200, 0.2),
+        ("one environment, masks", 1, "mask", 10_000, 10.0),
+    ):
+        envs = TabularVectorEnv(count, infos=infos)
+        envs.reset(seed=0)
+        draws = np.random.default_rng(0)
+        actions = [draws.integers(1, envs.pages.actions, size=count) for _ in range(50)]
+
+        def run(envs: TabularVectorEnv = envs, actions: list[Any] = actions, steps: int = steps) -> None:
+            for step in range(steps):
+                envs.step(actions[step % len(actions)])
+
+        with torch_threads(1):
+            took = statistics.median(seconds(run) for _ in range(RUNS)) / (steps * count)
+        found.append(Figure(f"tabular step, {what}", took * 1e6, "us", bound_us))
+    return found
+
+
 def memory_figure(store: Store) -> Figure:
     """Measure what the process holds more after 10,000 steps of the environment."""
     grown, _ = growth(memory_over_steps(store))
@@ -284,6 +307,7 @@ def main() -> None:
             cluster_figure(problem),
             analog_figure(problem),
             memory_figure(store),
+            *tabular_figures(),
             *worst_case_figures(problem),
         ]
     write(figures + start_figures() + demo_figures())

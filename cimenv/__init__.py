@@ -56,10 +56,12 @@ __all__ = [
 _ENVIRONMENTS = {
     "CiMCompensation-v0": "cimenv.envs:CompensationEnv",
     "CiMCompensationWalk-v0": "cimenv.envs:CompensationWalkEnv",
+    "CiMCompensationTabular-v0": "cimenv.envs:CompensationTabularEnv",
 }
+_VECTORISED = {"CiMCompensationTabular-v0": "cimenv.envs:TabularVectorEnv"}
 for _name, _entry in _ENVIRONMENTS.items():
     if _name not in gym.registry:
-        gym.register(id=_name, entry_point=_entry)
+        gym.register(id=_name, entry_point=_entry, vector_entry_point=_VECTORISED.get(_name))
 
 
 def __getattr__(name: str) -> Any:

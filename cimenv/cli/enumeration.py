@@ -13,8 +13,8 @@ from cimenv.cli.arguments import AsJson, Chips, Overrides, Scheduler, SplitName,
 from cimenv.cli.output import as_text, print_json, print_row, table_of
 
 if TYPE_CHECKING:
-    from cimenv.studies.enumeration_file import EnumeratedSplit, Enumeration
     from cimenv.studies.validation import Difference, Validation
+    from cimenv.tasks.enumeration_file import EnumeratedSplit, Enumeration
 
 SHOWN = 20  # differences in the table; JSON has all
 

@@ -24,7 +24,8 @@ from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
 from cimenv.evaluation.record import Evaluation
-from cimenv.studies.enumeration_file import (
+from cimenv.tasks.cluster import Cluster, in_order, run_shared
+from cimenv.tasks.enumeration_file import (
     ENUMERATION_VERSION,
     FIRST_ROW,
     MAGIC,
@@ -36,7 +37,6 @@ from cimenv.studies.enumeration_file import (
     parse,
     split_lines,
 )
-from cimenv.tasks.cluster import Cluster, in_order, run_shared
 from cimenv.tasks.jobs import chip_numbers, run_job
 from cimenv.tasks.problem import Problem
 from cimenv.tasks.space import PlacementSpace

@@ -16,7 +16,7 @@ from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import numpy_generator
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
-from cimenv.studies.enumeration_file import FIRST_ROW, Enumeration, Row, read_enumeration
+from cimenv.tasks.enumeration_file import FIRST_ROW, Enumeration, Row, read_enumeration
 from cimenv.tasks.jobs import run_job
 from cimenv.tasks.problem import Problem
 

@@ -7,7 +7,7 @@ from cimenv.tasks.named import named_tasks
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.problem import Problem, UserObjects, default_store
 from cimenv.tasks.space import PlacementSpace
-from cimenv.tasks.table import TableEvaluator, write_table
+from cimenv.tasks.table import TableEvaluator, shipped_tables
 from cimenv.tasks.task import Task, load_task
 
 __all__ = [
@@ -24,5 +24,5 @@ __all__ = [
     "load_task",
     "named_tasks",
     "run_job",
-    "write_table",
+    "shipped_tables",
 ]

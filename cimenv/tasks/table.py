@@ -2,87 +2,76 @@
 
 from __future__ import annotations
 
-import json
-import os
-import uuid
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from cimenv.compensation.options import Placement
-from cimenv.core.config import canonical
-from cimenv.core.errors import ConfigError, PlacementError
-from cimenv.core.store import Record
+from cimenv.core.errors import ConfigError, PlacementError, UnknownNameError
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.evaluators import Evaluator
+from cimenv.tasks.enumeration_file import Enumeration, read_enumeration
 from cimenv.tasks.jobs import Fidelity
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 
-TABLE_VERSION = 1
+SHIPPED_TABLES = Path(str(files("cimenv.tasks"))) / "tables"
+SUFFIX = ".csv.xz"
 
 
-def write_table(path: str | Path, evaluator: Evaluator, placements: Sequence[Placement] | None = None) -> None:
-    """Evaluate placements (default: all feasible ones) on validation and write them to one safetensors file."""
-    chosen = list(placements) if placements is not None else list(evaluator.space.all_placements())
-    evaluations = evaluator.evaluate_many(chosen)
-    meta: dict[str, Any] = {
-        "version": TABLE_VERSION,
-        "task": evaluator.task.model_dump(mode="json"),
-        "reference_accuracy": evaluator.reference_accuracy(),
-        "clean_accuracy": evaluator.clean_accuracy(),
-        "images": evaluations[0].images,
-    }
-    arrays: dict[str, Any] = {
-        "placements": np.array(chosen, dtype=np.int8),
-        "correct": np.stack([evaluation.correct for evaluation in evaluations]).astype(np.int32),
-        "site_errors": np.stack([evaluation.site_errors for evaluation in evaluations]),
-    }
-    target = Path(path)
-    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.write_bytes(Record(meta, arrays).to_bytes(canonical({"table": evaluator.task.key})))
-    os.replace(temporary, target)
+def shipped_tables() -> list[str]:
+    """Return the names of the tables that ship with the package."""
+    return sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED_TABLES.glob(f"*{SUFFIX}"))
+
+
+@lru_cache(maxsize=8)
+def load_table(table: str) -> Enumeration:
+    """Return a finished enumeration: a shipped one by name, or a file.
+
+    Raises:
+        UnknownNameError: no such table.
+        ConfigError: the file is missing, damaged, unfinished, or of another version.
+    """
+    path = Path(table)
+    if not table.endswith((".csv", ".xz")):
+        if table not in shipped_tables():
+            raise UnknownNameError("table", table, shipped_tables())
+        path = SHIPPED_TABLES / f"{table}{SUFFIX}"
+    found = read_enumeration(path)
+    if not found.finished:
+        raise ConfigError(f"{path} is unfinished; finish it with `cimenv enumerate` and the same task.")
+    if wrong := found.disagreements(found.best) | found.disagreements(found.rows[0]):
+        raise ConfigError(
+            f"{path} does not fit this cimenv: {', '.join(wrong)} no longer follow from its counts; make it again with "
+            f"`cimenv enumerate {found.header.task.name} --out {path.name.removesuffix('.xz')}`."
+        )
+    return found
 
 
 class TableEvaluator:
     """Answers from an enumerated table; computes nothing.
 
     Args:
-        path: file written by `write_table`.
+        table: the name of a shipped table, or a file written by `cimenv enumerate`, perhaps compressed by xz.
 
     Raises:
-        ConfigError: the file is missing, damaged, or of another version.
+        UnknownNameError: no such table.
+        ConfigError: the file is missing, damaged, unfinished, or of another version.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                meta = json.loads(file.metadata()["meta"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"The table {path} cannot be read ({error}); write it again with cimenv.tasks.write_table."
-            ) from None
-        if meta["version"] != TABLE_VERSION:
-            raise ConfigError(
-                f"The table {path} has version {meta['version']}, this code reads {TABLE_VERSION}; "
-                "write it again with cimenv.tasks.write_table."
-            )
-        self.task = Task(**meta["task"])
-        self.space = PlacementSpace(self.task)
-        self._meta, self._arrays = meta, arrays
-        self._row = {tuple(int(o) for o in row): k for k, row in enumerate(arrays["placements"])}
+    def __init__(self, table: str | Path) -> None:
+        self.table = str(table)
+        self.enumeration = load_table(self.table)
+        self.task: Task = self.enumeration.header.task
+        self.space: PlacementSpace = self.enumeration.space
+        self._rows = {row.placement: row for row in self.enumeration.rows}
 
-    def __getstate__(self) -> dict[str, Path]:
-        return {"path": self.path}
+    def __getstate__(self) -> dict[str, str]:
+        return {"table": self.table}
 
-    def __setstate__(self, state: dict[str, Path]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self.__init__(state["table"])  # type: ignore[misc]
 
     def evaluate(
         self,
@@ -100,19 +89,11 @@ class TableEvaluator:
         """
         self._check(split, fidelity, chips)
         checked = self.space.options.checked(placement)
-        if checked not in self._row:
-            raise PlacementError(f"placement {checked} is not in the table {self.path}; it is not feasible.")
-        k = self._row[checked]
-        part = slice(chips.start, chips.stop) if isinstance(chips, range) else slice(None)
-        return Evaluation(
-            key=f"{self.task.key}/{checked}",
-            placement=checked,
-            split=split,
-            fidelity=fidelity,
-            correct=self._arrays["correct"][k][:, part].astype(np.int64),
-            images=self._meta["images"],
-            site_errors=self._arrays["site_errors"][k].copy(),
-        )
+        if checked not in self._rows:
+            raise PlacementError(f"placement {checked} is not in the table {self.table}; it is not feasible.")
+        row = self._rows[checked]
+        part = row.correct[chips.start : chips.stop] if isinstance(chips, range) else row.correct
+        return self.enumeration.header.evaluation(checked, part, row.errors)
 
     def evaluate_many(
         self,
@@ -127,18 +108,19 @@ class TableEvaluator:
     def reference_accuracy(self, split: Split = "val") -> float:
         """Return acc_ref on the table's images."""
         self._check(split)
-        return float(self._meta["reference_accuracy"])
+        return self.enumeration.header.reference_accuracy
 
     def clean_accuracy(self, split: Split = "val") -> float:
         """Return the backbone's clean accuracy on the table's images."""
         self._check(split)
-        return float(self._meta["clean_accuracy"])
+        return self.enumeration.header.clean_accuracy
 
     def _check(self, split: Split, fidelity: Fidelity = "bank", chips: int | range | None = None) -> None:
-        held = self._arrays["correct"].shape[-1]
+        header = self.enumeration.header
+        held = header.chips
         known = chips.stop <= held if isinstance(chips, range) else chips in (None, held)
-        if split != "val" or fidelity != "bank" or not known:
+        if split != header.split or fidelity != header.fidelity or not known:
             raise ConfigError(
-                f"The table {self.path} holds {held} chips of split 'val' at fidelity 'bank', not {chips or held} of "
-                f"'{split}' at '{fidelity}'; use a MonteCarloEvaluator for reports."
+                f"The table {self.table} holds {held} chips of split '{header.split}' at fidelity '{header.fidelity}', "
+                f"not {chips or held} of '{split}' at '{fidelity}'; use a MonteCarloEvaluator for reports."
             )

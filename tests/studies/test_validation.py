@@ -5,9 +5,9 @@ import pytest
 from cimenv.core.errors import ConfigError
 from cimenv.studies import validation
 from cimenv.studies.enumeration import enumerate_placements
-from cimenv.studies.enumeration_file import Row, read_enumeration
 from cimenv.studies.validation import validate
 from cimenv.tasks import MonteCarloEvaluator, load_task
+from cimenv.tasks.enumeration_file import Row, read_enumeration
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Evaluators: pure functions of their keys, whatever the order, process, executor or store."""
 
+import lzma
 import os
 import pickle
 import signal
@@ -16,11 +17,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cimenv.core.errors import BudgetError, ConfigError, DataError, MappingError, PlacementError
+from cimenv.core.errors import BudgetError, ConfigError, DataError, MappingError, PlacementError, UnknownNameError
 from cimenv.core.store import Store
 from cimenv.data import load_data
 from cimenv.networks import build_backbone
 from cimenv.search import run_search
+from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import (
     Ledger,
     MonteCarloEvaluator,
@@ -28,7 +30,6 @@ from cimenv.tasks import (
     TableEvaluator,
     UserObjects,
     load_task,
-    write_table,
 )
 from cimenv.training import Recipe
 
@@ -129,18 +130,34 @@ def test_ledger_counts_distinct_placements_warm_or_cold(toy):
 
 
 def test_table_answers_as_the_real_evaluator(toy, tmp_path):
-    write_table(tmp_path / "toy.safetensors", toy)
-    table = pickle.loads(pickle.dumps(TableEvaluator(tmp_path / "toy.safetensors")))
+    enumerate_placements(toy.task, tmp_path / "toy.csv", store=toy.store, threads=1)
+    (tmp_path / "toy.csv.xz").write_bytes(lzma.compress((tmp_path / "toy.csv").read_bytes()))
+    table = pickle.loads(pickle.dumps(TableEvaluator(tmp_path / "toy.csv.xz")))
     assert table.task.key == toy.task.key
     for placement in [(0, 0, 0, 0), (2, 1, 0, 2)]:
         a, b = table.evaluate(placement), toy.evaluate(placement)
-        assert (a.correct == b.correct).all() and (a.site_errors == b.site_errors).all()
+        assert (a.correct == b.correct).all() and a.site_errors == pytest.approx(b.site_errors, rel=1e-5)
     assert table.reference_accuracy() == toy.reference_accuracy()
     with pytest.raises(ConfigError, match="MonteCarloEvaluator"):
         table.evaluate((0, 0, 0, 0), "test")
-    (tmp_path / "bad").write_bytes(b"nothing")
-    with pytest.raises(ConfigError, match="write_table"):
-        TableEvaluator(tmp_path / "bad")
+    (tmp_path / "bad.csv").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="is not an enumeration; give a file that `cimenv enumerate` wrote"):
+        TableEvaluator(tmp_path / "bad.csv")
+    (tmp_path / "bad.csv.xz").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="enumerate again, and compress that by xz"):
+        TableEvaluator(tmp_path / "bad.csv.xz")
+    text = (tmp_path / "toy.csv").read_text()
+    (tmp_path / "part.csv").write_text("".join(text.splitlines(keepends=True)[:40]))
+    with pytest.raises(ConfigError, match="unfinished; finish it with `cimenv enumerate`"):
+        TableEvaluator(tmp_path / "part.csv")
+    (tmp_path / "other.csv").write_text(text.replace('"cost_weight":0.3', '"cost_weight":0.9'))
+    with pytest.raises(ConfigError, match=r"objective no longer follow.*`cimenv enumerate toy-4site --out other.csv`"):
+        TableEvaluator(tmp_path / "other.csv")
+    (tmp_path / "old.csv").write_text(text.replace('"version":2', '"version":1', 1))
+    with pytest.raises(ConfigError, match="enumeration of version 1, this cimenv reads"):
+        TableEvaluator(tmp_path / "old.csv")
+    with pytest.raises(UnknownNameError, match="Unknown table 'no-such'"):
+        TableEvaluator("no-such")
 
 
 def test_evaluator_pickles_as_paths(toy):

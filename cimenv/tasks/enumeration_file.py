@@ -2,12 +2,14 @@
 
 The first line is `# cimenv enumeration {...}`: one line of canonical JSON, the fields of `Header`. Then comes an
 ordinary CSV of `COLUMNS`, a row a placement in depth-first order, with the correct images of every chip, from which
-every other column follows: a new metric needs no new run.
+the numbers before them follow (a new metric needs no new run), and the feature errors of every site. A finished file
+may be compressed by xz: `NAME.csv.xz` is read as it is.
 """
 
 from __future__ import annotations
 
 import json
+import lzma
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,15 +23,16 @@ from cimenv.compensation.options import Placement
 from cimenv.core.config import Frozen
 from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.cost.hardware import COST_TERMS
-from cimenv.evaluation.record import Evaluation
+from cimenv.evaluation.record import ERROR_COLUMNS, Evaluation
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 
-ENUMERATION_VERSION = 1  # bump when a column's meaning or the order of rows changes
+ENUMERATION_VERSION = 2  # bump when a column's meaning or the order of rows changes
 MAGIC = "# cimenv enumeration "
 NUMBERS = ("objective", "mean", "std", "p05", *COST_TERMS, "cost")  # the columns that follow from the counts
-COLUMNS = ("placement", *NUMBERS, "correct")
+COLUMNS = ("placement", *NUMBERS, "correct", "errors")
+DIGITS = 6  # of a feature error
 FIRST_ROW = 3  # its line in the file
 
 EnumeratedSplit = Literal["val", "test"]
@@ -64,10 +67,11 @@ class Header(Frozen):
         """Return the first two lines of the file."""
         return f"{MAGIC}{self.canonical()}\n{','.join(COLUMNS)}\n"
 
-    def evaluation(self, placement: Placement, correct: Sequence[int]) -> Evaluation:
-        """Return counts `[chips]` as an evaluation without site errors."""
+    def evaluation(self, placement: Placement, correct: Sequence[int], errors: Sequence[float] = ()) -> Evaluation:
+        """Return counts `[chips]` and site errors `[sites * 5]` as an evaluation."""
         counts = np.array([correct], dtype=np.int64)
-        return Evaluation("", placement, self.split, self.fidelity, counts, self.images, np.zeros((0, 5)))
+        by_site = np.array(errors, dtype=np.float64).reshape(-1, len(ERROR_COLUMNS))
+        return Evaluation(f"{placement}", placement, self.split, self.fidelity, counts, self.images, by_site)
 
     def objective(self, space: PlacementSpace, none: Sequence[int]) -> Objective:
         """Return J, measured from the counts `[chips]` of the empty placement."""
@@ -84,11 +88,13 @@ class Row:
         correct: correctly classified images of every chip, `[chips]`.
         numbers: the columns `NUMBERS`: objective J; mean, standard deviation and 5 % order statistic of the accuracy
             over chips; what the blocks add as shares of the backbone; the scalar cost.
+        errors: feature errors, site after site, `[sites * 5]`, to `DIGITS` significant digits; see `ERROR_COLUMNS`.
     """
 
     placement: Placement
     correct: tuple[int, ...]
     numbers: Mapping[str, float]
+    errors: tuple[float, ...]
 
     @staticmethod
     def of(objective: Objective, evaluation: Evaluation) -> Row:
@@ -102,12 +108,14 @@ class Row:
             **objective.space.shares(evaluation.placement),
             "cost": objective.cost(evaluation.placement),
         }
-        return Row(evaluation.placement, tuple(correct), {name: float(numbers[name]) for name in NUMBERS})
+        errors = tuple(float(f"{error:.{DIGITS}g}") for error in evaluation.site_errors.reshape(-1))
+        return Row(evaluation.placement, tuple(correct), {name: float(numbers[name]) for name in NUMBERS}, errors)
 
     def text(self) -> str:
         """Return the row as a line of the file; floats as `repr` writes them, so that they read back exactly."""
         numbers = [repr(self.numbers[name]) for name in NUMBERS]
-        return ",".join([" ".join(map(str, self.placement)), *numbers, " ".join(map(str, self.correct))]) + "\n"
+        errors = " ".join(f"{error:.{DIGITS}g}" for error in self.errors)
+        return ",".join([" ".join(map(str, self.placement)), *numbers, " ".join(map(str, self.correct)), errors]) + "\n"
 
 
 @dataclass(frozen=True)
@@ -140,9 +148,15 @@ class Enumeration:
         """Return the optimum: the largest objective, and among equals fewer added weights."""
         return max(self.rows, key=lambda row: self.objective.rank(row.placement, row.numbers["objective"]))
 
+    @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """Return the largest and the mean objective of all feasible placements: what regret is measured by."""
+        values = [row.numbers["objective"] for row in self.rows]
+        return max(values), float(np.mean(values))
+
     def evaluation(self, row: Row) -> Evaluation:
-        """Return a row as an evaluation without site errors, for any metric over chips."""
-        return self.header.evaluation(row.placement, row.correct)
+        """Return a row as an evaluation, for any metric over chips."""
+        return self.header.evaluation(row.placement, row.correct, row.errors)
 
     def disagreements(self, row: Row) -> dict[str, float]:
         """Return the columns of a row that do not follow from its counts and the first row's, with what does."""
@@ -158,9 +172,12 @@ def read_enumeration(path: str | Path) -> Enumeration:
     """
     path = Path(path)
     try:
-        lines, tail = split_lines(path.read_bytes())
+        data = path.read_bytes()
+        lines, tail = split_lines(lzma.decompress(data) if path.suffix == ".xz" else data)
     except OSError as error:
         raise ConfigError(f"Cannot read {path}: {error.strerror}; give a file that `cimenv enumerate` wrote.") from None
+    except lzma.LZMAError as error:
+        raise ConfigError(f"{path} is damaged ({error}); enumerate again, and compress that by xz.") from None
     found = parse(path, lines)
     if tail or not found.rows:
         raise ConfigError(f"{path} is unfinished; finish it with `cimenv enumerate` and the same task.")
@@ -223,11 +240,12 @@ def _row(path: Path, number: int, line: str, header: Header) -> Row:
         placement = tuple(int(option) for option in named["placement"].split())
         correct = tuple(int(count) for count in named["correct"].split())
         numbers = {name: float(named[name]) for name in NUMBERS}
+        errors = tuple(float(error) for error in named["errors"].split())
     except ValueError:
         raise damaged(path, number, "it cannot be read as a row") from None
     if len(correct) != header.chips or not all(0 <= count <= header.images for count in correct):
         raise damaged(path, number, f"it needs {header.chips} counts of at most {header.images} images")
-    return Row(placement, correct, numbers)
+    return Row(placement, correct, numbers, errors)
 
 
 def _close(a: float, b: float) -> bool:

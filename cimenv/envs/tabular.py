@@ -1,0 +1,70 @@
+"""CiMCompensationTabular-v0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cimenv.core.errors import ConfigError
+from cimenv.envs.base import Info
+from cimenv.envs.compensation import CompensationEnv
+from cimenv.tasks.table import TableEvaluator
+
+
+class CompensationTabularEnv(CompensationEnv):
+    """`CiMCompensation-v0` on an enumerated task: every evaluation is read from a table.
+
+    ## Description
+    The same problem, spaces, rewards and infos as the real environment of the table's task, a thousand times faster,
+    with the optimum known. `cimenv.tasks.shipped_tables()` names the tables that ship with the package.
+
+    ## Action Space
+    As in `CiMCompensation-v0`.
+
+    ## Observation Space
+    As in `CiMCompensation-v0`; feature errors are kept to six digits.
+
+    ## Rewards
+    As in `CiMCompensation-v0`.
+
+    ## Starting State
+    As in `CiMCompensation-v0`, without reset hooks and recipes: a table holds one trained network.
+
+    ## Episode End
+    As in `CiMCompensation-v0`.
+
+    ## Information
+    As in `CiMCompensation-v0`, and `optimum` (the largest J of all feasible placements) and `regret`
+    (`(optimum - objective) / (optimum - mean J of all feasible placements)`).
+
+    ## Arguments
+    * `table="lenet5-fashion-mini"`: the name of a shipped table, or a file written by `cimenv enumerate`.
+    * `reward`, `feedback`, `invalid_action`, `invalid_penalty`, `max_sites`, `max_steps`, `render_mode`: as in
+      `CiMCompensation-v0`.
+
+    ## Version History
+    * v0: first version.
+    """
+
+    def __init__(self, table: str | Path = "lenet5-fashion-mini", **arguments: Any) -> None:
+        for name in ("task", "reset_hooks", "evaluator", "store"):
+            if arguments.get(name):
+                raise ConfigError(f"{name}: a table fixes it; use CiMCompensation-v0, or another table.")
+        evaluator = TableEvaluator(table)
+        super().__init__(evaluator=evaluator, **arguments)
+        self.optimum, self.mean_objective = evaluator.enumeration.extremes
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
+        """Start an episode without blocks.
+
+        Raises:
+            ConfigError: a recipe in `options`.
+        """
+        if options:
+            raise ConfigError(f"reset options: got {options}, but a table holds one trained network; give none.")
+        return super().reset(seed=seed)
+
+    def _info(self, invalid: bool) -> Info:
+        info = super()._info(invalid)
+        spread = max(self.optimum - self.mean_objective, 1e-12)
+        return {**info, "optimum": self.optimum, "regret": (self.optimum - info["objective"]) / spread}

@@ -1,0 +1,108 @@
+"""The vectorised tabular environment as Stable-Baselines3 wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from cimenv.envs import TabularVectorEnv
+from cimenv.envs.base import Info
+
+
+class TabularVecEnv(VecEnv):
+    """Wraps a `TabularVectorEnv` for SB3, which takes no gymnasium vector environment.
+
+    Episodes that end begin anew at once; `terminal_observation`, the return and length of the episode (`episode`, as
+    Monitor writes them) and what the environment tells of its end stand in their infos. `env_method("action_masks")`
+    serves MaskablePPO.
+
+    Args:
+        envs: the environments, with `infos="all"`.
+    """
+
+    def __init__(self, envs: TabularVectorEnv) -> None:
+        self.envs = envs
+        self.actions = np.zeros(envs.num_envs, dtype=np.int64)
+        self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
+        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
+
+    def reset(self) -> VecEnvObs:
+        """Start every episode."""
+        observations, infos = self.envs.reset(seed=self._seeds[0])
+        self.reset_infos = [_of_one(infos, k) for k in range(self.num_envs)]
+        self.returns[:], self.lengths[:] = 0.0, 0
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take note of the actions."""
+        self.actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take them; episodes that end begin anew."""
+        observations, rewards, ended, _, every = self.envs.step(self.actions)
+        self.returns += rewards
+        self.lengths += 1
+        infos: list[Info] = [{} for _ in range(self.num_envs)]
+        if ended.any():
+            for k in np.flatnonzero(ended):
+                episode = {"r": float(self.returns[k]), "l": int(self.lengths[k])}
+                infos[k] = {**_of_one(every, int(k)), "episode": episode, "TimeLimit.truncated": False}
+                infos[k]["terminal_observation"] = observations[k].copy()
+            self.returns[ended], self.lengths[ended] = 0.0, 0
+            observations = self.envs.restart(ended)
+        return observations, rewards.astype(np.float32), ended, infos
+
+    def close(self) -> None:
+        """Close."""
+        self.envs.close()
+
+    def has_attr(self, attr_name: str) -> bool:
+        """Return whether the environments have an attribute."""
+        return hasattr(self.envs, attr_name) or hasattr(self.envs.single, attr_name)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Return an attribute for every environment; all have the same."""
+        owner = self.envs if hasattr(self.envs, attr_name) else self.envs.single
+        return [getattr(owner, attr_name) for _ in self._chosen(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of all environments: they share it."""
+        del indices
+        setattr(self.envs.single, attr_name, value)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **named: Any) -> list[Any]:
+        """Call a method for every environment; `action_masks` is computed for all at once."""
+        if method_name == "action_masks":
+            masks = self.envs.action_masks()
+            return [masks[k] for k in self._chosen(indices)]
+        method = getattr(self.envs.single, method_name)
+        return [method(*method_args, **named) for _ in self._chosen(indices)]
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """Return false: nothing is wrapped; episodes are counted as Monitor does."""
+        del wrapper_class
+        return [False for _ in self._chosen(indices)]
+
+    def get_images(self) -> Sequence[Any]:
+        """Return no pictures: arrays are not drawn."""
+        return [None] * self.num_envs
+
+    def _chosen(self, indices: VecEnvIndices) -> Iterable[int]:
+        return self._get_indices(indices)
+
+
+def _of_one(infos: Info, number: int) -> Info:
+    """Return the infos of one environment from those of all."""
+    return {
+        name: _of_one(value, number) if isinstance(value, dict) else value[number]
+        for name, value in infos.items()
+        if not name.startswith("_")
+    }

@@ -1,0 +1,161 @@
+"""The tabular environments: one, many as arrays, and the shipped table behind them."""
+
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+from cimenv.core.errors import ConfigError, InvalidActionError, UnknownNameError
+from cimenv.envs import CompensationEnv, CompensationTabularEnv, TabularVectorEnv
+from cimenv.studies.enumeration import enumerate_placements
+from cimenv.tasks import MonteCarloEvaluator, load_task, shipped_tables
+from cimenv.tasks.table import load_table
+
+NAME = "CiMCompensationTabular-v0"
+
+
+@pytest.fixture(scope="module")
+def table(toy, tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / "toy.csv"
+    enumerate_placements(toy.task, path, store=toy.store, threads=1)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def capped(toy, tmp_path_factory):
+    """A table with a budget: some actions are never allowed."""
+    path = tmp_path_factory.mktemp("table") / "capped.csv"
+    enumerate_placements(toy.task.with_changes(budget={"weights": 0.02}), path, store=toy.store, threads=1)
+    return str(path)
+
+
+def test_checkers(table):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make(NAME, table=table, render_mode="rgb_array", disable_env_checker=True).unwrapped)
+        sb3_check_env(gym.make(NAME, table=table, render_mode="rgb_array"))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"feedback": "reset"}, {"reward": "terminal"}, {"max_sites": 6}])
+def test_trajectories_are_those_of_the_real_environment(toy, table, arguments):
+    """Rewards and infos to the last bit; observations to 1e-5, since errors are kept to six digits."""
+    real, tabular = CompensationEnv(evaluator=toy, **arguments), CompensationTabularEnv(table, **arguments)
+    assert real.observation_space == tabular.observation_space and real.action_space == tabular.action_space
+    for seed in range(6):
+        draws = np.random.default_rng(seed)
+        (seen, info), (seen_here, info_here) = real.reset(seed=seed), tabular.reset(seed=seed)
+        done = False
+        while True:
+            assert np.abs(seen - seen_here).max() <= 1e-5 and info.keys() < info_here.keys()
+            for name, value in info.items():
+                assert np.array_equal(value, info_here[name]) if name != "cost" else value == info_here[name], name
+            if done:
+                break
+            action = int(draws.integers(real.action_space.n))  # masked ones too
+            seen, reward, done, _, info = real.step(np.int64(action))
+            seen_here, reward_here, done_here, _, info_here = tabular.step(np.int64(action))
+            assert (reward, done) == (reward_here, done_here)
+
+
+def test_optimum_and_regret(toy_values, table):
+    env = gym.make(NAME, table=table)
+    best = max(toy_values, key=toy_values.get)
+    _, info = env.reset(seed=0)
+    assert info["optimum"] == pytest.approx(max(toy_values.values()), abs=1e-12)
+    mean = np.mean(list(toy_values.values()))
+    assert info["regret"] == pytest.approx(info["optimum"] / (info["optimum"] - mean))  # J of no block is 0
+    for site, option in enumerate(best):
+        if option:
+            _, _, _, _, info = env.step(1 + 2 * site + option - 1)
+    assert info["regret"] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"feedback": "reset"}, {"reward": "terminal"}, {"max_sites": 6, "max_steps": 3}]
+)
+@pytest.mark.parametrize("which", ["table", "capped"])
+def test_many_are_as_many_single_ones(which, arguments, request):
+    """Against gymnasium's SyncVectorEnv, 60 steps of 5 environments with masked actions among them."""
+    table = request.getfixturevalue(which)
+    slow = gym.make_vec(NAME, num_envs=5, vectorization_mode="sync", table=table, **arguments)
+    fast = gym.make_vec(NAME, num_envs=5, table=table, **arguments)
+    assert isinstance(fast, TabularVectorEnv) and fast.metadata["autoreset_mode"] == slow.metadata["autoreset_mode"]
+    assert fast.observation_space == slow.observation_space and fast.action_space == slow.action_space
+    draws, episodes = np.random.default_rng(0), 0
+    (a, info_a), (b, info_b) = slow.reset(seed=3), fast.reset(seed=3)
+    for _ in range(60):
+        assert np.array_equal(a, b)
+        same_infos(info_a, info_b)
+        actions = draws.integers(fast.single_action_space.n, size=5)
+        actions[draws.random(5) < 0.7] = 1 + draws.integers(fast.single_action_space.n - 1)
+        a, reward_a, ended_a, cut_a, info_a = slow.step(actions)
+        b, reward_b, ended_b, cut_b, info_b = fast.step(actions)
+        assert np.array_equal(ended_a, ended_b) and np.array_equal(cut_a, cut_b)
+        assert reward_a == pytest.approx(reward_b, abs=1e-12)
+        episodes += ended_b.sum()
+    assert episodes > 20
+
+
+def same_infos(a, b):
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        if isinstance(value, dict):
+            same_infos(value, b[name])
+        else:
+            assert np.array_equal(value, b[name]), name
+
+
+def test_reused_buffers_hold_the_same(table):
+    new, reused = TabularVectorEnv(7, table), TabularVectorEnv(7, table, copy=False, infos="mask")
+    new.reset(seed=0)
+    reused.reset(seed=0)
+    new.action_space.seed(0)
+    for _ in range(30):
+        actions = new.action_space.sample()
+        a, b = new.step(actions), reused.step(actions)
+        assert np.array_equal(a[0], b[0]) and np.array_equal(a[4]["action_mask"], b[4]["action_mask"])
+        assert b[4].keys() == {"action_mask", "_action_mask"}
+        assert np.array_equal(reused.action_masks(), b[4]["action_mask"].astype(bool))
+
+
+def test_bad_arguments(table):
+    with pytest.raises(ConfigError, match="num_envs: got 0"):
+        TabularVectorEnv(0, table)
+    with pytest.raises(ConfigError, match="infos: got 'none'"):
+        TabularVectorEnv(1, table, infos="none")
+    with pytest.raises(UnknownNameError, match=r"Unknown table 'lenet5-fasion-mini'.*Did you mean"):
+        gym.make(NAME, table="lenet5-fasion-mini")
+    with pytest.raises(ConfigError, match="reset_hooks: a table fixes it"):
+        gym.make(NAME, table=table, reset_hooks=["noise"])
+    env = TabularVectorEnv(2, table, invalid_action="raise")
+    env.reset()
+    with pytest.raises(InvalidActionError, match="outside"):
+        env.step(np.array([0, 99]))
+    env.step(np.array([1, 1]))
+    with pytest.raises(InvalidActionError, match="masked action"):
+        env.step(np.array([1, 2]))
+    for made in (env, gym.make(NAME, table=table)):
+        with pytest.raises(ConfigError, match="one trained network"):
+            made.reset(options={"recipe": "noise"})
+
+
+@pytest.mark.parametrize("name", shipped_tables())
+def test_shipped_tables_follow_from_their_counts_and_name_their_task(name):
+    found = load_table(name)
+    assert found.header.task.key == load_task(name).key
+    for row in found.rows[:: max(1, len(found.rows) // 64)]:
+        assert found.disagreements(row) == {}
+
+
+def test_the_default_table_is_what_this_machine_computes(cache):
+    """From the shipped weights: rows across the table, within .1 % of a chip's images."""
+    found = load_table("lenet5-fashion-mini")
+    evaluator = MonteCarloEvaluator(found.header.task)
+    assert evaluator.problem.weights_digest == found.header.weights_digest
+    rows = [found.rows[0], found.best, found.rows[777]]
+    for row, fresh in zip(rows, evaluator.evaluate_many([row.placement for row in rows]), strict=True):
+        assert np.abs(fresh.correct[0] - row.correct).max() <= 1
+        assert np.array(row.errors) == pytest.approx(fresh.site_errors.reshape(-1), rel=1e-3)

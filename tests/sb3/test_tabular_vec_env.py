@@ -1,0 +1,56 @@
+"""SB3's agents on the arrays."""
+
+import numpy as np
+import pytest
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
+from stable_baselines3 import DQN
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from cimenv.envs import CompensationTabularEnv, TabularVectorEnv
+from cimenv.sb3 import TabularVecEnv
+
+
+def test_steps_are_those_of_single_environments():
+    """Against SB3's DummyVecEnv: observations, rewards, ends, masks; infos of ended episodes."""
+    many = TabularVecEnv(TabularVectorEnv(4))
+    single = DummyVecEnv([CompensationTabularEnv] * 4)
+    assert is_masking_supported(many) and np.array_equal(many.reset(), single.reset())
+    draws, ended = np.random.default_rng(0), 0
+    paid, taken = np.zeros(4), np.zeros(4, dtype=int)
+    for _ in range(40):
+        assert np.array_equal(get_action_masks(many), get_action_masks(single))
+        actions = draws.integers(many.action_space.n, size=4)
+        (a, rewards_a, ends_a, infos_a), (b, rewards_b, ends_b, infos_b) = single.step(actions), many.step(actions)
+        assert np.array_equal(a, b) and np.array_equal(ends_a, ends_b)
+        assert rewards_a == pytest.approx(rewards_b, abs=1e-6)
+        for k in np.flatnonzero(ends_a):
+            ended += 1
+            assert np.array_equal(infos_a[k]["terminal_observation"], infos_b[k]["terminal_observation"])
+            for name in ("objective", "regret", "evaluations", "invalid_action", "is_success"):
+                assert infos_a[k][name] == pytest.approx(infos_b[k][name], abs=1e-12)
+            assert infos_b[k]["episode"] == {"r": pytest.approx(paid[k] + rewards_a[k], abs=1e-6), "l": 1 + taken[k]}
+            assert infos_a[k]["cost"] == pytest.approx(infos_b[k]["cost"])
+        paid, taken = np.where(ends_a, 0.0, paid + rewards_a), np.where(ends_a, 0, taken + 1)
+    assert ended > 10
+
+
+def test_maskable_ppo_learns_on_64_environments():
+    """From a regret of 100 %, the mean of all placements, to under 10 % in 16,384 steps (measured: 0, the optimum)."""
+    envs = TabularVecEnv(TabularVectorEnv(64))
+    agent = MaskablePPO("MlpPolicy", envs, n_steps=32, batch_size=512, gamma=1.0, learning_rate=1e-3, seed=0)
+    agent.learn(16_384)
+    assert len(agent.ep_info_buffer) == 100 and agent.ep_info_buffer[-1]["l"] >= 1
+    observation, regrets = envs.reset(), []
+    while len(regrets) < 64:
+        actions, _ = agent.predict(observation, action_masks=envs.envs.action_masks(), deterministic=True)
+        observation, _, ends, infos = envs.step(actions)
+        regrets += [infos[k]["regret"] for k in np.flatnonzero(ends)]
+    assert np.mean(regrets) < 0.10
+
+
+def test_dqn_runs(tmp_path):
+    agent = DQN("MlpPolicy", TabularVecEnv(TabularVectorEnv(2)), learning_starts=32, buffer_size=500, seed=0)
+    agent.learn(96)
+    agent.save(tmp_path / "agent.zip")
+    assert DQN.load(tmp_path / "agent.zip", env=TabularVecEnv(TabularVectorEnv(2))).num_timesteps == 96
