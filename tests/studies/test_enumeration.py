@@ -198,7 +198,7 @@ def changed(whole, old, new):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda w: changed(w, b'"version":1,"weights_digest"', b'"version":0,"weights_digest"'), "version 0"),
+        (lambda w: changed(w, b'"version":2,"weights_digest"', b'"version":0,"weights_digest"'), "version 0"),
         (lambda w: changed(w, b'"sigma":0.5', b'"sigma":0.4'), "crossbar.device.sigma is 0.4 there and 0.5 here"),
         (lambda w: changed(w, b'"split":"val"', b'"split":"test"'), 'split is "test" there'),
         (lambda w: changed(w, b'"chips":8,"clean', b'"chips":9,"clean'), "it needs 9 counts"),
