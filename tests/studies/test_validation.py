@@ -9,7 +9,7 @@ from cimenv.studies import validation
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.studies.validation import validate
 from cimenv.tasks import MonteCarloEvaluator, load_task
-from cimenv.tasks.enumeration_file import read_enumeration
+from cimenv.tasks.enumeration_file import Row, read_enumeration
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def copy(good, tmp_path):
 def rewritten(path, row, correct):
     """Change a row's counts, and every column with them: only a new evaluation can tell."""
     found = read_enumeration(path)
-    forged = Row.of(found.objective, found.header.evaluation(row.placement, correct))
+    forged = Row.of(found.objective, found.header.evaluation(row.placement, correct, row.errors))
     path.write_text(path.read_text().replace(row.text(), forged.text()))
 
 
