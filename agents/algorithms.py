@@ -10,8 +10,9 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents.config import AgentConfig, Algorithm
+from agents.config import AgentConfig, Algorithm, Policy
 from cimenv.core.errors import ConfigError
+from cimenv.sb3 import SitePolicy
 
 ALGORITHMS: Mapping[Algorithm, type[BaseAlgorithm]] = {
     "maskable_ppo": MaskablePPO,
@@ -19,6 +20,7 @@ ALGORITHMS: Mapping[Algorithm, type[BaseAlgorithm]] = {
     "dqn": DQN,
     "a2c": A2C,
 }
+POLICIES: Mapping[Policy, str | type[SitePolicy]] = {"mlp": "MlpPolicy", "sites": SitePolicy}
 
 
 def new_model(config: AgentConfig, env: gym.Env) -> BaseAlgorithm:
@@ -29,7 +31,7 @@ def new_model(config: AgentConfig, env: gym.Env) -> BaseAlgorithm:
     """
     try:
         return ALGORITHMS[config.algorithm](
-            "MlpPolicy", env, seed=config.seed, device="cpu", **copy.deepcopy(config.hyper_parameters)
+            POLICIES[config.policy], env, seed=config.seed, device="cpu", **copy.deepcopy(config.hyper_parameters)
         )
     except (TypeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split()).rstrip(".")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cimenv.core.config import Frozen, read_yaml, with_overrides
 
 Algorithm = Literal["maskable_ppo", "ppo", "dqn", "a2c"]
+Policy = Literal["mlp", "sites"]
 
 
 class AgentConfig(Frozen):
@@ -17,6 +18,7 @@ class AgentConfig(Frozen):
 
     name: str = Field(pattern=r"^[\w.-]+$", description="the run's folder is runs/NAME-SEED")
     algorithm: Algorithm = "maskable_ppo"
+    policy: Policy = Field("mlp", description="sites: attention over sites, for maskable_ppo on CiMCompensation-v0")
     env: Literal["CiMCompensation-v0", "CiMCompensationWalk-v0"] = "CiMCompensation-v0"
     env_arguments: dict[str, Any] = Field({}, description="arguments of gym.make, such as task and reset_hooks")
     task_overrides: tuple[str, ...] = Field((), description="dotted overrides of the task, such as chips=8")
@@ -28,6 +30,12 @@ class AgentConfig(Frozen):
     # A few seconds of steps; evaluations are in the store and never lost.
     checkpoint_every: int = Field(512, ge=1, description="least environment steps between two checkpoints")
     hyper_parameters: dict[str, Any] = Field({}, description="arguments of the algorithm")
+
+    @model_validator(mode="after")
+    def _check_policy(self) -> AgentConfig:
+        if self.policy == "sites" and (self.algorithm, self.env) != ("maskable_ppo", "CiMCompensation-v0"):
+            raise ValueError("policy sites is for maskable_ppo on CiMCompensation-v0; use mlp")
+        return self
 
 
 def load_config(path: str | Path, overrides: list[str]) -> AgentConfig:

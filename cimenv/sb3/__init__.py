@@ -12,5 +12,6 @@ except ImportError as error:  # pragma: no cover - depends on the installation
 from cimenv.sb3.callbacks import PlacementCallback
 from cimenv.sb3.rollout import deterministic_rollout, placement_of
 from cimenv.sb3.tabular import TabularVecEnv
+from cimenv.sb3.tokens import SitePolicy
 
-__all__ = ["PlacementCallback", "TabularVecEnv", "deterministic_rollout", "placement_of"]
+__all__ = ["PlacementCallback", "SitePolicy", "TabularVecEnv", "deterministic_rollout", "placement_of"]

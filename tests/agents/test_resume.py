@@ -22,6 +22,7 @@ from cimenv.core.errors import ConfigError
 SHORT = [*TOY, "steps=260", "evaluations=25", "log_every=64", "checkpoint_every=64", "images_every=100"]
 SMALL = {
     "maskable_ppo": ["hyper_parameters.n_steps=64", "hyper_parameters.n_epochs=2"],
+    "maskable_ppo_sites": ["hyper_parameters.n_steps=64", "hyper_parameters.n_epochs=2"],
     "ppo": ["hyper_parameters.n_steps=64", "hyper_parameters.n_epochs=2"],
     "a2c": [],
     "dqn": ["hyper_parameters.learning_starts=50", "hyper_parameters.buffer_size=100"],

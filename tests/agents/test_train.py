@@ -47,7 +47,7 @@ def test_maskable_ppo_finds_the_optimum_of_the_toy_task_twice_the_same(toy, toy_
     assert yaml.safe_load((tmp_path / "a/config.yaml").read_text())["name"] == "toy"
 
 
-@pytest.mark.parametrize("algorithm", ["maskable_ppo", "ppo", "dqn", "a2c"])
+@pytest.mark.parametrize("algorithm", ["maskable_ppo", "maskable_ppo_sites", "ppo", "dqn", "a2c"])
 def test_every_algorithm_trains_and_leaves_nothing_elsewhere(algorithm, toy, toy_values, tmp_path, monkeypatch):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -91,6 +91,9 @@ def test_bad_configurations(tmp_path, capsys):
         load_config(YAML, ["evaluations=0"])
     with pytest.raises(ConfigError, match="algorithm"):
         load_config(YAML, ["algorithm=sac"])
+    for changes in ("algorithm=ppo", "env=CiMCompensationWalk-v0"):
+        with pytest.raises(ConfigError, match="policy sites is for maskable_ppo on CiMCompensation-v0; use mlp"):
+            load_config(YAML, ["policy=sites", changes])
     with pytest.raises(ConfigError, match="name"):
         load_config(YAML, ["name=../elsewhere"])
     for changes in ("{n_stepz: 3}", "{learning_rate: fast}"):

@@ -1,0 +1,142 @@
+"""A policy that reads sites as tokens: the same weights serve any number of sites, in any order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import torch
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+from cimenv.core.errors import ConfigError
+from cimenv.envs.observation import ObservationLayout
+
+MOST_SITES = 512
+
+
+def layout_of(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> ObservationLayout:
+    """Return the layout behind the spaces of `CiMCompensation-v0`: how many sites, how many options.
+
+    Raises:
+        ConfigError: the spaces are not of that environment.
+    """
+    size = observation_space.shape[0] if observation_space.shape else 0
+    count = int(getattr(action_space, "n", 0)) - 1
+    for sites in range(1, MOST_SITES + 1):
+        if count >= sites and count % sites == 0:
+            layout = ObservationLayout(sites, count // sites)
+            if layout.size == size:
+                return layout
+    raise ConfigError(
+        f"policy: observations of size {size} and {count + 1} actions are not those of CiMCompensation-v0; use "
+        "MlpPolicy for other environments."
+    )
+
+
+class SiteTokens(BaseFeaturesExtractor):
+    """Attention over sites. Every token is a site's numbers beside the global ones; depth is among them, order is not.
+
+    The features are the logits of all actions, `[1 + sites * options]`, stop first, and then what the value is read
+    from, `[width]`.
+
+    Args:
+        observation_space: of the environment.
+        layout: of its observations.
+        width: of a token.
+        layers: of attention.
+        heads: of attention.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        layout: ObservationLayout,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+    ) -> None:
+        self.actions = 1 + layout.max_sites * layout.options
+        super().__init__(observation_space, self.actions + width)
+        self.sites, self.fields = layout.max_sites, len(layout.site_fields)
+        self.valid = layout.site_fields.index("valid")
+        self.embed = nn.Linear(self.fields + len(layout.global_fields), width)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.place, self.stop = nn.Linear(width, layout.options), nn.Linear(width, 1)
+        for head in (self.place, self.stop):  # all actions alike at first
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return the features of observations `[n, size]`."""
+        split = self.sites * self.fields
+        by_site = observations[:, :split].unflatten(1, (self.sites, self.fields))
+        everywhere = observations[:, None, split:].expand(-1, self.sites, -1)
+        valid = by_site[..., self.valid] > 0
+        tokens = self.encoder(self.embed(torch.cat([by_site, everywhere], -1)), src_key_padding_mask=~valid)
+        shares = valid.float() / valid.sum(1, keepdim=True).clamp_min(1)
+        pooled = (tokens * shares[..., None]).sum(1)
+        return torch.cat([self.stop(pooled), self.place(tokens).flatten(1), pooled], 1)
+
+
+class _Part(nn.Module):
+    """Takes a range of its input's columns."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.range = slice(start, stop)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features[:, self.range]
+
+
+class SitePolicy(MaskableActorCriticPolicy):
+    """An actor-critic policy on `SiteTokens`, for MaskablePPO: `MaskablePPO(SitePolicy, env)`.
+
+    Args:
+        observation_space: of `CiMCompensation-v0` or its tabular twin, padded by `max_sites` or not.
+        action_space: its actions.
+        lr_schedule: of the optimiser.
+        tokens: arguments of `SiteTokens`: `width`, `layers`, `heads`.
+        more: further arguments of SB3's policy.
+
+    Raises:
+        ConfigError: the spaces are not of that environment.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        lr_schedule: Schedule,
+        tokens: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        layout = layout_of(observation_space, action_space)
+        self.tokens = tokens or {}
+        kwargs = {"layout": layout, **self.tokens}
+        more |= {"net_arch": [], "features_extractor_class": SiteTokens, "features_extractor_kwargs": kwargs}
+        more["ortho_init"] = False
+        super().__init__(observation_space, action_space, lr_schedule, **more)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        extractor = self.features_extractor
+        assert isinstance(extractor, SiteTokens)
+        self.action_net = _Part(0, extractor.actions)
+        width = self.features_dim - extractor.actions
+        self.value_net = nn.Sequential(  # type: ignore[assignment]
+            _Part(extractor.actions, self.features_dim), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1)
+        )
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        parameters = super()._get_constructor_parameters()
+        for name in ("net_arch", "features_extractor_class", "features_extractor_kwargs", "ortho_init"):
+            parameters.pop(name, None)
+        return {**parameters, "tokens": self.tokens}
