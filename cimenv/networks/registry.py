@@ -9,15 +9,18 @@ from torch import nn
 
 from cimenv.core.config import load_object
 from cimenv.core.errors import ConfigError, UnknownNameError
+from cimenv.networks.dense import mlp4
 from cimenv.networks.lenet import lenet5, toy_cnn
 from cimenv.networks.recurrent import lstm_rows
-from cimenv.networks.resnet import resnet18, resnet20
+from cimenv.networks.resnet import resnet8, resnet18, resnet20
 from cimenv.networks.transformer import vit
 from cimenv.networks.vgg import VGG16
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "lenet5": lenet5,
     "toy_cnn": toy_cnn,
+    "mlp4": mlp4,
+    "resnet8": resnet8,
     "resnet18": resnet18,
     "resnet20": resnet20,
     "vgg16": VGG16,

@@ -16,6 +16,8 @@ FACTS = {  # sites by type, parameters, MACs of one image
     "vgg16": ({"conv": 13, "dense": 3}, 15_248_202, 312_546_304),
     "resnet18": ({"conv": 20, "dense": 1}, 11_172_810, 455_800_832),
     "resnet20": ({"conv": 21, "dense": 1}, 272_186, 31_021_952),
+    "resnet8": ({"conv": 9, "dense": 1}, 77_754, 9_345_920),  # 77,072 weights, 672 of batch norm, 10 biases
+    "mlp4": ({"dense": 4}, 119_722, 119_424),  # 784 x 128 + 128 x 96 + 96 x 64 + 64 x 10, and 298 biases
     "lstm_rows": ({"lstm": 2, "dense": 1}, 81_674, 2_172_160),
     "vit": ({"conv": 1, "attention": 16, "dense": 9}, 138_890, 6_473_344),
 }

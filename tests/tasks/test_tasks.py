@@ -29,6 +29,15 @@ def test_named_tasks():
             )
 
 
+@pytest.mark.parametrize(
+    ("name", "sites", "placements"), [("mlp-4", 4, 256), ("lstm-3", 3, 64), ("resnet-8", 10, 512), ("vit-2", 14, 2048)]
+)
+def test_the_families_for_transfer_can_be_enumerated(name, sites, placements):
+    """4^4, 4^3; 4^4 x 2 and 4^5 x 2: at the first layer, blocks but `affine` cost more than keeping it digital."""
+    space = PlacementSpace(load_task(name))
+    assert len(space.sites) == sites and sum(1 for _ in space.all_placements()) == placements
+
+
 def test_default_task_is_lenet5_with_1024_placements():
     space = PlacementSpace(load_task("lenet5-fashion-mini"))
     assert [site.name for site in space.sites] == ["conv1", "conv2", "fc1", "fc2", "fc3"]

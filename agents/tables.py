@@ -1,0 +1,99 @@
+"""Make the tables that ship with the package: `python -m agents.tables [NAME ...] [--into FOLDER]`.
+
+configs/studies/tables.yaml says which; without names all that are missing or do not fit are made. Every table is what
+`cimenv enumerate` writes, in runs/tables/ (a killed run goes on there), compressed by xz into cimenv/tasks/tables/.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from agents.study import ROOT
+from cimenv.core.config import Frozen, read_yaml
+from cimenv.core.errors import CimenvError, ConfigError, UnknownNameError
+from cimenv.core.progress import bar
+from cimenv.core.store import Store
+from cimenv.studies.enumeration import enumerate_placements
+from cimenv.tasks import Task, load_task
+from cimenv.tasks.table import SHIPPED_TABLES, SUFFIX, load_table
+
+YAML, WORK = ROOT / "configs/studies/tables.yaml", ROOT / "runs/tables"
+
+
+class TablePlan(Frozen):
+    """What one table enumerates."""
+
+    task: str
+    set: dict[str, Any] = Field({}, description="fields of the task that are changed")
+
+    def made(self) -> Task:
+        """Return the task."""
+        return load_task(self.task).with_changes(**self.set)
+
+
+def plans(path: Path = YAML) -> dict[str, TablePlan]:
+    """Return the tables by name."""
+    return {name: TablePlan(**fields) for name, fields in read_yaml(path).items()}
+
+
+def fits(path: Path, task: Task) -> bool:
+    """Return whether a table is there, is whole, and holds this task."""
+    try:
+        return path.exists() and load_table(str(path)).header.task.key == task.key
+    except ConfigError:
+        return False
+
+
+def make(name: str, task: Task, into: Path, work: Path = WORK, store: Store | None = None) -> Path:
+    """Enumerate a task and compress what that wrote; return the table.
+
+    Raises:
+        ConfigError: an unfinished enumeration of something else is in the way.
+        DataError: the task's data are missing.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    into.mkdir(parents=True, exist_ok=True)
+    plain, table = work / f"{name}.csv", into / f"{name}{SUFFIX}"
+    enumerate_placements(task, plain, store=store, progress=bar)
+    temporary = table.with_name(f"{table.name}.tmp")
+    temporary.write_bytes(lzma.compress(plain.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
+    os.replace(temporary, table)
+    return table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make what is asked for."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(__doc__)
+        return 0
+    into = SHIPPED_TABLES
+    if "--into" in arguments[:-1]:
+        at = arguments.index("--into")
+        into = Path(arguments[at + 1])
+        del arguments[at : at + 2]
+    known = plans()
+    try:
+        for name in arguments or known:
+            if name not in known:
+                raise UnknownNameError("table", name, known)
+            task = known[name].made()
+            table = into / f"{name}{SUFFIX}"
+            if not arguments and fits(table, task):
+                continue
+            table = make(name, task, into)
+            print(f"{table}: {table.stat().st_size / 2**10:.0f} KiB")
+    except CimenvError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
