@@ -34,8 +34,10 @@ def enumerate_task(
     Stopped or killed, the same command goes on where it was; the finished file
     is that of an uninterrupted run, byte for byte. After a first line that fixes
     the problem (# and JSON), each row has the placement, its objective, mean, std
-    and 5 % percentile of the accuracy, its costs as shares of the backbone's, and
-    the correct images of every chip. Read it with pandas.read_csv(CSV, comment="#").
+    and 5 % percentile of the accuracy, its costs as shares of the backbone's, the
+    correct images of every chip, and the feature errors of every site. Read it with
+    pandas.read_csv(CSV, comment="#"). Finished and compressed by xz, it is a table
+    for CiMCompensationTabular-v0.
 
     \b
     Example:

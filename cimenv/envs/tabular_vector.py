@@ -57,7 +57,7 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
             raise ConfigError(f"num_envs: got {num_envs}; give at least 1.")
         if infos not in ("all", "mask"):
             raise ConfigError(f"infos: got '{infos}'; give 'all' or 'mask'.")
-        self.num_envs, self.infos = num_envs, infos
+        self.num_envs, self.infos, self.copy = num_envs, infos, copy
         self.single = CompensationTabularEnv(table, **arguments)
         self.single_observation_space = self.single.observation_space
         self.single_action_space = self.single.action_space

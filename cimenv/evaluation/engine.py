@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -22,10 +22,11 @@ from cimenv.compensation.bank import CompensationBank, site_weight
 from cimenv.compensation.options import BlockOption, Placement
 from cimenv.core.errors import MappingError
 from cimenv.core.progress import Progress, silent
+from cimenv.crossbar.batchnorm import batch_norms
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, layer_forward
 from cimenv.crossbar.mapping import site_module
-from cimenv.evaluation.memory import Room, room, tensor_bytes
+from cimenv.evaluation.memory import LIVE, Room, room, tensor_bytes
 from cimenv.evaluation.prefix import PrefixCache, Sums, state_bytes
 from cimenv.evaluation.segments import SegmentedNetwork, State
 from cimenv.evaluation.workers import IMAGE_BLOCK, workers
@@ -116,7 +117,6 @@ class Engine:
         self.images = len(labels)
         self.layers = [site_module(network.model, site) for site in network.sites]
         self.chip_modules, self.memory_limit = chip_modules, memory_limit
-        self._rooms: dict[int, Room] = {}
 
     def run(
         self,
@@ -132,7 +132,7 @@ class Engine:
             ConfigError: the memory limit is below what one chip needs.
         """
         source = self.chips.at(t_s)
-        held = self._room(source, len(placements) if self.chip_modules else 0)
+        held = self._room(len(placements), len(chips))
         order = sorted(range(len(placements)), key=lambda p: placements[p])
         tree = [placements[p] for p in order]
         correct = np.zeros((len(tree), len(chips)), dtype=np.int64)
@@ -166,23 +166,33 @@ class Engine:
         with workers(self.threads) as each:
             return sum(each(count, *self.blocks))
 
-    def _room(self, source: Chips, calibrated: int) -> Room:
-        """Return how many chips and threads the memory limit allows; every chip has modules for some placements."""
+    def _room(self, placements: int, chips: int) -> Room:
+        """Return how many chips and threads the memory limit allows."""
         if self.memory_limit is None:
             return Room(CHIP_GROUP, self.threads)
-        if calibrated in self._rooms:
-            return self._rooms[calibrated]
+        chip, largest, block, norms = self._sizes
+        counts = 8 * placements * (1 + 2 * len(self.layers))  # of one chip, see `Tally`
+        calibrated = norms * placements if self.chip_modules else 0
+        digital = max(sum(o.kind == "digital" for o in here) for here in self.bank.options.per_site)
+        return room(
+            self.memory_limit,
+            chip=chip + calibrated,
+            largest=largest,
+            walk=int((LIVE + digital) * block) + counts * CHIP_GROUP,
+            threads=self.threads,
+            chips=CHIP_GROUP,
+            always=counts * chips + (self.cache.limit_bytes if self.cache else 0),
+        )
+
+    @cached_property
+    def _sizes(self) -> tuple[int, int, int, int]:
+        """Return the bytes of a chip, of its largest layer, of all site outputs for a block, of the batch norms."""
         _, images, labels = self.blocks
         with torch.inference_mode():
             one = self._clean_block(0, images[0][:1], labels[0][:1])
-        weights = source.all_weights(0)
-        sizes = [tensor_bytes(weight) for weight in weights.values()]
-        chip = sum(sizes) * (1 + calibrated)
-        kept = self.cache.limit_bytes if self.cache else 0
-        block = tensor_bytes(one.clean) * len(labels[0])
-        found = room(self.memory_limit, chip, max(sizes), block, self.threads, CHIP_GROUP, kept)
-        self._rooms[calibrated] = found
-        return found
+        layers = [tensor_bytes(weight) for weight in self.chips.all_weights(0).values()]
+        norms = [dict(module.state_dict()) for module in batch_norms(self.network.model).values()]
+        return sum(layers), max(layers), tensor_bytes(one.clean) * len(labels[0]), tensor_bytes(norms)
 
     def _chip(self, source: Chips, number: int, tree: list[Placement]) -> _Chip:
         drawn = source.all_weights(number)

@@ -11,7 +11,7 @@ from torch import Tensor
 from cimenv.core.errors import ConfigError
 
 MIB, GIB = 2**20, 2**30
-LIVE = 4.0  # tensors of a site's output size that a depth-first walk holds a level: clean, input, output, after
+LIVE = 5.0  # tensors of a site's output size that a walk holds a level: clean, input, output, after, a shortcut's
 DRAWS = 4.0  # of the largest layer, while a chip is programmed: noise in double precision, and the weight
 SLACK = 32 * MIB  # labels, logits, workspaces of convolutions
 
@@ -29,27 +29,27 @@ class Room:
     threads: int
 
 
-def room(limit: int, chip: int, largest: int, block: int, threads: int, chips: int, kept: int = 0) -> Room:
+def room(limit: int, *, chip: int, largest: int, walk: int, threads: int, chips: int, always: int = 0) -> Room:
     """Return how many chips and threads fit into a limit; fewer chips first, since they cost no time.
 
     Args:
         limit: bytes.
         chip: bytes of one chip's weights.
         largest: bytes of its largest layer.
-        block: bytes of all site outputs for one block of images.
+        walk: bytes that one thread needs for one block of images.
         threads: wanted at most.
         chips: wanted at most.
-        kept: bytes that kept prefixes may take.
+        always: bytes that are held besides: kept prefixes, counts.
 
     Raises:
         ConfigError: not even one chip in one thread fits.
     """
-    fixed, each = SLACK + kept + DRAWS * largest, LIVE * block
+    fixed = SLACK + always + DRAWS * largest
     for fewer in range(threads, 0, -1):
-        fitting = int((limit - fixed - fewer * each) // max(chip, 1))
+        fitting = int((limit - fixed - fewer * walk) // max(chip, 1))
         if fitting >= 1:
             return Room(min(chips, fitting), fewer)
-    needed = (fixed + each + chip) / GIB
+    needed = (fixed + walk + chip) / GIB
     raise ConfigError(
         f"memory_limit: got {limit / GIB:.3g} GiB, and one chip of this network in one thread needs {needed:.3g}; "
         f"give at least {1.01 * needed:.3g}, or a smaller network."

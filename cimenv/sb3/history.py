@@ -83,7 +83,7 @@ class History:
         episode = self.running[env]
         episode.total += reward
         episode.length += 1
-        episode.invalid += bool(info["invalid_action"])
+        episode.invalid += bool(info.get("invalid_action", False))
         new = self.note(info)
         if done:
             episode.accuracy, episode.cost = float(info["accuracy"]), info["cost"]["scalar"]

@@ -9,8 +9,13 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from cimenv.core.errors import ConfigError
 from cimenv.envs import TabularVectorEnv
 from cimenv.envs.base import Info
+
+# What all environments share: nothing of an episode.
+SHARED = frozenset(("action_names", "base_task", "block_options", "feedback", "layout", "max_sites", "max_steps"))
+SHARED |= {"optimum", "outcome", "task", "training_histories"}
 
 
 class TabularVecEnv(VecEnv):
@@ -20,11 +25,18 @@ class TabularVecEnv(VecEnv):
     Monitor writes them) and what the environment tells of its end stand in their infos. `env_method("action_masks")`
     serves MaskablePPO.
 
+    The infos of a running episode are empty: `PlacementCallback` counts what episodes end with.
+
     Args:
-        envs: the environments, with `infos="all"`.
+        envs: the environments, with `infos="all"` and `copy=True`.
+
+    Raises:
+        ConfigError: they tell less, or reuse their arrays, which SB3 keeps from step to step.
     """
 
     def __init__(self, envs: TabularVectorEnv) -> None:
+        if envs.infos != "all" or not envs.copy:
+            raise ConfigError(f"envs: got infos='{envs.infos}', copy={envs.copy}; give infos='all' and copy=True.")
         self.envs = envs
         self.actions = np.zeros(envs.num_envs, dtype=np.int64)
         self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
@@ -64,25 +76,37 @@ class TabularVecEnv(VecEnv):
 
     def has_attr(self, attr_name: str) -> bool:
         """Return whether the environments have an attribute."""
-        return hasattr(self.envs, attr_name) or hasattr(self.envs.single, attr_name)
+        return hasattr(self.envs, attr_name) or attr_name in SHARED
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute for every environment; all have the same."""
-        owner = self.envs if hasattr(self.envs, attr_name) else self.envs.single
+        """Return an attribute that all environments share, once for each.
+
+        Raises:
+            AttributeError: there is none; an episode's state is an array of `envs`, not an attribute.
+        """
+        owner = self.envs.single if attr_name in SHARED else self.envs
         return [getattr(owner, attr_name) for _ in self._chosen(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of all environments: they share it."""
-        del indices
-        setattr(self.envs.single, attr_name, value)
+        """Refuse: what the environments do is laid out when they are made.
+
+        Raises:
+            ConfigError: always.
+        """
+        del value, indices
+        raise ConfigError(f"{attr_name}: arrays of environments cannot be changed; make new ones with it.")
 
     def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **named: Any) -> list[Any]:
-        """Call a method for every environment; `action_masks` is computed for all at once."""
+        """Call a method for every environment; `action_masks` is computed for all at once.
+
+        Raises:
+            AttributeError: a method of one episode, which arrays do not have.
+        """
         if method_name == "action_masks":
             masks = self.envs.action_masks()
             return [masks[k] for k in self._chosen(indices)]
-        method = getattr(self.envs.single, method_name)
-        return [method(*method_args, **named) for _ in self._chosen(indices)]
+        (found, *_) = self.get_attr(method_name, indices)
+        return [found(*method_args, **named) for _ in self._chosen(indices)]
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None

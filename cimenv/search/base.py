@@ -43,7 +43,7 @@ class SearchResult:
         objective: its J on validation.
         evaluation: its evaluation at search fidelity.
         evaluations: distinct placements requested.
-        steps: every distinct evaluation in order.
+        steps: every distinct evaluation in order; of `ladder`, those at full fidelity with shared blocks.
         passes: chips x images, all placements together (racing and ladder: fewer than placements x the task's).
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError
 from cimenv.evaluation.record import Evaluation
 from cimenv.search.moves import mended, random_placement
 from cimenv.tasks.objective import Objective
@@ -34,7 +35,13 @@ class Genetic:
     ) -> None:
         self.objective, self.space, self.generator = objective, objective.space, generator
         self.size, self.children, self.tournament = population, children, tournament
-        self.mutation = min(1.0, mutations / len(self.space.sites))
+        self.sites = np.flatnonzero(self.space.candidates[:, 1:].any(axis=1))
+        self.mutation = min(1.0, mutations / max(len(self.sites), 1))
+        if min(population, children, tournament) < 1:
+            raise ConfigError(
+                f"settings of genetic: population {population}, children {children}, tournament {tournament}; give at "
+                "least 1 of each."
+            )
         self.values: dict[Placement, float] = {}
 
     def propose(self) -> list[Placement]:
@@ -55,6 +62,7 @@ class Genetic:
             population[int(self.generator.integers(len(population), size=self.tournament).min())] for _ in "ab"
         )
         child = [a if self.generator.random() < 0.5 else b for a, b in zip(one, other, strict=True)]
-        for site in np.flatnonzero(self.generator.random(len(child)) < self.mutation):
-            child[site] = int(self.generator.choice(np.flatnonzero(self.space.candidates[site])))
+        for site in self.sites[self.generator.random(len(self.sites)) < self.mutation]:
+            others = [o for o in np.flatnonzero(self.space.candidates[site]) if o != child[site]]
+            child[site] = int(self.generator.choice(others))
         return mended(self.space, tuple(child), self.generator)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from cimenv.core.errors import ConfigError, UnknownNameError
+from cimenv.core.errors import UnknownNameError
 from cimenv.search.annealing import Annealing
 from cimenv.search.base import Search
 from cimenv.search.exhaustive import Exhaustive
@@ -18,7 +18,7 @@ from cimenv.search.greedy import Backward, Greedy, Swap
 from cimenv.search.knapsack import Knapsack
 from cimenv.search.random_search import RandomSearch
 from cimenv.search.rules import Order, Rule, by_error, by_error_per_cost, first_sites, last_sites
-from cimenv.search.samplers import Sampler
+from cimenv.search.samplers import Sampler, sampler_settings
 from cimenv.search.surrogate import Surrogate
 from cimenv.tasks.objective import Objective
 
@@ -36,6 +36,7 @@ def _rule(order: Order, **settings: Any) -> Factory:
     return _without_draws(partial(Rule, order=order, **settings))
 
 
+SAMPLERS: dict[str, Literal["tpe", "nsga2"]] = {"tpe": "tpe", "nsga2": "nsga2"}
 METHODS: dict[str, Factory] = {
     "uniform": _rule(first_sites, only_all=True),
     "first": _rule(first_sites),
@@ -49,8 +50,7 @@ METHODS: dict[str, Factory] = {
     "knapsack": _without_draws(Knapsack),
     "annealing": Annealing,
     "genetic": Genetic,
-    "tpe": partial(Sampler, kind="tpe"),
-    "nsga2": partial(Sampler, kind="nsga2"),
+    **{name: partial(Sampler, kind=kind) for name, kind in SAMPLERS.items()},
     "surrogate": Surrogate,
     "exhaustive": _without_draws(Exhaustive),
 }
@@ -60,17 +60,26 @@ ENDLESS = ("random", "annealing", "genetic", "tpe", "nsga2", "surrogate")  # end
 
 
 def made(method: str, objective: Objective, seed: int, settings: dict[str, Any]) -> Search:
-    """Return a search that proposes.
+    """Return a search that proposes."""
+    return METHODS[method](objective, np.random.default_rng(seed), **settings)
+
+
+def check_settings(method: str, settings: dict[str, Any]) -> None:
+    """Check, before anything is trained, that a method takes these settings and that what it needs is installed.
 
     Raises:
-        ConfigError: a setting that the method does not know, or an optional package is missing.
+        ConfigError: it does not, or a package is missing.
     """
-    kind, generator = METHODS[method], np.random.default_rng(seed)
-    try:
-        inspect.signature(kind).bind(objective, generator, **settings)
-    except TypeError as error:
-        raise ConfigError(f"settings of {method}: {settings} do not fit ({error}); leave out what it lacks.") from None
-    return kind(objective, generator, **settings)
+    if method not in METHODS:
+        return
+    kind = METHODS[method]
+    known = inspect.signature(kind).parameters.values()
+    names = [p.name for p in known if p.kind is p.KEYWORD_ONLY and p.name not in ("kind", "order", "only_all")]
+    if method in SAMPLERS:
+        names = sampler_settings(SAMPLERS[method])
+    for name in settings:
+        if name not in names:
+            raise UnknownNameError(f"setting of {method}", name, names)
 
 
 def check_name(method: str) -> None:

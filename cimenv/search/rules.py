@@ -74,7 +74,7 @@ def by_error(space: PlacementSpace, none: Evaluation) -> Sequence[int]:
 
 def by_error_per_cost(space: PlacementSpace, none: Evaluation) -> Sequence[int]:
     """Return sites by feature error over the cost of the cheapest block there, largest first."""
-    cost = np.where(space.candidates, space.scalar_costs, np.inf)[:, 1:].min(axis=1)
+    cost = np.where(space.candidates, space.scalar_costs, np.inf)[:, 1:].min(axis=1, initial=np.inf)
     return [int(s) for s in np.argsort(-_errors(none) / np.maximum(cost, SMALLEST_COST), kind="stable")]
 
 

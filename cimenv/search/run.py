@@ -11,13 +11,14 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.search.base import Search, SearchResult, Step
 from cimenv.search.ladder import SHARES, climb, coarser
-from cimenv.search.methods import ENDLESS, LADDER, RACING, check_name, made
+from cimenv.search.methods import ENDLESS, LADDER, RACING, check_name, check_settings, made
 from cimenv.search.racing import race
 from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
 from cimenv.tasks.ledger import Ledger
 from cimenv.tasks.objective import Objective
 
 BUDGET = 150  # of searches that end only with it
+LOWEST = 1 / 4  # of the ladder's work on each of its two lower rungs
 STALE = 1_000  # rounds without a new placement after which a search is over
 
 
@@ -46,6 +47,9 @@ def run_search(
     if budget is None and method in (*ENDLESS, LADDER):
         budget = BUDGET
     ledger = Ledger(evaluator, budget)
+    if method in (RACING, LADDER) and settings:
+        raise ConfigError(f"settings of {method}: got {dict(settings)}, but it has none; leave them out.")
+    check_settings(method, dict(settings or {}))
     if method == RACING:
         return _raced(ledger, np.random.default_rng(seed))
     if method == LADDER:
@@ -94,17 +98,24 @@ def _raced(ledger: Ledger, generator: np.random.Generator) -> SearchResult:
 
 
 def _climbed(evaluator: Evaluator, budget: int, seed: int) -> SearchResult:
-    """Let the surrogate draw on the lowest rung, and its best climb the others."""
+    """Let the surrogate draw on the lowest rung, and its best climb the others; steps are those at full fidelity."""
     if not isinstance(evaluator, MonteCarloEvaluator):
         raise ConfigError("method: ladder needs an evaluator that simulates chips; use another search on a table.")
-    low = run_search(coarser(evaluator, SHARES[0]), "surrogate", 4 * budget, seed)
-    ranked = sorted(low.steps, key=lambda step: step.objective, reverse=True)
-    rungs = climb(evaluator, [step.placement for step in ranked[:budget]], shares=SHARES[1:])
     objective = Objective.of(evaluator)
-    full = evaluator.evaluate_many(list(rungs[-2].objectives))
+    empty = evaluator.evaluate(objective.space.empty())
+    one, coarse = evaluator.task.chips * empty.images, coarser(evaluator, SHARES[0])
+    share = coarse.task.chips * coarse.problem.images("val") / one
+    low = run_search(coarse, "surrogate", max(1, int(LOWEST * budget / share)), seed)
+    ranked = sorted(low.steps, key=lambda step: step.objective, reverse=True)
+    middle = coarser(evaluator, SHARES[1])
+    share = middle.task.chips * middle.problem.images("val") / one
+    rungs = climb(evaluator, [s.placement for s in ranked[: max(1, int(LOWEST * budget / share))]], shares=SHARES[1:])
+    reached = [objective.space.empty(), *rungs[-2].objectives]
+    full = evaluator.evaluate_many(list(dict.fromkeys(reached)))
     steps = [Step(e.placement, objective.value(e), objective.accuracy(e)) for e in full]
     best = evaluator.evaluate(rungs[-1].ranked[0], "val", "tuned")
-    passes = low.passes + sum(rung.passes for rung in rungs)
+    empties = one + middle.task.chips * middle.problem.images("val")  # J is measured from the empty placement
+    passes = low.passes + empties + sum(rung.passes for rung in rungs)
     return SearchResult(LADDER, best.placement, objective.value(best), best, low.evaluations, steps, passes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,6 +15,25 @@ from cimenv.tasks.objective import Objective
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
+
+
+def _optuna(kind: str) -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError(f"method: {kind} needs Optuna; pip install 'cimenv[agents]'.") from None
+    return optuna
+
+
+def sampler_settings(kind: Literal["tpe", "nsga2"]) -> list[str]:
+    """Return the settings that a search on one of Optuna's samplers takes.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+    """
+    samplers = _optuna(kind).samplers
+    made = samplers.TPESampler if kind == "tpe" else samplers.NSGAIISampler
+    return [name for name in inspect.signature(made).parameters if name != "seed"]
 
 
 class Sampler:
@@ -34,10 +54,7 @@ class Sampler:
     def __init__(
         self, objective: Objective, generator: np.random.Generator, *, kind: Literal["tpe", "nsga2"], **settings: Any
     ) -> None:
-        try:
-            import optuna
-        except ImportError:
-            raise ConfigError(f"method: {kind} needs Optuna; pip install 'cimenv[agents]'.") from None
+        optuna = _optuna(kind)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.objective, self.space, self.generator, self.kind = objective, objective.space, generator, kind
         seed = int(generator.integers(2**31))

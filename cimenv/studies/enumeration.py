@@ -43,7 +43,7 @@ from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 
 FIDELITY = "bank"
-LARGEST = 1_000_000  # placements: a file of some 300 MB
+LARGEST = 1_000_000  # placements: a file of some 500 MB
 FLUSH_S = 3.0  # of work: rows are written about this often
 LEAST_CHUNK = 16  # placements; fewer share so few prefixes that 3 at a time take 4 times as long as 27
 LARGEST_CHUNK = 4_096
@@ -80,9 +80,10 @@ def enumerate_placements(
 
     Raises:
         ConfigError: the file cannot be written, is no enumeration or that of something else, is damaged, or another
-            process is writing it; or there are too many placements.
+            process is writing it; there are too many placements, several times, or a metric that counts do not tell.
     """
     path = Path(path)
+    _check_kind(task, path)
     space = PlacementSpace(task)
     numbers = chip_numbers(task, split, FIDELITY, chips)
     placements = _placements(space)
@@ -110,6 +111,17 @@ def enumerate_placements(
             _append(file, path, "".join(row.text() for row in chunk))
             rows += chunk
     return Enumeration(path, header, space, tuple(rows), finished=True, new=len(rows) - before)
+
+
+def _check_kind(task: Task, path: Path) -> None:
+    if path.suffix == ".xz":
+        raise ConfigError(f"{path}: an enumeration is compressed when it is finished; write {path.stem}, then run xz.")
+    if len(task.times_s) > 1:
+        raise ConfigError(
+            f"times_s is {task.times_s}, and a row holds the counts of one time; enumerate each by itself."
+        )
+    if task.metric == "worst_case":
+        raise ConfigError("metric: 'worst_case' does not follow from counts; enumerate with mean or percentile.")
 
 
 def _placements(space: PlacementSpace) -> list[Placement]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from cimenv.tasks.jobs import run_job
 from cimenv.tasks.problem import Problem
 
 TOLERANCE = 0.001  # of the images per chip: what another processor's rounding may change
+ERRORS = 0.01  # by which a feature error may differ, relative or absolute
 ROWS = 16
 
 
@@ -90,8 +92,9 @@ def validate(
 ) -> Validation:
     """Evaluate rows of an enumeration afresh (no stored evaluation is read) and compare them with the file.
 
-    Compared are the weights' digest and the clean accuracies; the correct images of every chip of the rows drawn,
-    within `TOLERANCE`; and, in every row of the file, the columns that follow from the counts.
+    Compared are the weights' digest and the clean accuracies; of the rows drawn, the correct images of every chip,
+    within `TOLERANCE`, and the feature errors, within `ERRORS`; and, in every row of the file, the columns that follow
+    from the counts.
 
     Args:
         path: what `enumerate_placements` wrote, finished or not.
@@ -112,12 +115,16 @@ def validate(
     differences = [*_of_header(found, problem), *_of_columns(found)]
     threads = threads or allowed_threads(torch.get_num_threads())
     chosen = [found.rows[k] for k in checked]
-    gaps = _gaps(found, problem, chosen, threads, progress)
-    for k, row, (chip, fresh) in zip(checked, chosen, gaps, strict=True):
-        if abs(fresh - row.correct[chip]) > TOLERANCE * found.header.images:
+    again = _again(found, problem, chosen, threads, progress)
+    for k, row, (chip, count, fresh) in zip(checked, chosen, again, strict=True):
+        if abs(count - row.correct[chip]) > TOLERANCE * found.header.images:
             column = f"correct, chip {chip}"
-            differences.append(Difference(FIRST_ROW + k, row.placement, column, row.correct[chip], fresh))
-    largest = max(abs(fresh - row.correct[chip]) for row, (chip, fresh) in zip(chosen, gaps, strict=True))
+            differences.append(Difference(FIRST_ROW + k, row.placement, column, row.correct[chip], count))
+        wrong = int(np.abs(np.subtract(fresh.errors, row.errors)).argmax())
+        if not math.isclose(fresh.errors[wrong], row.errors[wrong], rel_tol=ERRORS, abs_tol=ERRORS):
+            there, here = row.errors[wrong], fresh.errors[wrong]
+            differences.append(Difference(FIRST_ROW + k, row.placement, f"errors, number {wrong}", there, here))
+    largest = max(abs(count - row.correct[chip]) for row, (chip, count, _) in zip(chosen, again, strict=True))
     differences.sort(key=lambda difference: difference.line)
     return Validation(found, seed, checked, problem.weights_digest, largest, tuple(differences))
 
@@ -156,18 +163,18 @@ def _of_columns(found: Enumeration) -> Iterator[Difference]:
             yield Difference(FIRST_ROW + k, row.placement, name, row.numbers[name], here)
 
 
-def _gaps(
+def _again(
     found: Enumeration, problem: Problem, rows: list[Row], threads: int, progress: Progress
-) -> list[tuple[int, int]]:
-    """Evaluate rows afresh; return, for each, the chip that differs most and its correct images now."""
+) -> list[tuple[int, int, Row]]:
+    """Evaluate rows afresh; return, for each, the chip that differs most, its correct images now, and the row now."""
     header = found.header
     placements = [row.placement for row in rows]
     fresh = run_job(
         problem, placements, header.split, header.fidelity, range(header.chips), threads=threads, progress=progress
     )
-    gaps = []
+    again = []
     for row, evaluation in zip(rows, fresh, strict=True):
         counts = evaluation.correct[0]
         chip = int(np.abs(counts - np.array(row.correct)).argmax())
-        gaps.append((chip, int(counts[chip])))
-    return gaps
+        again.append((chip, int(counts[chip]), Row.of(found.objective, evaluation)))
+    return again

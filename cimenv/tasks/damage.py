@@ -16,7 +16,7 @@ from cimenv.crossbar.mapping import map_network
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Damage
 from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearch, worst_case
-from cimenv.tasks.keys import STAGE_VERSIONS
+from cimenv.tasks.keys import STAGE_VERSIONS, weights_digest
 from cimenv.tasks.problem import Problem
 from cimenv.tasks.task import Task
 
@@ -85,15 +85,14 @@ def transfer(
         threads: worker threads.
         progress: opens a bar.
     """
-    network, weights = problem.network, problem.weights_digest
+    network = problem.network
     if split == "test":
         network = map_network(problem.reference, problem.task.crossbar, problem.data.image_shape)
-        weights = problem.reference_digest
     ensemble = problem.task.worst_case.model_copy(update={"bound": attack.bound, "images": attack.images})
     key = {
         "stage": "transferred deviation",
         "version": STAGE_VERSIONS["attack"],
-        "weights": weights,
+        "weights": weights_digest(network.model.state_dict(), network.model),
         "attack": ensemble.model_dump(mode="json"),
         "data": problem.data.digest,
         "split": split,

@@ -245,6 +245,8 @@ def _row(path: Path, number: int, line: str, header: Header) -> Row:
         raise damaged(path, number, "it cannot be read as a row") from None
     if len(correct) != header.chips or not all(0 <= count <= header.images for count in correct):
         raise damaged(path, number, f"it needs {header.chips} counts of at most {header.images} images")
+    if len(errors) != len(placement) * len(ERROR_COLUMNS) or not np.isfinite(errors).all():
+        raise damaged(path, number, f"it needs {len(placement) * len(ERROR_COLUMNS)} feature errors")
     return Row(placement, correct, numbers, errors)
 
 

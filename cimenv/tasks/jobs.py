@@ -67,6 +67,8 @@ def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelit
     if task.metric == "worst_case":
         attack = attack_of(task, split).model_dump(mode="json")
         key["worst_case"] = {"version": STAGE_VERSIONS["attack"], **attack}
+        if split == "val":  # where the attack starts from what the ensemble finds
+            key["worst_case"]["start"] = task.worst_case.model_dump(mode="json")
     if fidelity == "tuned":
         key["tuned"] = task.tuned.model_dump(mode="json")
         key["environment"] = training_environment(task)

@@ -137,11 +137,6 @@ class Problem:
         chip = self.chips(split).at(self.task.times_s[-1]).all_weights(0)
         return saturation(self.network, self.evaluated(split)[0], chip)
 
-    @cached_property
-    def reference_digest(self) -> str:
-        """Return a hash of the reference network's weights."""
-        return weights_digest(self.reference.state_dict(), self.reference)
-
     def engine(
         self, split: Split, bank: CompensationBank | None = None, threads: int = 1, device: str = "cpu"
     ) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +13,7 @@ from cimenv.core.errors import ConfigError, PlacementError, UnknownNameError
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.enumeration_file import Enumeration, read_enumeration
-from cimenv.tasks.jobs import Fidelity
+from cimenv.tasks.jobs import Fidelity, chip_numbers
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 
@@ -25,19 +26,25 @@ def shipped_tables() -> list[str]:
     return sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED_TABLES.glob(f"*{SUFFIX}"))
 
 
-@lru_cache(maxsize=8)
 def load_table(table: str) -> Enumeration:
-    """Return a finished enumeration: a shipped one by name, or a file.
+    """Return a finished enumeration: a shipped one by name, or a file; read again where the file has changed.
 
     Raises:
         UnknownNameError: no such table.
         ConfigError: the file is missing, damaged, unfinished, or of another version.
     """
     path = Path(table)
-    if not table.endswith((".csv", ".xz")):
+    if not path.exists() and not table.endswith((".csv", ".xz")):
         if table not in shipped_tables():
             raise UnknownNameError("table", table, shipped_tables())
         path = SHIPPED_TABLES / f"{table}{SUFFIX}"
+    status = path.stat() if path.exists() else None
+    return _loaded(path.resolve(), *((status.st_mtime_ns, status.st_size) if status else (0, 0)))
+
+
+@lru_cache(maxsize=8)
+def _loaded(path: Path, changed_ns: int, size: int) -> Enumeration:
+    del changed_ns, size  # they tell a file from what stood there before
     found = read_enumeration(path)
     if not found.finished:
         raise ConfigError(f"{path} is unfinished; finish it with `cimenv enumerate` and the same task.")
@@ -63,7 +70,10 @@ class TableEvaluator:
     def __init__(self, table: str | Path) -> None:
         self.table = str(table)
         self.enumeration = load_table(self.table)
-        self.task: Task = self.enumeration.header.task
+        header = self.enumeration.header
+        self.task: Task = header.task
+        if header.chips != self.task.chips:
+            self.task = self.task.with_changes(chips=header.chips)
         self.space: PlacementSpace = self.enumeration.space
         self._rows = {row.placement: row for row in self.enumeration.rows}
 
@@ -83,17 +93,18 @@ class TableEvaluator:
         """Return a row of the table.
 
         Raises:
-            ConfigError: another split, fidelity or number of chips than the table holds. With a range of chips the
-                site errors are still those over all of them.
+            ConfigError: another split or fidelity than the table holds, or more chips. With fewer chips the site
+                errors are still those over all of them.
             PlacementError: the placement is not in the table.
         """
-        self._check(split, fidelity, chips)
+        numbers = self._check(split, fidelity, chips)
         checked = self.space.options.checked(placement)
         if checked not in self._rows:
             raise PlacementError(f"placement {checked} is not in the table {self.table}; it is not feasible.")
         row = self._rows[checked]
-        part = row.correct[chips.start : chips.stop] if isinstance(chips, range) else row.correct
-        return self.enumeration.header.evaluation(checked, part, row.errors)
+        part = row.correct[numbers.start : numbers.stop]
+        found = self.enumeration.header.evaluation(checked, part, row.errors)
+        return replace(found, first_chip=numbers.start)
 
     def evaluate_many(
         self,
@@ -115,12 +126,13 @@ class TableEvaluator:
         self._check(split)
         return self.enumeration.header.clean_accuracy
 
-    def _check(self, split: Split, fidelity: Fidelity = "bank", chips: int | range | None = None) -> None:
+    def _check(self, split: Split, fidelity: Fidelity = "bank", chips: int | range | None = None) -> range:
         header = self.enumeration.header
-        held = header.chips
-        known = chips.stop <= held if isinstance(chips, range) else chips in (None, held)
-        if split != header.split or fidelity != header.fidelity or not known:
+        numbers = chip_numbers(self.task, split, fidelity, header.chips if chips is None else chips)
+        if split != header.split or fidelity != header.fidelity or numbers.stop > header.chips:
             raise ConfigError(
-                f"The table {self.table} holds {held} chips of split '{header.split}' at fidelity '{header.fidelity}', "
-                f"not {chips or held} of '{split}' at '{fidelity}'; use a MonteCarloEvaluator for reports."
+                f"The table {self.table} holds {header.chips} chips of split '{header.split}' at fidelity "
+                f"'{header.fidelity}', not chip {numbers.stop - 1} of '{split}' at '{fidelity}'; use a "
+                "MonteCarloEvaluator for reports."
             )
+        return numbers

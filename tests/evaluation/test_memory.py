@@ -15,7 +15,7 @@ from cimenv.compensation.options import BlockOption, options_by_type
 from cimenv.core.errors import ConfigError
 from cimenv.crossbar import Chips, CrossbarConfig, LogNormal, map_network
 from cimenv.evaluation import Engine, SegmentedNetwork
-from cimenv.evaluation.memory import DRAWS, GIB, LIVE, MIB, SLACK, Room, room, tensor_bytes
+from cimenv.evaluation.memory import DRAWS, GIB, LIVE, MIB, SLACK, Room, room
 from cimenv.networks import build_backbone
 
 OPTIONS = (BlockOption(kind="affine"), BlockOption(kind="full", size=0.5), BlockOption(kind="digital"))
@@ -49,12 +49,12 @@ class Tracked(TorchDispatchMode):
         self.bytes -= size
 
 
-def engine(backbone, shape, images, **settings):
+def engine(backbone, shape, images, options=OPTIONS, **settings):
     torch.manual_seed(0)
     model = build_backbone(*backbone).eval()
     network = map_network(model, CrossbarConfig(device=LogNormal(sigma=0.5)), shape)
-    options = options_by_type(network.sites, {"conv": OPTIONS, "dense": OPTIONS})
-    bank = CompensationBank(options).eval().requires_grad_(False)
+    per_site = options_by_type(network.sites, {"conv": options, "dense": options})
+    bank = CompensationBank(per_site).eval().requires_grad_(False)
     x, y = torch.randn(images, *shape), torch.randint(10, (images,))
     return Engine(SegmentedNetwork(model, network.sites), Chips(network, 0, "val"), bank, x, y, **settings)
 
@@ -66,33 +66,44 @@ def lenet(**settings):
 def test_numbers_do_not_depend_on_the_limit():
     placements = [(0, 0, 0, 0, 0), (2, 0, 1, 0, 0), (2, 3, 0, 0, 1)]
     free = lenet().run(placements, range(6))
-    least = lenet(memory_limit=int(0.08 * GIB), threads=2).run(placements, range(6))
+    tight = lenet(threads=2)
+    chip, largest, block, _ = tight._sizes
+    tight.memory_limit = int(
+        SLACK + DRAWS * largest + (LIVE + 1) * block + 2.5 * chip + 40_000
+    )  # and counts: two chips
+    assert tight._room(3, 6) == Room(2, 1)
+    least = tight.run(placements, range(6))
     assert (free.correct == least.correct).all() and (free.squares == least.squares).all()
 
 
+DIGITAL = (BlockOption(kind="affine"), *(BlockOption(kind="digital", size=size) for size in (0.25, 0.5, 0.75, 1.0)))
+
+
+@pytest.mark.parametrize("options", [OPTIONS, DIGITAL])
 @pytest.mark.parametrize(
-    ("backbone", "shape"), [(("lenet5",), (1, 28, 28)), (("vgg16", {"width": 0.125}), (1, 32, 32))]
+    ("backbone", "shape"),
+    [(("lenet5",), (1, 28, 28)), (("vgg16", {"width": 0.125}), (1, 32, 32)), (("resnet8",), (1, 28, 28))],
 )
-def test_a_walk_holds_less_than_it_counts_on(backbone, shape):
+def test_a_walk_holds_less_than_it_counts_on(backbone, shape, options):
     """Tensors that live at a time, by a tracking allocator, stay below the estimate that limits them."""
-    tight = engine(backbone, shape, 250, memory_limit=4 * GIB)
+    tight = engine(backbone, shape, 250, options, memory_limit=4 * GIB)
     sites = len(tight.layers)
-    placements = [(0,) * sites, (2,) * sites, (2, *[0] * (sites - 1)), (3, 2, 1, *[0] * (sites - 3))]
-    with torch.inference_mode():
-        block = tensor_bytes(tight._clean_block(0, *(part[0] for part in tight.blocks[1:])).clean)
-    sizes = [tensor_bytes(weight) for weight in tight.chips.all_weights(0).values()]
+    placements = [(o,) * sites for o in range(1 + len(options))] + [(3, 2, 1, *[0] * (sites - 3))]
+    placements += [(*[0] * (sites - 1), o) for o in range(1, 1 + len(options))]
+    chip, largest, block, _ = tight._sizes
     with Tracked() as tracked:
         tight.run(placements, range(3))
-    assert tracked.peak <= LIVE * block + DRAWS * max(sizes) + 3 * sum(sizes) + SLACK
-    assert tracked.peak >= 3 * sum(sizes) + block  # the tracker sees what there is: chips, and clean outputs
+    digital = sum(option.kind == "digital" for option in options)
+    assert tracked.peak <= (LIVE + digital) * block + DRAWS * largest + 3 * chip  # and no need of SLACK
+    assert tracked.peak >= 3 * chip + block  # the tracker sees what there is: chips, and clean outputs
 
 
 def test_fewer_chips_first_then_fewer_threads():
-    wanted = {"chip": 100 * MIB, "largest": 10 * MIB, "block": 20 * MIB, "chips": 32}
+    wanted = {"chip": 100 * MIB, "largest": 10 * MIB, "walk": 80 * MIB, "chips": 32}
     assert room(64 * GIB, threads=4, **wanted) == Room(32, 4)
     assert room(GIB, threads=4, **wanted) == Room(6, 4)  # 1024 - 32 - 40 - 320 MiB hold six chips of 100
     assert room(300 * MIB, threads=4, **wanted) == Room(1, 1)
-    assert room(GIB, threads=4, kept=500 * MIB, **wanted) == Room(1, 4)
+    assert room(GIB, threads=4, always=500 * MIB, **wanted) == Room(1, 4)
     with pytest.raises(ConfigError, match=r"memory_limit: got 0.195 GiB, .* in one thread needs 0.246; give at least"):
         room(200 * MIB, threads=4, **wanted)
 

@@ -7,8 +7,9 @@ from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_suppo
 from stable_baselines3 import DQN
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from cimenv.core.errors import ConfigError
 from cimenv.envs import CompensationTabularEnv, TabularVectorEnv
-from cimenv.sb3 import TabularVecEnv
+from cimenv.sb3 import PlacementCallback, TabularVecEnv
 
 
 def test_steps_are_those_of_single_environments():
@@ -47,6 +48,27 @@ def test_maskable_ppo_learns_on_64_environments():
         observation, _, ends, infos = envs.step(actions)
         regrets += [infos[k]["regret"] for k in np.flatnonzero(ends)]
     assert np.mean(regrets) < 0.10
+
+
+def test_the_dashboard_runs_on_it(tmp_path):
+    envs = TabularVecEnv(TabularVectorEnv(4))
+    agent = MaskablePPO("MlpPolicy", envs, n_steps=16, batch_size=32, tensorboard_log=str(tmp_path))
+    callback = PlacementCallback()
+    agent.learn(128, callback=callback)
+    assert list(tmp_path.rglob("events*"))
+
+
+def test_what_arrays_cannot_do_is_refused():
+    for arguments in ({"copy": False}, {"infos": "mask"}):
+        with pytest.raises(ConfigError, match="give infos='all' and copy=True"):
+            TabularVecEnv(TabularVectorEnv(2, **arguments))
+    envs = TabularVecEnv(TabularVectorEnv(2))
+    assert envs.get_attr("max_steps") == [11, 11] and envs.get_attr("num_envs", 0) == [2]
+    with pytest.raises(AttributeError):
+        envs.get_attr("placement")
+    with pytest.raises(ConfigError, match="invalid_penalty: arrays of environments cannot be changed"):
+        envs.set_attr("invalid_penalty", 1.0)
+    assert len(envs.env_method("action_names")[0]) == 15
 
 
 def test_dqn_runs(tmp_path):

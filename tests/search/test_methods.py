@@ -60,6 +60,12 @@ def test_rules_by_error_begin_at_the_largest(toy):
     assert {int(np.flatnonzero(p)[0]) for p in singles} == {int(worth.argmax())}
 
 
+def test_a_task_without_options_has_one_placement(toy):
+    bare = MonteCarloEvaluator(toy.task.with_changes(options={"conv": [], "dense": []}), toy.store)
+    for method in METHODS:
+        assert run_search(bare, method, 3).best == (0, 0, 0, 0)
+
+
 def test_backward_ends_where_nothing_cheaper_helps(toy, toy_values):
     found = run_search(toy, "backward")
     objective = Objective.of(toy)
@@ -143,9 +149,17 @@ def test_the_ladder_narrows_and_ends_with_fitted_blocks(toy):
 
 
 def test_the_ladder_spends_less_than_its_budget(toy, toy_values):
-    found = run_search(toy, "ladder", 24)
-    assert found.passes <= (24 + 6) * toy.task.chips * toy.task.images  # the empty placement on every rung, three tuned
-    assert found.evaluation.fidelity == "tuned" and found.best in toy_values
+    """A quarter of the budget on either lower rung, a quarter of the second's at full, three tuned, and none on two."""
+    one = toy.task.chips * found_images(toy)
+    for budget in (4, 24, 60):
+        found = run_search(toy, "ladder", budget)
+        assert found.passes <= (budget / 4 + budget / 4 + max(3, budget / 4) + 3 + 2) * one
+        assert found.evaluation.fidelity == "tuned" and found.best in toy_values
+        assert toy.space.empty() in [step.placement for step in found.steps]
+
+
+def found_images(evaluator):
+    return evaluator.evaluate(evaluator.space.empty()).images
 
 
 def test_steps_are_one_row_each_with_shares_of_cost(toy, tmp_path):
@@ -159,8 +173,17 @@ def test_steps_are_one_row_each_with_shares_of_cost(toy, tmp_path):
 
 
 def test_bad_arguments(toy, monkeypatch):
-    with pytest.raises(ConfigError, match=r"settings of annealing: .*speed"):
-        run_search(toy, "annealing", 5, settings={"speed": 3})
+    for method, settings, words in (
+        ("annealing", {"speed": 3}, "Unknown setting of annealing 'speed'; known: cooling, moves, temperature"),
+        ("tpe", {"kind": "nsga2"}, "Unknown setting of tpe 'kind'"),
+        ("nsga2", {"seed": 1}, "Unknown setting of nsga2 'seed'"),
+        ("first", {"order": None}, "Unknown setting of first 'order'"),
+        ("racing", {"chips": 3}, "settings of racing: got {'chips': 3}, but it has none"),
+        ("genetic", {"tournament": 0}, "settings of genetic: .*tournament 0; give at least 1"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            run_search(toy, method, 5, settings=settings)
+    assert run_search(toy, "tpe", 5, settings={"n_startup_trials": 2}).evaluations == 5
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"tpe needs Optuna; pip install 'cimenv\[agents\]'"):
         run_search(toy, "tpe", 5)

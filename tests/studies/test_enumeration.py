@@ -175,6 +175,19 @@ def test_full_disk_stops_with_a_sentence_and_goes_on(whole, tmp_path, monkeypatc
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize(
+    ("overrides", "name", "words"),
+    [
+        (["times_s=[1.0,2.0]"], "all.csv", "a row holds the counts of one time"),
+        (["metric=worst_case"], "all.csv", "does not follow from counts"),
+        ([], "all.csv.xz", "write all.csv, then run xz"),
+    ],
+)
+def test_what_a_row_cannot_hold_is_refused_before_training(tmp_path, untrained, overrides, name, words):
+    with pytest.raises(ConfigError, match=words):
+        enumerate_placements(load_task("toy-4site", overrides), tmp_path / name)
+
+
 @pytest.fixture
 def untrained(monkeypatch):
     def build(*args, **kwargs):

@@ -66,6 +66,14 @@ def test_tolerance(copy, monkeypatch, images, valid):
     assert validate(copy, rows=2, threads=1).valid is valid
 
 
+def test_a_changed_error_is_found(copy):
+    row = read_enumeration(copy).best
+    changed = replace(row, errors=(*row.errors[:7], 9.0, *row.errors[8:]))
+    copy.write_text(copy.read_text().replace(row.text(), changed.text()))
+    (difference,) = validate(copy, rows=2, threads=1).differences
+    assert difference.column == "errors, number 7" and difference.there == 9.0
+
+
 def test_a_changed_count_is_found_in_a_row_that_is_not_drawn(copy):
     found = validate(copy, rows=2, threads=1)
     k = next(k for k in range(81) if k not in found.checked)

@@ -44,6 +44,13 @@ def test_a_search_starts_from_what_the_ensemble_finds_without_blocks(evaluator):
     assert target.correct(again) == ensemble and max(float(d.abs().max()) for d in again.values()) <= BOUND
 
 
+def test_the_start_belongs_to_the_key(evaluator):
+    """A shorter ensemble finds another start, so a search's number is another."""
+    shorter = evaluator.task.with_changes(worst_case={"steps": 1, "lagrangian_rounds": 0})
+    other = MonteCarloEvaluator(shorter, evaluator.store)
+    assert other.evaluate((1, 0, 0, 0)).key != evaluator.evaluate((1, 0, 0, 0)).key
+
+
 def test_report_runs_the_ensemble_on_test_images_and_transfers(evaluator):
     found = evaluator.evaluate((1, 1, 0, 0), "test")
     quick = evaluator.task.with_changes(worst_case={"steps": 10, "losses": ["ce", "margin"], "refine": False})

@@ -140,6 +140,11 @@ def test_table_answers_as_the_real_evaluator(toy, tmp_path):
     assert table.reference_accuracy() == toy.reference_accuracy()
     with pytest.raises(ConfigError, match="MonteCarloEvaluator"):
         table.evaluate((0, 0, 0, 0), "test")
+    part = table.evaluate((2, 1, 0, 2), chips=range(2, 5))
+    assert part.first_chip == 2 and part.correct.tolist() == [toy.evaluate((2, 1, 0, 2)).correct[0][2:5].tolist()]
+    for chips in (0, range(3, 3), range(0, 8, 3), range(7, 9), 9):
+        with pytest.raises(ConfigError, match=r"chips|chip 8 of 'val'"):
+            table.evaluate((0, 0, 0, 0), chips=chips)
     (tmp_path / "bad.csv").write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="is not an enumeration; give a file that `cimenv enumerate` wrote"):
         TableEvaluator(tmp_path / "bad.csv")
@@ -153,6 +158,14 @@ def test_table_answers_as_the_real_evaluator(toy, tmp_path):
     (tmp_path / "other.csv").write_text(text.replace('"cost_weight":0.3', '"cost_weight":0.9'))
     with pytest.raises(ConfigError, match=r"objective no longer follow.*`cimenv enumerate toy-4site --out other.csv`"):
         TableEvaluator(tmp_path / "other.csv")
+    *head, last = text.splitlines()
+    (tmp_path / "short.csv").write_text("\n".join([*head, last.rsplit(" ", 1)[0]]) + "\n")
+    with pytest.raises(ConfigError, match="it needs 20 feature errors"):
+        TableEvaluator(tmp_path / "short.csv")
+    TableEvaluator(tmp_path / "toy.csv")
+    (tmp_path / "toy.csv").write_text("changed")
+    with pytest.raises(ConfigError, match="is not an enumeration"):
+        TableEvaluator(tmp_path / "toy.csv")
     (tmp_path / "old.csv").write_text(text.replace('"version":2', '"version":1', 1))
     with pytest.raises(ConfigError, match="enumeration of version 1, this cimenv reads"):
         TableEvaluator(tmp_path / "old.csv")
