@@ -135,9 +135,9 @@ def test_enumerate_then_validate(toy, toy_values, call, tmp_path):
     assert call("validate", path, "--rows", 2)[0] == 0
 
     lines = path.read_text().splitlines(keepends=True)
-    *rest, counts = lines[2].rsplit(",", 1)  # the empty placement: always evaluated again
+    *rest, counts, errors = lines[2].split(",")  # the empty placement: always evaluated again
     first, others = counts.split(" ", 1)
-    path.write_text("".join([*lines[:2], f"{','.join(rest)},{int(first) + 1} {others}", *lines[3:]]))
+    path.write_text("".join([*lines[:2], ",".join([*rest, f"{int(first) + 1} {others}", errors]), *lines[3:]]))
     code, out, _ = call("validate", path, "--rows", 2, "--json")
     found = json.loads(out)
     assert (code, found["valid"], found["largest_gap_images"], found["allowed_gap_images"]) == (1, False, 1, 0.5)
