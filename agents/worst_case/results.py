@@ -26,7 +26,7 @@ class Results:
         self.plan = plan
         self.jobs = jobs
         known = [job for stage in plan.stages(jobs) for job in stage if job.name in jobs]
-        self.rows = [{**row, **_published(row)} for job in known for row in jobs[job.name]]
+        self.rows = [{**row, **_carried(row, plan), **_published(row)} for job in known for row in jobs[job.name]]
         self.nets = [row for row in self.rows if row["kind"] == "net"]
         self.first = plan.first_bound
 
@@ -74,6 +74,16 @@ class Results:
         if not paired:
             return NAN, None
         return float(np.mean(paired)), mean_interval(np.array(paired)) if len(paired) > 1 else None
+
+
+def _carried(row: Row, plan: Plan) -> Row:
+    """Return the worst accuracy at every bound, that at smaller ones included: a smaller box lies within a larger one.
+
+    The bounds are attacked on different numbers of images, so this is the least of estimates, not of one count.
+    """
+    bounds = [bound for bound in sorted(plan.bounds) if f"worst_{bound:g}" in row]
+    found = [row[f"worst_{bound:g}"] for bound in bounds]
+    return {f"worst_{bound:g}": min(found[: k + 1]) for k, bound in enumerate(bounds)}
 
 
 def _published(row: Row) -> Row:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,7 @@ from agents.study import Journal
 from agents.worst_case.measure import measure
 from agents.worst_case.plan import Plan
 from agents.worst_case.report import write_results
-from agents.worst_case.results import Results
+from agents.worst_case.results import Results, _carried
 from agents.worst_case.tables import attack_table, blocks_table, budget_table, chips_table, tries_table
 from agents.worst_case.targets import targets
 from cimenv.core.config import read_yaml
@@ -161,3 +162,10 @@ def test_every_column_of_the_tables_has_its_head(plan):
 
 def test_targets_without_rows_are_not_met(plan):
     assert not any(target["met"] for target in targets(Results(plan, {})))
+
+
+def test_a_smaller_box_lies_within_a_larger_one():
+    plan = SimpleNamespace(bounds={0.03: 10, 0.01: 5, 0.06: 5})
+    row = {"worst_0.01": 0.9, "worst_0.03": 0.1, "worst_0.06": 0.4}
+    assert _carried(row, plan) == {"worst_0.01": 0.9, "worst_0.03": 0.1, "worst_0.06": 0.1}
+    assert _carried({"worst_0.03": 0.5}, plan) == {"worst_0.03": 0.5}
