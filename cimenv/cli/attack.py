@@ -62,8 +62,8 @@ def attack(
     problem = evaluator.problem
     bank = problem.bank if fidelity == "bank" else problem.tuned_bank(checked, bar)
     chosen, part = config.quick() if quick else config, cast("Split", split)
-    starts = quick or part == "test"  # on validation they are what the ensemble finds without blocks
-    found = attacked(problem, checked, bank, part, chosen, evaluator.threads, bar, transferred=starts)
+    starts = None if quick or part == "test" else ()  # on validation they are what the ensemble finds without blocks
+    found = attacked(problem, checked, bank, part, chosen, evaluator.threads, bar, starts=starts)
     clean = found.target.accuracy(found.target.zero())
     if curve is not None:
         write_curve(curve, found.curve)

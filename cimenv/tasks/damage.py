@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,7 +37,7 @@ def attacked(
     threads: int = 1,
     progress: Progress = silent,
     *,
-    transferred: bool = True,
+    starts: Sequence[Mapping[str, Tensor]] | None = None,
 ) -> WorstCase:
     """Search the worst deviation of a placement on the images of a split; the other split is never seen.
 
@@ -47,10 +49,11 @@ def attacked(
         attack: members, bound and budget.
         threads: worker threads.
         progress: opens a bar.
-        transferred: whether the attacks also start from what `transfer` found.
+        starts: deviations that the attacks also start from; None: what `transfer` found.
     """
     target = AttackTarget(problem.network, *problem.evaluated(split), bank, placement, threads)
-    starts = [transfer(problem, split, attack, threads, progress)] if transferred else []
+    if starts is None:
+        starts = [transfer(problem, split, attack, threads, progress)]
     draws = torch_generator("worst-case", problem.task.chip_seed, split)
     return worst_case(target, attack, draws, transferred=starts, progress=progress)
 

@@ -35,8 +35,8 @@ def test_a_search_starts_from_what_the_ensemble_finds_without_blocks(evaluator):
     """So the placement without blocks is worth in a search what the ensemble leaves of it, or less."""
     problem, empty = evaluator.problem, evaluator.space.empty()
     quick, full = attack_of(evaluator.task, "val"), evaluator.task.worst_case
-    cold = attacked(problem, empty, problem.bank, "val", quick, transferred=False).correct
-    ensemble = attacked(problem, empty, problem.bank, "val", full, transferred=False).correct
+    cold = attacked(problem, empty, problem.bank, "val", quick, starts=()).correct
+    ensemble = attacked(problem, empty, problem.bank, "val", full, starts=()).correct
     warm = evaluator.evaluate(empty).damage
     assert warm.correct <= min(cold, ensemble) and warm.correct < cold
     again = transfer(problem, "val", quick)
