@@ -21,7 +21,6 @@ from cimenv.crossbar.devices import before_ageing, checked_time, programmed_at
 from cimenv.crossbar.variation import normal_like
 
 WIRE = 0.35 * 5e-6  # wire resistance of a cell times largest conductance (aihwkit, Rasch et al. 2023)
-TINY = 1e-12
 SMALLEST_READING = 1e-4  # of the drift compensation
 InputRange = float | Tensor
 
@@ -155,9 +154,45 @@ class AnalogArray:
 def analog_product(
     u: Tensor, tile: Tile, config: CrossbarConfig, generator: torch.Generator | None, operator: Operator
 ) -> Tensor:
-    """Return what the ADC of one tile gives for converted inputs `u` in -1 ... 1."""
+    """Return what the ADC of one tile gives for converted inputs `u` in -1 ... 1.
+
+    Gradients are those of the product with the programmed weights, where the ADC does not saturate: the chain's small
+    terms would triple the cost of a backward pass (the kit trains with exact backward products for the same reason).
+    """
+    y = operator.product(u, tile.weights)
+    if y.requires_grad:
+        with torch.no_grad():
+            held = replace(tile, weights=tile.weights.detach())
+            chained = _before_adc(u.detach(), y.detach(), held, config, generator, operator)
+        found = _InPlaceOf.apply(y, chained)
+        assert isinstance(found, Tensor)
+        y = found
+    else:
+        y = _before_adc(u, y, tile, config, generator, operator)
+    return converted(y, config.adc_bits, config.adc_bound) if config.adc_bits or tile.slopes is not None else y
+
+
+class _InPlaceOf(torch.autograd.Function):
+    """Give the second value the gradient of the first."""
+
+    @staticmethod
+    def forward(ctx: Any, exact: Tensor, value: Tensor) -> Tensor:
+        del ctx, exact
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        del ctx
+        return gradient, None
+
+
+def _before_adc(
+    u: Tensor, y: Tensor, tile: Tile, config: CrossbarConfig, generator: torch.Generator | None, operator: Operator
+) -> Tensor:
+    """Return what reaches the ADC of one tile whose exact product is `y`."""
     w = tile.weights
-    y = _with_ir_drop(u, w, config.ir_drop, operator) if config.ir_drop else operator.product(u, w)
+    if config.ir_drop:
+        y = _with_ir_drop(u, y, w, config.ir_drop, operator)
     if tile.offsets is not None:
         y = y - operator.by_output(tile.offsets * w.sum(-1), y)
     variance = operator.product(u.square(), w.abs() * config.read_noise**2) if config.read_noise else None
@@ -167,17 +202,14 @@ def analog_product(
         y = y / (1.0 + (operator.by_output(tile.slopes, y) * y).abs())
         if config.s_shape_calibration:
             y = y * (1.0 + tile.slopes.mean() * config.s_shape_calibration * config.adc_bound) ** 2
-    y = _with_noise(y, variance, config.output_noise, generator)  # without an S-shape before it one draw serves both
-    if config.adc_bits or tile.slopes is not None:
-        y = converted(y, config.adc_bits, config.adc_bound)
-    return y
+    return _with_noise(y, variance, config.output_noise, generator)  # without an S-shape one draw serves both
 
 
-def _with_ir_drop(u: Tensor, w: Tensor, strength: float, operator: Operator) -> Tensor:
-    """Return the product less the current lost to the wires' resistance: a cubic in the load; input 0 is farthest."""
+def _with_ir_drop(u: Tensor, y: Tensor, w: Tensor, strength: float, operator: Operator) -> Tensor:
+    """Return the product `y` less the current lost to the wires' resistance: a cubic in the load; input 0 is farthest."""
     n = w.shape[-1]
     distance = 1.0 - (1.0 - torch.arange(n, device=w.device, dtype=w.dtype) / n).square()
-    y, far = operator.product(u, torch.cat([w, w * distance], -2)).chunk(2, operator.outputs)
+    far = operator.product(u, w * distance)
     load = operator.product(u.abs(), w.abs() * (n * WIRE))
     half, fifth = w.new_tensor(0.5), w.new_tensor(-0.2)
     share = torch.addcmul(half, torch.add(fifth, load, alpha=0.05), load)  # few passes: each costs more than its sums
@@ -188,8 +220,7 @@ def _with_noise(y: Tensor, variance: Tensor | None, deviation: float, generator:
     """Return `y` with Gaussian noise of a variance of its own, which is used up, and of a common deviation."""
     if variance is None:
         return y + deviation * _normal(y, generator) if deviation else y
-    floor = max(deviation**2, TINY if variance.requires_grad else 0.0)  # the root has no gradient at 0
-    return torch.addcmul(y, variance.add_(floor).sqrt_(), _normal(y, generator))
+    return torch.addcmul(y, variance.add_(deviation**2).sqrt_(), _normal(y, generator))
 
 
 def _count(counts: Tensor, cut: Tensor) -> None:

@@ -27,12 +27,27 @@ def converted(values: Tensor, bits: int | None, bound: float) -> Tensor:
     Without bits nothing is rounded, but clamped. The gradient passes up to the bound and at it, not beyond.
     """
     if values.requires_grad:
-        kept = values.detach()
-        return converted(kept, bits, bound) + (values - kept) * (kept.abs() <= bound)
+        found = _StraightThrough.apply(values, bits, bound)
+        assert isinstance(found, Tensor)
+        return found
     if not bits:
         return values.clamp(-bound, bound)
     step = step_size(bits, bound)
     return values.div(step).round_().mul_(step).clamp_(-bound, bound)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Convert; the gradient passes where nothing is clamped."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, bits: int | None, bound: float) -> Tensor:
+        ctx.save_for_backward(values.abs() > bound)
+        return converted(values.detach(), bits, bound)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (cut,) = ctx.saved_tensors
+        return gradient.masked_fill(cut, 0.0), None, None
 
 
 class _InRange(torch.autograd.Function):
@@ -44,14 +59,15 @@ class _InRange(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
         ctx.save_for_backward(x, alpha)
-        return torch.minimum(torch.maximum(x, -alpha), alpha)
+        return x.clamp(-alpha, alpha)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, alpha = ctx.saved_tensors
         above, below = x >= alpha, x <= -alpha
-        pull = (gradient * above).clamp_max(0.0).sum() - (gradient * below).clamp_min(0.0).sum()
-        return gradient * ~(above | below), (alpha * pull).reshape(alpha.shape)
+        up = torch.where(above, gradient, 0.0).clamp_max_(0.0).sum()
+        pull = up - torch.where(below, gradient, 0.0).clamp_min_(0.0).sum()
+        return gradient.masked_fill(above | below, 0.0), (alpha * pull).reshape(alpha.shape)
 
 
 def in_learned_range(x: Tensor, alpha: Tensor) -> Tensor:

@@ -172,8 +172,8 @@ class _Training:
                 ) -> None:
                     del module
                     x = layer_input(args, named).detach()
-                    unclipped = (x.abs() <= self.ranges[name].detach().mean()).float().mean()
-                    seen.setdefault(name, []).append((float(x.std()), float(unclipped)))
+                    unclipped = int((x.abs() <= self.ranges[name].detach().mean()).sum()) / x.numel()
+                    seen.setdefault(name, []).append((float(x.std()), unclipped))
 
                 hooks.append(site_module(network.model, site).register_forward_pre_hook(watch, with_kwargs=True))
         try:
