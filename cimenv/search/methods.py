@@ -16,6 +16,7 @@ from cimenv.search.exhaustive import Exhaustive
 from cimenv.search.genetic import Genetic
 from cimenv.search.greedy import Backward, Greedy, Swap
 from cimenv.search.knapsack import Knapsack
+from cimenv.search.policy_gradient import PolicyGradient
 from cimenv.search.random_search import RandomSearch
 from cimenv.search.rules import Order, Rule, by_error, by_error_per_cost, first_sites, last_sites
 from cimenv.search.samplers import Sampler, sampler_settings
@@ -52,11 +53,13 @@ METHODS: dict[str, Factory] = {
     "genetic": Genetic,
     **{name: partial(Sampler, kind=kind) for name, kind in SAMPLERS.items()},
     "surrogate": Surrogate,
+    "lstm_controller": partial(PolicyGradient, kind="lstm"),
+    "one_step": partial(PolicyGradient, kind="one_step"),
     "exhaustive": _without_draws(Exhaustive),
 }
 RACING, LADDER = "racing", "ladder"  # choose chips and images as well as placements, so they do not propose
 NAMES = (*METHODS, RACING, LADDER)
-ENDLESS = ("random", "annealing", "genetic", "tpe", "nsga2", "surrogate")  # end with their budget
+ENDLESS = ("random", "annealing", "genetic", "tpe", "nsga2", "surrogate", "lstm_controller", "one_step")  # end with their budget
 
 
 def made(method: str, objective: Objective, seed: int, settings: dict[str, Any]) -> Search:

@@ -16,7 +16,7 @@ from cimenv.search.steps import write_steps
 from cimenv.search.surrogate import PENALTIES, Ridge
 from cimenv.tasks import MonteCarloEvaluator, Objective
 
-DRAWING = ("annealing", "genetic", "tpe", "nsga2", "surrogate")
+DRAWING = ("annealing", "genetic", "tpe", "nsga2", "surrogate", "lstm_controller", "one_step")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,0 +1,142 @@
+"""Searches by policy gradient: the LSTM controller of the literature, and a policy of one step."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError
+from cimenv.evaluation.record import Evaluation
+from cimenv.tasks.objective import Objective
+
+PATIENCE = 200  # updates in a row without a feasible placement after which a search is over
+MEMORY = 0.8  # of the baseline, from update to update
+
+
+class LstmController(nn.Module):
+    """Chooses site after site; every choice sees those before it (Zoph and Le, ICLR 2017).
+
+    Args:
+        sites: their number.
+        choices: options of a site, none among them.
+        width: of the LSTM.
+    """
+
+    def __init__(self, sites: int, choices: int, width: int) -> None:
+        super().__init__()
+        self.chosen, self.site = nn.Embedding(choices + 1, width), nn.Embedding(sites, width)
+        self.lstm, self.head = nn.LSTM(width, width, batch_first=True), nn.Linear(width, choices)
+
+    def forward(self, placements: Tensor) -> Tensor:
+        """Return the logits of every choice, `[n, sites, choices]`, given those before it in `placements`."""
+        before = torch.cat([torch.zeros_like(placements[:, :1]), placements[:, :-1] + 1], 1)
+        hidden, _ = self.lstm(self.chosen(before) + self.site.weight)
+        return self.head(hidden)  # type: ignore[no-any-return]
+
+
+class OneStep(nn.Module):
+    """Chooses all sites at once, each by itself.
+
+    Args:
+        sites: their number.
+        choices: options of a site, none among them.
+    """
+
+    def __init__(self, sites: int, choices: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(sites, choices))
+
+    def forward(self, placements: Tensor) -> Tensor:
+        """Return the logits of every choice, `[n, sites, choices]`."""
+        return self.logits.expand(len(placements), -1, -1)
+
+
+class PolicyGradient:
+    """REINFORCE with a moving baseline and an entropy bonus; Adam.
+
+    A placement over the budget is not evaluated and is paid `-penalty`, as the literature does.
+
+    Args:
+        objective: of the task.
+        generator: draws weights and placements.
+        kind: `lstm` or `one_step`.
+        batch: placements of an update.
+        learning_rate: of the policy.
+        entropy: weight of the entropy of a choice.
+        penalty: for a placement over the budget, in units of J.
+        width: of the LSTM.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        generator: np.random.Generator,
+        *,
+        kind: str,
+        batch: int = 4,
+        learning_rate: float = 0.03,
+        entropy: float = 0.02,
+        penalty: float = 1.0,
+        width: int = 32,
+    ) -> None:
+        if batch < 1 or width < 1 or learning_rate <= 0:
+            raise ConfigError(
+                f"settings of {kind}: batch {batch}, width {width}, learning_rate {learning_rate:g}; give at least 1 "
+                "placement and 1 unit, and a rate above 0."
+            )
+        self.space, self.batch, self.entropy, self.penalty = objective.space, batch, entropy, penalty
+        self.allowed = torch.from_numpy(self.space.candidates)
+        seed = int(generator.integers(2**62))
+        self.draws = torch.Generator().manual_seed(seed)
+        sites, choices = self.allowed.shape
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.policy = LstmController(sites, choices, width) if kind == "lstm" else OneStep(sites, choices)
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=learning_rate)
+        self.baseline: float | None = None
+        self.sampled: list[Placement] = []
+        self.values: dict[Placement, float] = {}
+
+    def propose(self) -> list[Placement]:
+        """Learn from the last placements and draw the next ones."""
+        for _ in range(PATIENCE):
+            self._learn()
+            self.sampled = self._drawn()
+            feasible = [placement for placement in self.sampled if self.space.feasible(placement)]
+            self.values = {placement: -self.penalty for placement in self.sampled if placement not in feasible}
+            if feasible:
+                return feasible
+        return []
+
+    def observe(self, evaluation: Evaluation, value: float) -> None:
+        """Take note of a value."""
+        self.values[evaluation.placement] = value
+
+    def _logits(self, placements: Tensor) -> Tensor:
+        return self.policy(placements).masked_fill(~self.allowed, -torch.inf)  # type: ignore[no-any-return]
+
+    def _drawn(self) -> list[Placement]:
+        drawn = torch.zeros(self.batch, len(self.allowed), dtype=torch.long)
+        with torch.no_grad():
+            for site in range(len(self.allowed)):
+                chances = self._logits(drawn)[:, site].softmax(-1)
+                drawn[:, site] = torch.multinomial(chances, 1, generator=self.draws)[:, 0]
+        return [tuple(placement) for placement in drawn.tolist()]
+
+    def _learn(self) -> None:
+        paid = [placement for placement in self.sampled if placement in self.values]
+        if not paid:
+            return
+        rewards = torch.tensor([self.values[placement] for placement in paid])
+        self.baseline = float(rewards.mean()) if self.baseline is None else self.baseline
+        placements = torch.tensor(paid)
+        chances = self._logits(placements).log_softmax(-1)
+        chosen = chances.gather(-1, placements[..., None])[..., 0].sum(-1)
+        spread = -(chances.exp() * chances.nan_to_num(neginf=0.0)).sum(-1).mean()
+        loss = -((rewards - self.baseline) * chosen).mean() - self.entropy * spread
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.baseline = MEMORY * self.baseline + (1 - MEMORY) * float(rewards.mean())
