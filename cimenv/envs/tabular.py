@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class CompensationTabularEnv(CompensationEnv):
 
     ## Arguments
     * `table="lenet5-fashion-mini"`: the name of a shipped table, or a file written by `cimenv enumerate`.
+    * `changes=None`: fields of the table's task that its counts can answer for otherwise: `budget`, `cost_weight`,
+      `cost_weights`, `metric`, `percentile`.
     * `reward`, `feedback`, `invalid_action`, `invalid_penalty`, `max_sites`, `max_steps`, `render_mode`: as in
       `CiMCompensation-v0`.
 
@@ -46,13 +49,15 @@ class CompensationTabularEnv(CompensationEnv):
     * v0: first version.
     """
 
-    def __init__(self, table: str | Path = "lenet5-fashion-mini", **arguments: Any) -> None:
+    def __init__(
+        self, table: str | Path = "lenet5-fashion-mini", changes: Mapping[str, Any] | None = None, **arguments: Any
+    ) -> None:
         for name in ("task", "reset_hooks", "evaluator", "store"):
             if arguments.get(name):
                 raise ConfigError(f"{name}: a table fixes it; use CiMCompensation-v0, or another table.")
-        evaluator = TableEvaluator(table)
+        evaluator = TableEvaluator(table, changes)
         super().__init__(evaluator=evaluator, **arguments)
-        self.optimum, self.mean_objective = evaluator.enumeration.extremes
+        self.optimum, self.mean_objective = evaluator.extremes
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
         """Start an episode without blocks.

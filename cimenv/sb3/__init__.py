@@ -10,8 +10,9 @@ except ImportError as error:  # pragma: no cover - depends on the installation
     ) from error
 
 from cimenv.sb3.callbacks import PlacementCallback
+from cimenv.sb3.mixed import MixedVecEnv
 from cimenv.sb3.rollout import deterministic_rollout, placement_of
 from cimenv.sb3.tabular import TabularVecEnv
 from cimenv.sb3.tokens import SitePolicy
 
-__all__ = ["PlacementCallback", "SitePolicy", "TabularVecEnv", "deterministic_rollout", "placement_of"]
+__all__ = ["MixedVecEnv", "PlacementCallback", "SitePolicy", "TabularVecEnv", "deterministic_rollout", "placement_of"]

@@ -54,12 +54,21 @@ METHODS: dict[str, Factory] = {
     **{name: partial(Sampler, kind=kind) for name, kind in SAMPLERS.items()},
     "surrogate": Surrogate,
     "lstm_controller": partial(PolicyGradient, kind="lstm"),
-    "one_step": partial(PolicyGradient, kind="one_step"),
+    "one_step": partial(PolicyGradient, kind="one_step", learning_rate=0.1),
     "exhaustive": _without_draws(Exhaustive),
 }
 RACING, LADDER = "racing", "ladder"  # choose chips and images as well as placements, so they do not propose
 NAMES = (*METHODS, RACING, LADDER)
-ENDLESS = ("random", "annealing", "genetic", "tpe", "nsga2", "surrogate", "lstm_controller", "one_step")  # end with their budget
+ENDLESS = (
+    "random",
+    "annealing",
+    "genetic",
+    "tpe",
+    "nsga2",
+    "surrogate",
+    "lstm_controller",
+    "one_step",
+)  # end with their budget
 
 
 def made(method: str, objective: Objective, seed: int, settings: dict[str, Any]) -> Search:

@@ -11,7 +11,7 @@ from cimenv.core.errors import ConfigError
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.objective import Objective
 
-PATIENCE = 200  # updates in a row without a feasible placement after which a search is over
+PATIENCE = 100  # updates in a row without a placement that is new and feasible, after which a search is over
 MEMORY = 0.8  # of the baseline, from update to update
 
 
@@ -33,7 +33,7 @@ class LstmController(nn.Module):
         """Return the logits of every choice, `[n, sites, choices]`, given those before it in `placements`."""
         before = torch.cat([torch.zeros_like(placements[:, :1]), placements[:, :-1] + 1], 1)
         hidden, _ = self.lstm(self.chosen(before) + self.site.weight)
-        return self.head(hidden)  # type: ignore[no-any-return]
+        return self.head(hidden)
 
 
 class OneStep(nn.Module):
@@ -100,14 +100,15 @@ class PolicyGradient:
         self.values: dict[Placement, float] = {}
 
     def propose(self) -> list[Placement]:
-        """Learn from the last placements and draw the next ones."""
+        """Learn from the last placements and draw until one is new; those that are known cost nothing."""
         for _ in range(PATIENCE):
             self._learn()
             self.sampled = self._drawn()
-            feasible = [placement for placement in self.sampled if self.space.feasible(placement)]
-            self.values = {placement: -self.penalty for placement in self.sampled if placement not in feasible}
-            if feasible:
-                return feasible
+            if new := [placement for placement in self.sampled if placement not in self.values]:
+                over = [placement for placement in new if not self.space.feasible(placement)]
+                self.values |= dict.fromkeys(over, -self.penalty)
+                if feasible := [placement for placement in new if placement not in over]:
+                    return feasible
         return []
 
     def observe(self, evaluation: Evaluation, value: float) -> None:
@@ -115,7 +116,7 @@ class PolicyGradient:
         self.values[evaluation.placement] = value
 
     def _logits(self, placements: Tensor) -> Tensor:
-        return self.policy(placements).masked_fill(~self.allowed, -torch.inf)  # type: ignore[no-any-return]
+        return self.policy(placements).masked_fill(~self.allowed, -torch.inf)
 
     def _drawn(self) -> list[Placement]:
         drawn = torch.zeros(self.batch, len(self.allowed), dtype=torch.long)

@@ -148,12 +148,6 @@ class Enumeration:
         """Return the optimum: the largest objective, and among equals fewer added weights."""
         return max(self.rows, key=lambda row: self.objective.rank(row.placement, row.numbers["objective"]))
 
-    @cached_property
-    def extremes(self) -> tuple[float, float]:
-        """Return the largest and the mean objective of all feasible placements: what regret is measured by."""
-        values = [row.numbers["objective"] for row in self.rows]
-        return max(values), float(np.mean(values))
-
     def evaluation(self, row: Row) -> Evaluation:
         """Return a row as an evaluation, for any metric over chips."""
         return self.header.evaluation(row.placement, row.correct, row.errors)

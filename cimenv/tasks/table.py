@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError, PlacementError, UnknownNameError
@@ -14,11 +17,13 @@ from cimenv.data.splits import Split
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.enumeration_file import Enumeration, read_enumeration
 from cimenv.tasks.jobs import Fidelity, chip_numbers
+from cimenv.tasks.objective import Objective
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 
 SHIPPED_TABLES = Path(str(files("cimenv.tasks"))) / "tables"
 SUFFIX = ".csv.xz"
+CHANGEABLE = ("budget", "cost_weight", "cost_weights", "metric", "percentile", "name")
 
 
 def shipped_tables() -> list[str]:
@@ -61,27 +66,57 @@ class TableEvaluator:
 
     Args:
         table: the name of a shipped table, or a file written by `cimenv enumerate`, perhaps compressed by xz.
+        changes: fields of the table's task that its counts can answer for otherwise: those of `CHANGEABLE`.
 
     Raises:
-        UnknownNameError: no such table.
-        ConfigError: the file is missing, damaged, unfinished, or of another version.
+        UnknownNameError: no such table, or a field that counts cannot answer for.
+        ConfigError: the file is missing, damaged, unfinished, or of another version; a change is not allowed, or its
+            budget is looser than the table's.
     """
 
-    def __init__(self, table: str | Path) -> None:
-        self.table = str(table)
+    def __init__(self, table: str | Path, changes: Mapping[str, Any] | None = None) -> None:
+        self.table, self.changes = str(table), dict(changes or {})
         self.enumeration = load_table(self.table)
         header = self.enumeration.header
         self.task: Task = header.task
         if header.chips != self.task.chips:
             self.task = self.task.with_changes(chips=header.chips)
         self.space: PlacementSpace = self.enumeration.space
-        self._rows = {row.placement: row for row in self.enumeration.rows}
+        if self.changes:
+            self._change()
+        self._rows = {row.placement: row for row in self.enumeration.rows if self.space.feasible(row.placement)}
 
-    def __getstate__(self) -> dict[str, str]:
-        return {"table": self.table}
+    def _change(self) -> None:
+        for name in self.changes:
+            if name not in CHANGEABLE:
+                raise UnknownNameError("change of a table", name, CHANGEABLE)
+        table = self.task.budget
+        self.task = self.task.with_changes(**self.changes)
+        if self.task.metric == "worst_case":
+            raise ConfigError("changes: metric worst_case is no function of a table's counts; use CiMCompensation-v0.")
+        for term, limit in table.items():
+            if self.task.budget[term] > limit:
+                raise ConfigError(
+                    f"changes: budget {term} {self.task.budget[term]:g} is looser than the table's {limit:g}, which "
+                    "placements beyond it are not in; give at most that."
+                )
+        self.space = PlacementSpace(self.task)
 
-    def __setstate__(self, state: dict[str, str]) -> None:
-        self.__init__(state["table"])  # type: ignore[misc]
+    @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """Return the largest and the mean objective of all feasible placements: what regret is measured by."""
+        if not self.changes:
+            values = [row.numbers["objective"] for row in self.enumeration.rows]
+        else:
+            objective = Objective.of(self)
+            values = [objective.value(self.enumeration.evaluation(row)) for row in self._rows.values()]
+        return max(values), float(np.mean(values))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"table": self.table, "changes": self.changes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["table"], state["changes"])  # type: ignore[misc]
 
     def evaluate(
         self,

@@ -11,7 +11,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from cimenv.core.errors import ConfigError, InvalidActionError, UnknownNameError
 from cimenv.envs import CompensationEnv, CompensationTabularEnv, TabularVectorEnv
 from cimenv.studies.enumeration import enumerate_placements
-from cimenv.tasks import MonteCarloEvaluator, shipped_tables
+from cimenv.tasks import MonteCarloEvaluator, Objective, shipped_tables
 from cimenv.tasks.table import load_table
 
 NAME = "CiMCompensationTabular-v0"
@@ -158,3 +158,37 @@ def test_the_default_table_is_what_this_machine_computes(cache):
     for row, fresh in zip(rows, evaluator.evaluate_many([row.placement for row in rows]), strict=True):
         assert np.abs(fresh.correct[0] - row.correct).max() <= 1
         assert np.array(row.errors) == pytest.approx(fresh.site_errors.reshape(-1), rel=1e-3)
+
+
+def test_other_objectives_on_the_same_counts(toy, table):
+    """Another budget, metric or price of cost needs no new evaluation: all numbers equal those of a simulated task."""
+    changes = {"budget": {"weights": 0.02}, "cost_weight": 1.0, "metric": "mean_minus_std"}
+    real = CompensationEnv(evaluator=MonteCarloEvaluator(toy.task.with_changes(**changes), toy.store))
+    tabular = CompensationTabularEnv(table, changes)
+    (seen, info), (seen_here, info_here) = real.reset(seed=0), tabular.reset(seed=0)
+    for _ in range(4):
+        assert np.abs(seen - seen_here).max() <= 1e-5
+        assert all(np.array_equal(info[name], info_here[name]) for name in ("action_mask", "accuracy", "objective"))
+        action = np.int64(np.flatnonzero(info["action_mask"])[-1])
+        seen, reward, _, _, info = real.step(action)
+        seen_here, reward_here, _, _, info_here = tabular.step(action)
+        assert reward == reward_here
+    values = [
+        objective.value(tabular.evaluator.evaluate(p))
+        for objective in [Objective.of(real.evaluator)]
+        for p in real.evaluator.space.all_placements()
+    ]
+    assert (tabular.optimum, tabular.mean_objective) == pytest.approx((max(values), np.mean(values)), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"chips": 3}, UnknownNameError, "change of a table"),
+        ({"budget": {"weights": 0.03}}, ConfigError, "looser than the table's 0.02"),
+        ({"metric": "worst_case"}, ConfigError, "no function of a table's counts"),
+    ],
+)
+def test_what_counts_cannot_answer_is_refused(capped, changes, error, words):
+    with pytest.raises(error, match=words):
+        gym.make(NAME, table=capped, changes=changes)
