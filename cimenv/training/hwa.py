@@ -39,7 +39,7 @@ class HardwareAware(Recipe):
     name: Literal["hwa"] = "hwa"
     epochs: int = Field(6, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
-    noise_scale: float = Field(3.0, ge=0, description="strength of the devices' noise, in units of the task's")
+    noise_scale: float = Field(1.5, ge=0, description="strength of the devices' noise, in units of the task's")
     t_max_s: float = Field(
         86_400.0, ge=0, description="a draw's time is log-uniform from 1 s; 0 trains after programming"
     )

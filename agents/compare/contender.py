@@ -1,0 +1,85 @@
+"""One run of a search or of an agent on a table: the best objective after every distinct evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.algorithms import new_model
+from agents.config import AgentConfig, Algorithm
+from agents.environment import make_env
+from cimenv.core.config import Frozen, merged
+from cimenv.envs import EvaluationBudget
+from cimenv.search import run_search
+from cimenv.tasks.table import TableEvaluator
+
+Curve = npt.NDArray[np.float64]
+STEPS_PER_EVALUATION = 60  # of an agent's episodes, after which it is said to have converged
+
+
+class Contender(Frozen):
+    """A search by name, or an agent by algorithm, with its fixed settings."""
+
+    search: str | None = None
+    agent: Algorithm | None = None
+    settings: dict[str, Any] = {}
+    ranges: dict[str, dict[str, Any] | list[Any]] = {}
+
+
+def best_so_far(
+    contender: Contender, settings: Mapping[str, Any], table: TableEvaluator, evaluations: int, seed: int
+) -> Curve:
+    """Return the largest J after 1, 2, ... distinct evaluations, `[evaluations]`; a run that ends early keeps its last.
+
+    Args:
+        contender: who.
+        settings: laid over its own.
+        table: the task.
+        evaluations: budget of distinct placements, the empty one included.
+        seed: of the run.
+    """
+    given = merged(contender.settings, settings)
+    if contender.search is not None:
+        seen = [step.objective for step in run_search(table, contender.search, evaluations, seed, given).steps]
+    else:
+        assert contender.agent is not None
+        seen = _agent(contender.agent, given, table, evaluations, seed)
+    best = np.maximum.accumulate(seen[:evaluations])
+    return np.concatenate([best, np.full(evaluations - len(best), best[-1])])
+
+
+class _UntilSpent(BaseCallback):
+    """Stops when the budget of distinct evaluations is spent."""
+
+    def __init__(self, budget: EvaluationBudget) -> None:
+        super().__init__()
+        self.budget = budget
+
+    def _on_step(self) -> bool:
+        return self.budget.spent < self.budget.budget
+
+
+def _agent(
+    algorithm: Algorithm, settings: dict[str, Any], table: TableEvaluator, evaluations: int, seed: int
+) -> list[float]:
+    """Train an agent until its budget is spent or its steps are; return the objectives it paid for, in order."""
+    steps = STEPS_PER_EVALUATION * evaluations
+    config = AgentConfig(
+        name="compared",
+        algorithm=algorithm,
+        seed=seed,
+        evaluations=evaluations,
+        steps=steps,
+        hyper_parameters={"gamma": 1.0, **settings},
+    )
+    env = make_env(config, table)
+    budget = env.env
+    assert isinstance(budget, EvaluationBudget)
+    torch.set_num_threads(1)
+    new_model(config, env).learn(steps, callback=_UntilSpent(budget))
+    return list(budget.known.values())

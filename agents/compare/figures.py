@@ -1,0 +1,56 @@
+"""The figures of results/agents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agents.compare.results import Results
+from agents.compare.tables import ranked
+from agents.statistics import bootstrap_interval, interquartile_mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FLOOR = 1e-3  # regret below it is drawn there
+AGENTS = ("maskable_ppo", "ppo", "a2c", "dqn", "lstm_controller", "one_step")
+DRAWS = 400
+
+
+def curves(results: Results) -> Figure:
+    """Draw regret against distinct evaluations, interquartile mean with its interval."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    ax, colors = figure.subplots(), colormaps["tab20"]
+    for k, name in enumerate(ranked(results, results.points[-1])):
+        scores = [results.regret(name, point) for point in results.points]
+        middle = np.maximum([interquartile_mean(each) for each in scores], FLOOR)
+        bands = np.maximum([bootstrap_interval(each, draws=DRAWS) for each in scores], FLOOR)
+        color, line = colors(k % 20), "-" if name in AGENTS else "--"
+        ax.plot(results.points, middle, line, color=color, lw=1.6, label=name)
+        ax.fill_between(results.points, bands[:, 0], bands[:, 1], color=color, alpha=0.12, lw=0)
+    ax.set(xscale="log", yscale="log", xlabel="distinct evaluations", ylabel="regret of the best placement so far")
+    ax.grid(alpha=0.25)
+    figure.legend(frameon=False, fontsize=8, ncols=1, loc="outside right center")
+    return figure
+
+
+def tuning(results: Results) -> Figure:
+    """Draw the regret of every trial of the tuning: how much a method depends on its settings."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in ranked(results, results.points[-1]) if len(results.tuned(name))]
+    figure = Figure(figsize=(7, 1 + 0.32 * max(len(names), 1)), layout="constrained")
+    ax = figure.subplots()
+    for k, name in enumerate(names):
+        trials = np.maximum(results.tuned(name), FLOOR)
+        ax.scatter(trials, np.full(len(trials), k), s=14, alpha=0.6, color="#1f77b4", lw=0)
+        ax.scatter(np.median(trials), k, marker="|", s=160, color="#d62728")
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set(xscale="log", xlabel="regret of a trial of the tuning (red: median)")
+    ax.invert_yaxis()
+    ax.grid(alpha=0.25, axis="x")
+    return figure

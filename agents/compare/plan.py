@@ -1,0 +1,92 @@
+"""What is compared: its configuration and its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from agents.compare.contender import Contender
+from agents.study import Row, settings_digest
+from cimenv.core.config import Frozen
+
+
+class Tuning(Frozen):
+    """The same effort for every contender: trials of Optuna's TPE over its ranges."""
+
+    tables: tuple[str, ...]
+    seeds: int
+    trials: int
+    evaluations: int
+
+
+class Plan(Frozen):
+    """The study's configuration."""
+
+    tables: tuple[str, ...]
+    seeds: int = Field(ge=2, description="runs of every contender on every table")
+    evaluations: int = Field(description="distinct placements of a run")
+    points: tuple[int, ...] = Field(description="evaluations after which regret is noted")
+    tuning: Tuning
+    contenders: dict[str, Contender]
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Return nothing: tables ship with the package."""
+        return ()
+
+    def measured(self) -> dict[str, Any]:
+        """Return the fields that change a job's numbers, not those that say which jobs there are."""
+        return self.model_dump(mode="json", exclude={"tables", "contenders"})
+
+    def stages(self, rows: Mapping[str, list[Row]]) -> Iterator[list[Job]]:
+        """Yield jobs: tuning, then the runs with what it found.
+
+        Args:
+            rows: of finished jobs by name; read again before every stage.
+        """
+        yield [self.job("tune", name) for name, contender in self.contenders.items() if contender.ranges]
+        tuned = {name: self.tuned(name, rows) for name in self.contenders}
+        yield [
+            self.job("run", name, table, settings)
+            for table in self.tables
+            for name, settings in tuned.items()
+            if settings is not None
+        ]
+
+    def tuned(self, contender: str, rows: Mapping[str, list[Row]]) -> dict[str, Any] | None:
+        """Return the settings of the best trial; nothing to set without ranges; None before it is tuned."""
+        if not self.contenders[contender].ranges:
+            return {}
+        trials = rows.get(self.job("tune", contender).name)
+        return dict(min(trials, key=lambda row: row["regret"])["settings"]) if trials else None
+
+    def job(
+        self,
+        kind: Literal["tune", "run"],
+        contender: str,
+        table: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Return a job; its digest changes with what stands behind its label."""
+        what = self.contenders[contender].model_dump(mode="json")
+        if kind == "run":
+            what.pop("ranges")
+        found = settings_digest(what, dict(settings or {}))
+        return Job(kind=kind, contender=contender, table=table, settings=dict(settings or {}), digest=found)
+
+
+class Job(Frozen):
+    """A piece of work that one process does: a contender's tuning, or its runs on one table."""
+
+    kind: Literal["tune", "run"]
+    contender: str
+    table: str | None
+    settings: dict[str, Any]
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Return the job's name in the journal."""
+        return "-".join(filter(None, [self.kind, self.contender, self.table, self.digest]))

@@ -1,0 +1,66 @@
+"""The table of results/agents/table.md."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agents.compare.results import Results
+from agents.statistics import (
+    bootstrap_interval,
+    improvement_interval,
+    interquartile_mean,
+    probability_of_improvement,
+)
+
+BASE = "random"
+SHOWN = (10, 60, 300)  # evaluations
+
+
+def ranked(results: Results, point: int) -> list[str]:
+    """Return the contenders, the smallest interquartile mean of regret first."""
+    return sorted(results.contenders, key=lambda name: interquartile_mean(results.regret(name, point)))
+
+
+def table(results: Results) -> str:
+    """Return how everyone did, as Markdown."""
+    points = sorted({*SHOWN, results.points[-1]} & set(results.points))
+    first = points[len(points) // 2]
+    head = ["", *(f"regret at {point}" for point in points), f"better than {BASE} at {first}"]
+    head += ["evaluations to 95 %", "to 99 %", "tuning: median trial"]
+    lines = [
+        f"Regret (J* - J) / (J* - mean J): interquartile mean over {len(results.tables)} tables x "
+        f"{len(results.seeds)} seeds with its 95 % stratified-bootstrap interval, after so many DISTINCT evaluations. "
+        "Evaluations to a share of the optimum: median, - where fewer than half of the runs get there. Tuning: regret "
+        "of the median trial, how much it matters that a method is tuned.",
+        "",
+        "| " + " | ".join(head) + " |",
+        "|---" + "|---:" * (len(head) - 1) + "|",
+    ]
+    lines += [
+        "| " + " | ".join([name, *_cells(results, name, points, first)]) + " |" for name in ranked(results, first)
+    ]
+    if results.missing:
+        lines += ["", f"Not finished: {', '.join(results.missing)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(results: Results, name: str, points: list[int], first: int) -> list[str]:
+    cells = []
+    for point in points:
+        scores = results.regret(name, point)
+        low, high = bootstrap_interval(scores)
+        cells.append(f"{interquartile_mean(scores):.1%} [{low:.1%}, {high:.1%}]")
+    cells.append(_improvement(results, name, first))
+    for share in (0.95, 0.99):
+        middle = float(np.median(results.evaluations_to(name, share)))
+        cells.append(f"{middle:.0f}" if np.isfinite(middle) else "-")
+    tried = results.tuned(name)
+    return [*cells, f"{np.median(tried):.1%} of {len(tried)}" if len(tried) else "no settings"]
+
+
+def _improvement(results: Results, name: str, point: int) -> str:
+    if name == BASE or BASE not in results.contenders:
+        return ""
+    ours, theirs = (-results.regret(each, point) for each in (name, BASE))
+    low, high = improvement_interval(ours, theirs)
+    return f"{probability_of_improvement(ours, theirs):.2f} [{low:.2f}, {high:.2f}]"

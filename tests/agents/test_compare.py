@@ -1,0 +1,147 @@
+"""The comparison of searches and agents: tuning, runs, tables and the page, on the shipped table."""
+
+import csv
+import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from agents.compare.contender import Contender, best_so_far
+from agents.compare.measure import first_at, measure, regrets
+from agents.compare.plan import Plan
+from agents.compare.report import write_report, write_results
+from agents.compare.results import Results
+from agents.report import main
+from agents.study import Journal
+from cimenv.core.config import read_yaml
+from cimenv.core.errors import ConfigError
+from cimenv.tasks.table import TableEvaluator
+
+NAME = "lenet5-fashion-mini"
+SMALL = {
+    "tables": [NAME],
+    "seeds": 3,
+    "evaluations": 40,
+    "points": [1, 10, 40],
+    "tuning": {"tables": [NAME], "seeds": 1, "trials": 3, "evaluations": 20},
+    "contenders": {
+        "random": {"search": "random"},
+        "knapsack": {"search": "knapsack"},
+        "genetic": {"search": "genetic", "ranges": {"population": {"low": 4, "high": 16}}},
+    },
+}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell")
+
+
+@pytest.fixture(scope="module")
+def table():
+    return TableEvaluator(NAME)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Results of the small plan."""
+    out = tmp_path_factory.mktemp("agents")
+    plan = Plan(**SMALL)
+    journal = Journal(out / "jobs.jsonl", plan.measured())
+    for stage in plan.stages(journal.rows):
+        for job in stage:
+            journal.add(job, measure(plan, job, out))
+    write_results(plan, journal, out)
+    return out
+
+
+def test_a_curve_is_the_best_of_distinct_evaluations(table):
+    curve = best_so_far(Contender(search="exhaustive"), {}, table, 2_000, 0)
+    assert curve[-1] == pytest.approx(table.extremes[0], abs=1e-12) and (np.diff(curve) >= 0).all() and curve[0] == 0.0
+    assert regrets(curve, table)[-1] == pytest.approx(0.0, abs=1e-12)
+    assert first_at(curve, table.extremes[0]) == len(curve) - int((curve == curve[-1]).sum()) + 1
+    assert first_at(curve, 9.0) is None
+
+
+@pytest.mark.parametrize("agent", ["maskable_ppo", "ppo", "a2c", "dqn"])
+def test_agents_are_counted_like_searches(table, agent):
+    """Forty distinct placements at most, the empty one (J = 0) first; two runs of one seed are equal."""
+    settings = {"learning_starts": 20} if agent == "dqn" else {"n_steps": 16}
+    if agent.endswith("ppo"):
+        settings["batch_size"] = 16
+    curve = best_so_far(Contender(agent=agent, settings=settings), {}, table, 40, 1)
+    assert len(curve) == 40 and curve[0] == 0.0 < curve[-1] <= table.extremes[0]
+    assert np.array_equal(curve, best_so_far(Contender(agent=agent, settings=settings), {}, table, 40, 1))
+
+
+def test_the_shipped_plan_names_searches_agents_and_settings_that_exist(request, table):
+    plan = Plan(**read_yaml(request.config.rootpath / "configs/studies/agents.yaml"))
+    for contender in plan.contenders.values():
+        if contender.search:
+            ends = {n: (s[0] if isinstance(s, list) else s["low"]) for n, s in contender.ranges.items()}
+            assert best_so_far(contender, ends, table, 5, 0)[0] == 0.0
+
+
+def test_winners_of_the_tuning_run(folder):
+    plan = Plan(**SMALL)
+    journal = Journal(folder / "jobs.jsonl", plan.measured())
+    trials = next(rows for name, rows in journal.rows.items() if name.startswith("tune-genetic"))
+    assert len(trials) == 3 and plan.tuned("genetic", journal.rows) in [row["settings"] for row in trials]
+    assert plan.tuned("genetic", {}) is None and plan.tuned("random", {}) == {}
+    with (folder / "trials.csv").open() as file:
+        assert [json.loads(row["settings"])["population"] for row in csv.DictReader(file)]
+
+
+def test_tables_say_what_the_runs_do(folder):
+    results = Results.read(folder)
+    assert results.contenders == ["random", "knapsack", "genetic"] and results.regret("random", 40).shape == (3, 1)
+    text = (folder / "table.md").read_text()
+    knapsack = next(line for line in text.splitlines() if line.startswith("| knapsack"))
+    assert f"{results.regret('knapsack', 40).mean():.1%}" in knapsack  # no draws: every seed alike
+    assert "1 tables x 3 seeds" in text
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.tags = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href") and value[0] != "#"]
+
+
+def test_the_page_needs_no_other_file(folder):
+    page = Page()
+    page.feed((folder / "index.html").read_text())
+    assert not page.links and page.tags.count("svg") == 2 and page.tags.count("table") == 1
+
+
+def test_the_page_in_a_browser(folder, tmp_path):
+    """The script runs (a click on a head sorts the rows) and the page is drawn."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no chromium or chrome on the path")
+    source = (folder / "index.html").read_text()
+    click = "<script>document.querySelectorAll('th')[1].click()</script></body>"
+    (tmp_path / "page.html").write_text(source.replace("</body>", click))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    address = (tmp_path / "page.html").as_uri()
+    shown = subprocess.run([browser, *options, "--dump-dom", address], capture_output=True, text=True, timeout=120)
+    rows = shown.stdout.split("<tbody>")[1].split("</tbody>")[0].split("<tr>")[1:]
+    found = [float(row.split("<td>")[2].split("%")[0]) for row in rows]
+    assert len(found) == 3 and found == sorted(found)
+
+
+def test_a_folder_without_results_is_refused(tmp_path, capsys):
+    with pytest.raises(ConfigError, match=r"python -m agents\.compare writes it"):
+        write_report(tmp_path)
+    assert main([str(tmp_path)]) == 2 and "agents.compare" in capsys.readouterr().err
+
+
+def test_the_report_is_written_again_from_the_csv(folder, tmp_path, capsys):
+    for name in ("runs.csv", "trials.csv"):
+        shutil.copy(folder / name, tmp_path / name)
+    assert main([str(tmp_path)]) == 0
+    assert (tmp_path / "table.md").read_text() == (folder / "table.md").read_text() in capsys.readouterr().out
