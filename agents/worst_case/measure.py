@@ -50,13 +50,13 @@ def tried(plan: Plan, job: Job, store: Store) -> list[Row]:
 
 
 def judged(plan: Plan, job: Job, store: Store) -> list[Row]:
-    """Attack a network on validation images by the whole ensemble, at the bounds of its contest."""
+    """Attack a network on validation images as reports do on test, at the bounds of its contest."""
     problem = Problem.build(plan.task(job, images=SEARCH_IMAGES), store)
     found: list[WorstCase] = []
     for bound in plan.judged_bounds(job.recipe):
-        smaller = [each.deviation for each in found[-1:]]
         attack = WorstCaseSearch(bound=bound)
-        found.append(attacked(problem, none(problem), problem.bank, "val", attack, starts=smaller))
+        starts = [transfer(problem, "val", attack, "reference"), *(each.deviation for each in found[-1:])]
+        found.append(attacked(problem, none(problem), problem.bank, "val", attack, starts=starts))
     worst = min(found, key=lambda each: each.accuracy)
     return [{"val_accuracy": worst.accuracy, "images": worst.images, "member": worst.member}]
 
@@ -73,7 +73,7 @@ def net(plan: Plan, job: Job, store: Store) -> list[Row]:
     smaller: list[Deviation] = []  # a smaller box lies within a larger one
     for bound, images in sorted(plan.bounds.items()):
         part, attack = Problem.build(plan.task(job, report_images=images), store), WorstCaseSearch(bound=bound)
-        starts = [transfer(part, "test", attack), *smaller]
+        starts = [transfer(part, "test", attack, "reference"), *smaller]
         found = attacked(part, none(part), part.bank, "test", attack, starts=starts)
         smaller = [found.deviation]
         row |= attack_columns(bound, found, curve=bound == plan.first_bound and job.seed == plan.seeds[0])

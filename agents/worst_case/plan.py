@@ -183,9 +183,8 @@ class Plan(Frozen):
 
     def job(self, kind: Kind, data: str, recipe: str, seed: int, part: int | None = None) -> Job:
         """Return a job; its digest changes with the settings behind its label."""
-        bounds = self.judged_bounds(recipe)
         more = {
-            "judge": bounds if len(bounds) > 1 else None,
+            "judge": {"bounds": self.judged_bounds(recipe), "starts": ["reference", "smaller bound"]},
             "blocks": [self.blocks.physics, self.blocks.metrics],
             "budget": self.budgets.model_dump(mode="json", exclude={"families"}),
             "fidelity": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearc
 from cimenv.tasks.keys import STAGE_VERSIONS, weights_digest
 from cimenv.tasks.problem import Problem
 from cimenv.tasks.task import Task
+
+Source = Literal["reference", "backbone"]
 
 
 def attack_of(task: Task, split: Split) -> WorstCaseSearch:
@@ -53,7 +56,8 @@ def attacked(
     """
     target = AttackTarget(problem.network, *problem.evaluated(split), bank, placement, threads)
     if starts is None:
-        starts = [transfer(problem, split, attack, threads, progress)]
+        source: Source = "reference" if split == "test" else "backbone"
+        starts = [transfer(problem, split, attack, source, threads, progress)]
     draws = torch_generator("worst-case", problem.task.chip_seed, split)
     return worst_case(target, attack, draws, transferred=starts, progress=progress)
 
@@ -74,22 +78,29 @@ def damage(
 
 
 def transfer(
-    problem: Problem, split: Split, attack: WorstCaseSearch, threads: int = 1, progress: Progress = silent
+    problem: Problem,
+    split: Split,
+    attack: WorstCaseSearch,
+    source: Source,
+    threads: int = 1,
+    progress: Progress = silent,
 ) -> dict[str, Tensor]:
     """Return the worst deviation that the task's ensemble finds on a network without blocks; kept in the store.
 
-    On test it is the reference network, so that a report shows whether attacks transfer. On validation it is the
-    backbone itself: ten steps from no deviation rank placements hardly better than chance, ten from there do.
+    Reports start from the reference network's: a network that was trained against attacks may hide its own worst from
+    gradients, but not another's. Searches start from the backbone's: ten steps from no deviation rank placements
+    hardly better than chance, ten from there do.
 
     Args:
         problem: networks, data.
         split: `val` or `test`.
         attack: its bound and number of images are the ensemble's.
+        source: the network without blocks.
         threads: worker threads.
         progress: opens a bar.
     """
     network = problem.network
-    if split == "test":
+    if source == "reference":
         network = map_network(problem.reference, problem.task.crossbar, problem.data.image_shape)
     ensemble = problem.task.worst_case.model_copy(update={"bound": attack.bound, "images": attack.images})
     key = {

@@ -39,7 +39,7 @@ def test_a_search_starts_from_what_the_ensemble_finds_without_blocks(evaluator):
     ensemble = attacked(problem, empty, problem.bank, "val", full, starts=()).correct
     warm = evaluator.evaluate(empty).damage
     assert warm.correct <= min(cold, ensemble) and warm.correct < cold
-    again = transfer(problem, "val", quick)
+    again = transfer(problem, "val", quick, "backbone")
     target = AttackTarget(problem.network, *problem.evaluated("val"))
     assert target.correct(again) == ensemble and max(float(d.abs().max()) for d in again.values()) <= BOUND
 
