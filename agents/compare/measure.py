@@ -49,8 +49,7 @@ def runs(plan: Plan, job: Job) -> list[Row]:
 
 def regrets(curve: Curve, table: TableEvaluator) -> Curve:
     """Return (J* - J) / (J* - mean J of all feasible placements) along a curve."""
-    optimum, mean = table.extremes
-    return (optimum - curve) / max(optimum - mean, 1e-12)
+    return np.array([table.regret(value) for value in curve])
 
 
 def first_at(curve: Curve, wanted: float) -> int | None:

@@ -55,9 +55,9 @@ class CompensationTabularEnv(CompensationEnv):
         for name in ("task", "reset_hooks", "evaluator", "store"):
             if arguments.get(name):
                 raise ConfigError(f"{name}: a table fixes it; use CiMCompensation-v0, or another table.")
-        evaluator = TableEvaluator(table, changes)
-        super().__init__(evaluator=evaluator, **arguments)
-        self.optimum, self.mean_objective = evaluator.extremes
+        self.table = TableEvaluator(table, changes)
+        super().__init__(evaluator=self.table, **arguments)
+        self.optimum = self.table.extremes[0]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
         """Start an episode without blocks.
@@ -71,5 +71,4 @@ class CompensationTabularEnv(CompensationEnv):
 
     def _info(self, invalid: bool) -> Info:
         info = super()._info(invalid)
-        spread = max(self.optimum - self.mean_objective, 1e-12)
-        return {**info, "optimum": self.optimum, "regret": (self.optimum - info["objective"]) / spread}
+        return {**info, "optimum": self.optimum, "regret": self.table.regret(info["objective"])}

@@ -23,6 +23,7 @@ from cimenv.tasks.task import Task
 
 SHIPPED_TABLES = Path(str(files("cimenv.tasks"))) / "tables"
 SUFFIX = ".csv.xz"
+SMALLEST_SPREAD = 1e-12
 CHANGEABLE = ("budget", "cost_weight", "cost_weights", "metric", "percentile", "name")
 
 
@@ -103,14 +104,23 @@ class TableEvaluator:
         self.space = PlacementSpace(self.task)
 
     @cached_property
+    def objective(self) -> Objective:
+        """Return J, measured from the empty placement."""
+        return Objective.of(self)
+
+    @cached_property
     def extremes(self) -> tuple[float, float]:
         """Return the largest and the mean objective of all feasible placements: what regret is measured by."""
         if not self.changes:
             values = [row.numbers["objective"] for row in self.enumeration.rows]
         else:
-            objective = Objective.of(self)
-            values = [objective.value(self.enumeration.evaluation(row)) for row in self._rows.values()]
+            values = [self.objective.value(self.enumeration.evaluation(row)) for row in self._rows.values()]
         return max(values), float(np.mean(values))
+
+    def regret(self, objective: float) -> float:
+        """Return (J* - J) / (J* - mean J of all feasible placements)."""
+        optimum, mean = self.extremes
+        return (optimum - objective) / max(optimum - mean, SMALLEST_SPREAD)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"table": self.table, "changes": self.changes}

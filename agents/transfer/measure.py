@@ -1,0 +1,63 @@
+"""What one job measures. Every function returns rows: plain mappings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agents.study import Row
+from agents.transfer.plan import Job, Plan
+from agents.transfer.policy import choices, first_choice, trained
+from agents.transfer.rivals import best_rule, placed, regret
+from cimenv.envs import CompensationTabularEnv
+from cimenv.search import run_search
+from cimenv.tasks.table import TableEvaluator
+
+
+def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
+    """Run one job; `folder` keeps what is trained."""
+    rows = policy(plan, job, folder) if job.kind == "policy" else rivals(plan, job)
+    return [{"held_out": job.held_out, **row} for row in rows]
+
+
+def policy(plan: Plan, job: Job, folder: Path) -> list[Row]:
+    """Train a policy on what is not held out, and use it on all tables without and with a few evaluations."""
+    seen, _ = plan.split(job.held_out)
+    model = trained(plan, seen, job.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / f"{job.name}.zip")
+    rows = []
+    for table in plan.tables:
+        for number, variant in enumerate(plan.variants):
+            env = CompensationTabularEnv(table, variant, feedback="reset", max_sites=plan.max_sites)
+            few = min(regret(each, env.table) for each in choices(model, env, plan.evaluations, job.seed))
+            what = {"table": table, "variant": number, "unseen": table not in seen, "seed": job.seed}
+            rows.append(
+                {**what, "method": "policy", "evaluations": 0, "regret": regret(first_choice(model, env), env.table)}
+            )
+            rows.append({**what, "method": "policy", "evaluations": plan.evaluations, "regret": few})
+    return rows
+
+
+def rivals(plan: Plan, job: Job) -> list[Row]:
+    """Use the best rule of the training tables on those held out, and searches with as many evaluations."""
+    seen, unseen = plan.split(job.held_out)
+    known = [TableEvaluator(table, variant) for table in seen for variant in plan.variants]
+    rule = best_rule(known)
+    rows = []
+    for table in unseen:
+        for number, variant in enumerate(plan.variants):
+            evaluator = TableEvaluator(table, variant)
+            what = {"table": table, "variant": number, "unseen": True}
+            zero = {"rule": rule, "none": "none", "affine everywhere": "first 1 1", "largest everywhere": "first 1 3"}
+            for method, which in zero.items():
+                found = regret(placed(which, evaluator), evaluator)
+                rows.append({**what, "seed": 0, "method": method, "evaluations": 0, "regret": found, "which": which})
+            for search in plan.searches:
+                for seed in range(plan.seeds):
+                    best = run_search(evaluator, search, plan.evaluations, seed).objective
+                    row = {"seed": seed, "method": search, "evaluations": plan.evaluations}
+                    rows.append({**what, **row, "regret": evaluator.regret(best)})
+            best = run_search(evaluator, "knapsack").objective
+            row = {"seed": 0, "method": "knapsack", "evaluations": None}
+            rows.append({**what, **row, "regret": evaluator.regret(best)})
+    return rows

@@ -1,0 +1,77 @@
+"""What is trained on what, and what is held out: the configuration and the jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from agents.study import Row, settings_digest
+from cimenv.core.config import Frozen
+
+
+class Plan(Frozen):
+    """The study's configuration."""
+
+    tables: tuple[str, ...]
+    variants: tuple[dict[str, Any], ...] = Field(min_length=1, description="budgets and prices of every table")
+    held_out: dict[str, tuple[str, ...]] = Field(description="name patterns of the tables that a policy never sees")
+    seeds: int = Field(ge=1)
+    max_sites: int
+    copies: int = Field(description="environments of every table and variant")
+    steps: int = Field(description="environment steps of a policy's training")
+    hyper_parameters: dict[str, Any]
+    evaluations: int = Field(description="of the few-shot comparison, the empty placement included")
+    searches: tuple[str, ...] = Field(description="that the policy is compared with at as many")
+
+    @model_validator(mode="after")
+    def _check(self) -> Plan:
+        for name in self.held_out:
+            seen, unseen = self.split(name)
+            if not seen or not unseen:
+                raise ValueError(
+                    f"held_out.{name} matches {len(unseen)} of {len(self.tables)} tables; leave some on either side"
+                )
+        return self
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Return nothing: tables ship with the package."""
+        return ()
+
+    def split(self, held_out: str) -> tuple[list[str], list[str]]:
+        """Return the tables that a policy is trained on, and those that are held out."""
+        patterns = self.held_out[held_out]
+        unseen = [table for table in self.tables if any(fnmatchcase(table, pattern) for pattern in patterns)]
+        return [table for table in self.tables if table not in unseen], unseen
+
+    def measured(self) -> dict[str, Any]:
+        """Return nothing: every job's name holds what changes its numbers."""
+        return {}
+
+    def stages(self, rows: Mapping[str, list[Row]]) -> Iterator[list[Job]]:
+        """Yield jobs: what is compared with, then policies."""
+        del rows
+        yield [self.job("rivals", held_out) for held_out in self.held_out]
+        yield [self.job("policy", held_out, seed) for seed in range(self.seeds) for held_out in self.held_out]
+
+    def job(self, kind: Literal["rivals", "policy"], held_out: str, seed: int = 0) -> Job:
+        """Return a job; its digest changes with what stands behind its label."""
+        settings = self.model_dump(mode="json", exclude={"held_out", "seeds"})
+        return Job(kind=kind, held_out=held_out, seed=seed, digest=settings_digest(settings, self.split(held_out)))
+
+
+class Job(Frozen):
+    """A piece of work that one process does: a policy trained and used, or what it is compared with."""
+
+    kind: Literal["rivals", "policy"]
+    held_out: str
+    seed: int
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Return the job's name in the journal."""
+        return f"{self.kind}-{self.held_out}-{self.seed}-{self.digest}"

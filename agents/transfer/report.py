@@ -1,0 +1,104 @@
+"""From the journal to results/transfer: results.csv, table.md, targets.json."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.statistics import (
+    Scores,
+    bootstrap_interval,
+    improvement_interval,
+    interquartile_mean,
+    probability_of_improvement,
+)
+from agents.study import Journal, Row, target, write_csv, write_targets
+from agents.transfer.plan import Plan
+
+COMMAND = "python -m agents.transfer"
+Methods = Mapping[tuple[str, str], Scores]  # (method, evaluations) -> regret [seeds, tables x variants]
+NAN = float("nan")
+LIMITS = {"noise": 0.1, "recipe": 0.1, "family": 0.2, "data": 0.2}
+
+
+def write_results(plan: Plan, journal: Journal, out: Path) -> None:
+    """Write everything that follows from the rows of the jobs that are done."""
+    rows = journal.finished(plan.stages(journal.rows))
+    if not rows:
+        return
+    write_csv(out / "results.csv", rows)
+    found = {
+        name: methods([row for row in rows if row["held_out"] == name and row["unseen"]]) for name in plan.held_out
+    }
+    (out / "table.md").write_text(table(plan, {name: each for name, each in found.items() if each}))
+    write_targets(out, targets(plan, found))
+
+
+def methods(rows: list[Row]) -> Methods:
+    """Return regret by method and evaluations, `[seeds, tables x variants]`; a method without draws has one seed."""
+    cells: dict[tuple[str, str], dict[tuple[str, int], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in sorted(rows, key=lambda row: int(row["seed"])):
+        evaluations = "its own" if row["evaluations"] is None else str(row["evaluations"])
+        cells[row["method"], evaluations][row["table"], row["variant"]].append(row["regret"])
+    return {key: np.array([by_task[task] for task in sorted(by_task)]).T for key, by_task in cells.items()}
+
+
+def table(plan: Plan, found: Mapping[str, Methods]) -> str:
+    """Return every method's regret on what was held out."""
+    head = ["held out", "method", "evaluations", "regret", "policy at 0 better", f"policy at {plan.evaluations} better"]
+    lines = [
+        "Regret (J* - J) / (J* - mean J) on tables that the policy never saw: interquartile mean over tables, "
+        f"{len(plan.variants)} budgets and prices, and seeds with its 95 % stratified-bootstrap interval; probability "
+        "that the policy does better, without an evaluation and with as many as the searches.",
+        "",
+        "| " + " | ".join(head) + " |",
+        "|---|---" + "|---:" * (len(head) - 2) + "|",
+    ]
+    for name, by_method in found.items():
+        for (method, evaluations), scores in by_method.items():
+            low, high = bootstrap_interval(scores)
+            better = [
+                "" if method == "policy" else chance(by_method.get(("policy", str(count))), scores)
+                for count in (0, plan.evaluations)
+            ]
+            cells = [name, method, evaluations, f"{interquartile_mean(scores):.1%} [{low:.1%}, {high:.1%}]", *better]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def chance(ours: Scores | None, theirs: Scores) -> str:
+    """Return the probability of improvement with its interval, as words."""
+    if ours is None:
+        return ""
+    low, high = improvement_interval(-ours, -theirs)
+    return f"{probability_of_improvement(-ours, -theirs):.2f} [{low:.2f}, {high:.2f}]"
+
+
+def targets(plan: Plan, found: Mapping[str, Methods]) -> list[dict[str, Any]]:
+    """Return every target with what was measured."""
+    return [each for name, by_method in found.items() for each in _targets(plan, name, by_method)]
+
+
+def _targets(plan: Plan, name: str, by_method: Methods) -> list[dict[str, Any]]:
+    few, limit = str(plan.evaluations), LIMITS.get(name, 0.2)
+    regrets = {key: interquartile_mean(scores) for key, scores in by_method.items()}
+    zero, some = (regrets.get(("policy", count), NAN) for count in ("0", few))
+    rules = [value for (method, count), value in regrets.items() if count == "0" and method != "policy"]
+    listed = [
+        target(f"{name} held out: regret without an evaluation", f"<= {limit}", zero, zero <= limit, COMMAND),
+        _beyond(f"{name}: the same beyond the best rule without an evaluation", zero - min(rules, default=NAN)),
+    ]
+    listed += [
+        _beyond(f"{name}: regret at {few} beyond {search} at {few}", some - regrets.get((search, few), NAN))
+        for search in plan.searches
+    ]
+    theirs = regrets.get(("knapsack", "its own"), NAN)
+    return [*listed, _beyond(f"{name}: regret at {few} beyond knapsack at its own budget", some - theirs, "<= 0")]
+
+
+def _beyond(name: str, gap: float, bound: str = "< 0") -> dict[str, Any]:
+    return target(name, bound, gap, gap < 0 or (gap == 0 and "=" in bound), COMMAND)

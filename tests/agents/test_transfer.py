@@ -1,0 +1,85 @@
+"""Policies on unseen tasks: what is held out, what they are compared with, one small training."""
+
+import numpy as np
+import pytest
+
+from agents.study import Journal
+from agents.transfer.measure import measure
+from agents.transfer.plan import Plan
+from agents.transfer.policy import choices, first_choice, trained
+from agents.transfer.report import methods, write_results
+from agents.transfer.rivals import best_rule, placed, regret, rules
+from cimenv.core.config import read_yaml
+from cimenv.core.errors import ConfigError
+from cimenv.envs import CompensationTabularEnv
+from cimenv.tasks.table import SHIPPED_TABLES, SUFFIX, TableEvaluator
+
+NAME = "lenet5-fashion-mini"
+
+
+@pytest.fixture(scope="module")
+def plan(request, tmp_path_factory):
+    """Two copies of the shipped table stand for two tasks."""
+    fields = read_yaml(request.config.rootpath / "configs/studies/transfer.yaml")
+    other = tmp_path_factory.mktemp("tables") / f"other{SUFFIX}"
+    other.write_bytes((SHIPPED_TABLES / f"{NAME}{SUFFIX}").read_bytes())
+    small = {
+        "tables": [NAME, str(other)],
+        "held_out": {"data": ["*other*"]},
+        "variants": [{}, {"cost_weight": 1.0}],
+        "seeds": 2,
+        "max_sites": 6,
+        "copies": 8,
+        "steps": 6_000,
+        "searches": ["random"],
+    }
+    return Plan(**{**fields, **small})
+
+
+def test_every_table_of_the_shipped_plan_is_held_out_by_a_pattern_or_trained_on(request):
+    plan = Plan(**read_yaml(request.config.rootpath / "configs/studies/transfer.yaml"))
+    planned = read_yaml(request.config.rootpath / "configs/studies/tables.yaml")
+    assert set(plan.tables) == set(planned)
+    for name in plan.held_out:
+        seen, unseen = plan.split(name)
+        assert seen and unseen and not set(seen) & set(unseen) and len(seen) + len(unseen) == len(plan.tables)
+
+
+def test_a_pattern_that_holds_out_everything_is_refused(plan):
+    with pytest.raises(ConfigError, match="matches 2 of 2 tables; leave some on either side"):
+        Plan(**{**plan.model_dump(), "held_out": {"data": ["*"]}})
+
+
+def test_rules_look_at_errors_only_and_keep_budgets():
+    evaluator = TableEvaluator(NAME, {"budget": {"weights": 0.02}})
+    everyone = {rule: placed(rule, evaluator) for rule in rules()}
+    assert len(everyone) == 1 + 4 * 4 * 3 and all(evaluator.space.feasible(p) for p in everyone.values())
+    assert everyone["none"] == (0,) * 5 and everyone["first 0.5 1"] == (1, 1, 1, 0, 0)
+    best = best_rule([evaluator])
+    assert regret(everyone[best], evaluator) == min(regret(p, evaluator) for p in everyone.values())
+
+
+def test_a_policy_learns_and_looks_at_no_evaluation(plan):
+    """After 6,000 steps on the one table its favourite beats no blocks; observations stay those of none."""
+    model = trained(plan, [NAME], 0)
+    env = CompensationTabularEnv(NAME, feedback="reset", max_sites=6)
+    assert regret(first_choice(model, env), env.table) < regret((0,) * 5, env.table)
+    found = choices(model, env, 10, 0)
+    assert len(set(found)) == len(found) == 10 and found[0] == (0,) * 5 and found[1] == first_choice(model, env)
+    assert all(env.table.space.feasible(p) for p in found)
+
+
+def test_jobs_tables_and_targets(plan, tmp_path):
+    journal = Journal(tmp_path / "jobs.jsonl", plan.measured())
+    jobs = [job for stage in plan.stages(journal.rows) for job in stage]
+    assert [job.kind for job in jobs] == ["rivals", "policy", "policy"]
+    for job in jobs[:2]:
+        journal.add(job, measure(plan, job, tmp_path / "runs"))
+    assert (tmp_path / "runs" / f"{jobs[1].name}.zip").exists()
+    write_results(plan, journal, tmp_path)
+    rows = [row for job in jobs[:2] for row in journal.rows[job.name] if row["unseen"]]
+    by_method = methods(rows)
+    assert by_method["policy", "0"].shape == (1, 2) and by_method["random", "10"].shape == (2, 2)
+    assert np.isfinite(by_method["knapsack", "its own"]).all()
+    text = (tmp_path / "table.md").read_text()
+    assert text.count("| data | ") == len(by_method) and "largest everywhere" in text
