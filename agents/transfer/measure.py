@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agents.study import Row
+from agents.transfer.fronts import nsga2_front, policy_front
 from agents.transfer.plan import Job, Plan
 from agents.transfer.policy import choices, first_choice, trained
 from agents.transfer.rivals import best_rule, placed, regret
@@ -25,8 +26,11 @@ def policy(plan: Plan, job: Job, folder: Path) -> list[Row]:
     model = trained(plan, seen, job.seed)
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / f"{job.name}.zip")
-    rows = []
+    rows: list[Row] = []
     for table in plan.tables:
+        if table not in seen:
+            front = {"table": table, "unseen": True, "seed": job.seed, "front": "policy"}
+            rows.append({**front, **policy_front(plan, model, table)})
         for number, variant in enumerate(plan.variants):
             env = CompensationTabularEnv(table, variant, feedback="reset", max_sites=plan.max_sites)
             few = min(regret(each, env.table) for each in choices(model, env, plan.evaluations, job.seed))
@@ -43,8 +47,11 @@ def rivals(plan: Plan, job: Job) -> list[Row]:
     seen, unseen = plan.split(job.held_out)
     known = [TableEvaluator(table, variant) for table in seen for variant in plan.variants]
     rule = best_rule(known)
-    rows = []
+    rows: list[Row] = []
     for table in unseen:
+        for seed in range(plan.seeds):
+            front = {"table": table, "unseen": True, "seed": seed, "front": "nsga2"}
+            rows += [{**front, **nsga2_front(table, count, seed)} for count in plan.front_evaluations]
         for number, variant in enumerate(plan.variants):
             evaluator = TableEvaluator(table, variant)
             what = {"table": table, "variant": number, "unseen": True}

@@ -24,6 +24,8 @@ class Plan(Frozen):
     steps: int = Field(description="environment steps of a policy's training")
     hyper_parameters: dict[str, Any]
     evaluations: int = Field(description="of the few-shot comparison, the empty placement included")
+    prices: tuple[float, ...] = Field(min_length=2, description="cost weights that fronts are swept over")
+    front_evaluations: tuple[int, ...] = Field(description="of NSGA-II, whose fronts are compared with")
     searches: tuple[str, ...] = Field(description="that the policy is compared with at as many")
 
     @model_validator(mode="after")

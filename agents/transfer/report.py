@@ -31,17 +31,17 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     if not rows:
         return
     write_csv(out / "results.csv", rows)
-    found = {
-        name: methods([row for row in rows if row["held_out"] == name and row["unseen"]]) for name in plan.held_out
-    }
-    (out / "table.md").write_text(table(plan, {name: each for name, each in found.items() if each}))
+    unseen = [row for row in rows if row["unseen"]]
+    found = {name: methods([row for row in unseen if row["held_out"] == name]) for name in plan.held_out}
+    text = table(plan, {name: each for name, each in found.items() if each}) + fronts_table(plan, unseen)
+    (out / "table.md").write_text(text)
     write_targets(out, targets(plan, found))
 
 
 def methods(rows: list[Row]) -> Methods:
     """Return regret by method and evaluations, `[seeds, tables x variants]`; a method without draws has one seed."""
     cells: dict[tuple[str, str], dict[tuple[str, int], list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in sorted(rows, key=lambda row: int(row["seed"])):
+    for row in sorted((row for row in rows if "method" in row), key=lambda row: int(row["seed"])):
         evaluations = "its own" if row["evaluations"] is None else str(row["evaluations"])
         cells[row["method"], evaluations][row["table"], row["variant"]].append(row["regret"])
     return {key: np.array([by_task[task] for task in sorted(by_task)]).T for key, by_task in cells.items()}
@@ -67,6 +67,31 @@ def table(plan: Plan, found: Mapping[str, Methods]) -> str:
             ]
             cells = [name, method, evaluations, f"{interquartile_mean(scores):.1%} [{low:.1%}, {high:.1%}]", *better]
             lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def fronts_table(plan: Plan, rows: list[Row]) -> str:
+    """Return how much of the exact front's hypervolume one policy and NSGA-II reach on what was held out."""
+    swept = [row for row in rows if "front" in row]
+    if not swept:
+        return ""
+    lines = [
+        "",
+        f"Fronts of score against scalar cost on the same tables: one policy asked at {len(plan.prices)} prices, and "
+        "NSGA-II: share of the exact front's hypervolume, interquartile mean over tables and seeds.",
+        "",
+        "| held out | method | distinct evaluations | hypervolume |",
+        "|---|---|---:|---:|",
+    ]
+    for name in plan.held_out:
+        kinds: dict[str, list[Row]] = defaultdict(list)
+        for row in swept:
+            if row["held_out"] == name:
+                kinds["policy" if row["front"] == "policy" else f"nsga2 {row['evaluations']}"].append(row)
+        for kind, each in kinds.items():
+            count = f"{np.mean([row['evaluations'] for row in each]):.0f}"
+            reached = interquartile_mean(np.array([[row["hypervolume"]] for row in each]))
+            lines.append(f"| {name} | {kind.split()[0]} | {count} | {reached:.1%} |")
     return "\n".join(lines) + "\n"
 
 

@@ -76,7 +76,8 @@ class TableEvaluator:
     """
 
     def __init__(self, table: str | Path, changes: Mapping[str, Any] | None = None) -> None:
-        self.table, self.changes = str(table), dict(changes or {})
+        changed = dict(changes or {})
+        self.table, self.changes = str(table), changed
         self.enumeration = load_table(self.table)
         header = self.enumeration.header
         self.task: Task = header.task
@@ -85,7 +86,8 @@ class TableEvaluator:
         self.space: PlacementSpace = self.enumeration.space
         if self.changes:
             self._change()
-        self._rows = {row.placement: row for row in self.enumeration.rows if self.space.feasible(row.placement)}
+        kept = [row for row in self.enumeration.rows if "budget" not in changed or self.space.feasible(row.placement)]
+        self._rows = {row.placement: row for row in kept}
 
     def _change(self) -> None:
         for name in self.changes:

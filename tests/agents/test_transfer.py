@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from agents.study import Journal
+from agents.transfer.fronts import hypervolume, share_of_exact
 from agents.transfer.measure import measure
 from agents.transfer.plan import Plan
 from agents.transfer.policy import choices, first_choice, trained
@@ -31,6 +32,7 @@ def plan(request, tmp_path_factory):
         "max_sites": 6,
         "copies": 8,
         "steps": 6_000,
+        "front_evaluations": [13],
         "searches": ["random"],
     }
     return Plan(**{**fields, **small})
@@ -82,4 +84,13 @@ def test_jobs_tables_and_targets(plan, tmp_path):
     assert by_method["policy", "0"].shape == (1, 2) and by_method["random", "10"].shape == (2, 2)
     assert np.isfinite(by_method["knapsack", "its own"]).all()
     text = (tmp_path / "table.md").read_text()
-    assert text.count("| data | ") == len(by_method) and "largest everywhere" in text
+    assert text.count("| data | ") == len(by_method) + 2 and "largest everywhere" in text
+
+
+def test_hypervolume_is_an_area():
+    """Scores 1 from cost 1 and 3 from cost 2, up to 4: 1 x 1 + 3 x 2; what is dominated or beyond adds nothing."""
+    found = np.array([[0.0, 0.0], [2.0, 3.0], [1.0, 1.0], [3.0, 2.0], [9.0, 5.0]])
+    assert hypervolume(found, 4.0) == 7.0
+    evaluator = TableEvaluator(NAME)
+    assert share_of_exact(evaluator.space.all_placements(), evaluator) == pytest.approx(1.0, abs=1e-12)
+    assert share_of_exact([evaluator.space.empty()], evaluator) == 0.0
