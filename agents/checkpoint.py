@@ -91,7 +91,8 @@ def save(model: BaseAlgorithm, session: Session) -> None:
     model.save(writing / MODEL)
     if isinstance(model, OffPolicyAlgorithm):
         model.save_replay_buffer(writing / REPLAY)
-    (writing / STATE).write_text(json.dumps(_state(model, session), allow_nan=False), encoding="utf-8")
+    # Python's JSON writes and reads NaN: SB3 logs it where all returns are alike.
+    (writing / STATE).write_text(json.dumps(_state(model, session)), encoding="utf-8")
     for path in writing.iterdir():
         _synced(path)
     older = [path for path in home.iterdir() if path not in (writing, final)]

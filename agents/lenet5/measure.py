@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from agents.config import load_config
 from agents.digital import DIGITAL, digital_evaluator, most_accurate
 from agents.lenet5.plan import Job, Plan
+from agents.reported import report
 from agents.study import Row
 from agents.train import train
 from cimenv.compensation.options import Placement
 from cimenv.core.store import Store
 from cimenv.search import run_search
-from cimenv.tasks import MonteCarloEvaluator, Objective
+from cimenv.tasks import MonteCarloEvaluator
 from cimenv.tasks.problem import default_store
 
 QUANTILE = 0.01
@@ -119,32 +118,3 @@ def tail(plan: Plan, job: Job, store: Store, before: list[Row]) -> list[Row]:
             }
         )
     return rows
-
-
-def report(evaluator: MonteCarloEvaluator, method: str, placement: Placement, evaluations: int = 0) -> Row:
-    """Measure one placement on the test split with fitted blocks, and its objective on validation."""
-    space = evaluator.space
-    tested = evaluator.evaluate(placement, "test", "tuned")
-    part, cost = space.shares(placement), space.cost(placement)
-    device = evaluator.task.crossbar.device
-    return {
-        "sigma": getattr(device, "sigma", 0.0),
-        "method": method,
-        "placement": list(placement),
-        "evaluations": evaluations,
-        "objective": Objective.of(evaluator).value(evaluator.evaluate(placement)),
-        "mean": tested.value("mean"),
-        "std": tested.value("std"),
-        "chips": tested.correct.shape[-1],
-        "images": tested.images,
-        "clean": evaluator.clean_accuracy("test"),
-        "standard_clean": evaluator.reference_accuracy("test"),
-        "weights": part["weights"],
-        "macs": part["macs"],
-        "energy": part["energy"],
-        "scalar_cost": space.scalar_cost(placement),
-        "energy_low_pj": cost.energy_pj.low,
-        "energy_high_pj": cost.energy_pj.high,
-        "site_error": np.round(tested.site_errors[:, 0], 6).tolist(),
-        "correct": tested.correct[0].tolist(),
-    }

@@ -18,6 +18,8 @@ from cimenv.evaluation.engine import Tally
 
 ERROR_COLUMNS = ("error_mean", "error_std", "error_max", "snr_db", "cosine")
 
+LARGEST_ERROR = math.exp(5.0)  # relative to the clean feature; beyond it nothing is told apart
+
 Floats = npt.NDArray[np.float64]
 OverTimes = Literal["mean", "worst"]
 
@@ -141,12 +143,17 @@ class Evaluation:
 
 
 def site_errors(tally: Tally, placement: int) -> Floats:
-    """Return the feature-error statistics `[sites, 5]` of one placement of a tally."""
+    """Return the feature-error statistics `[sites, 5]` of one placement of a tally.
+
+    Errors are at most e^5: also where the clean feature is all zero, or the noisy one overflows.
+    """
     clean = tally.clean_squares[:, None]
     distance, norm = tally.squares[placement, :, :, 0], tally.squares[placement, :, :, 1]
-    error = np.sqrt(distance / clean)
-    inner = (norm + clean - distance) / 2  # <Y', Y> from ||Y' - Y||^2
-    cosine = inner / np.maximum(np.sqrt(norm * clean), 1e-30)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        error = np.sqrt(np.where(distance == 0, 0.0, distance / clean))
+        inner = (norm + clean - distance) / 2  # <Y', Y> from ||Y' - Y||^2
+        cosine = np.nan_to_num(inner / np.maximum(np.sqrt(norm * clean), 1e-30), nan=0.0, posinf=0.0, neginf=0.0)
+    error = np.nan_to_num(error, nan=LARGEST_ERROR).clip(max=LARGEST_ERROR)
     mean = error.mean(axis=1)
-    snr = -20 * np.log10(np.maximum(mean, math.exp(-5.0)))
+    snr = -20 * np.log10(np.maximum(mean, 1 / LARGEST_ERROR))
     return np.stack([mean, error.std(axis=1), error.max(axis=1), snr, cosine.mean(axis=1)], axis=1)

@@ -13,6 +13,7 @@ from cimenv.compensation.bank import CompensationBank, site_weights
 from cimenv.compensation.options import BlockOption, options_by_type
 from cimenv.crossbar import Chips, CrossbarConfig, LogNormal, calibrated_for_chip, map_network, programmed
 from cimenv.evaluation import Engine, PrefixCache, SegmentedNetwork
+from cimenv.evaluation.engine import Tally
 from cimenv.evaluation.record import site_errors
 from cimenv.evaluation.segments import max_pool_2x2
 from cimenv.networks import build_backbone
@@ -127,6 +128,17 @@ def test_feature_errors_follow_their_definition():
         cosines = [float(F.cosine_similarity(n.flatten(), clean.flatten(), dim=0)) for n in noisy]
         expected = [errors.mean(), errors.std(), errors.max(), -20 * np.log10(errors.mean()), np.mean(cosines)]
         np.testing.assert_allclose(found[s], expected, rtol=2e-4, atol=2e-5)
+
+
+def test_dead_and_overflowing_features_have_finite_errors():
+    """Clean square, distance, norm: as usual; dead and exact; dead but noisy; overflown; not a number."""
+    cases = [(4.0, 1.0, 9.0), (0.0, 0.0, 0.0), (0.0, 1.0, 1.0), (4.0, np.inf, np.inf), (4.0, np.nan, np.nan)]
+    clean = np.array([case[0] for case in cases])
+    squares = np.array([case[1:] for case in cases])[None, :, None, :]
+    found = site_errors(Tally(np.zeros((1, 1), dtype=np.int64), squares, clean, 1), 0)
+    largest = np.exp(5.0)
+    np.testing.assert_allclose(found[:, 0], [0.5, 0.0, largest, largest, largest])
+    assert np.isfinite(found).all() and found[0, 4] == 1.0  # <Y', Y> = (9 + 4 - 1) / 2
 
 
 def test_without_variation_nothing_is_wrong():

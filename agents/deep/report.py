@@ -1,0 +1,181 @@
+"""From the journal to results/deep: results.csv, table.md, targets.json and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agents.deep.plan import Plan
+from agents.study import Journal, Row, target, write_csv, write_targets
+from cimenv.evaluation.metrics import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COMMAND = "python -m agents.deep"
+NAN = float("nan")
+METHODS = {
+    "none": "no blocks",
+    "affine": "affine everywhere",
+    "greedy": "greedy",
+    "agent": "agent",
+    "all": "largest in the budget",
+    "all_and_affine": "largest in the budget, affine elsewhere",
+    "digital": "digital at the agent's cost",
+}
+STATISTICS = {"none": "as trained", "shared": "shared over chips", "per_chip": "of every chip (a calibration)"}
+GOALS = {"two-digit-0.8": 0.97, "two-digit-0.5": 0.99}
+
+
+def write_results(plan: Plan, journal: Journal, out: Path) -> None:
+    """Write everything that follows from the rows of the jobs that are done."""
+    rows = journal.finished(plan.stages())
+    if not rows:
+        return
+    write_csv(out / "results.csv", [{k: v for k, v in row.items() if k != "correct"} for row in rows])
+    (out / "table.md").write_text(table(plan, rows))
+    write_targets(out, targets(rows))
+    collapse(plan, rows).savefig(out / "collapse.png", dpi=120)
+    if any(row["kind"] == "blocks" for row in rows):
+        recovery(plan, rows).savefig(out / "recovery.png", dpi=120)
+        growth(plan, rows).savefig(out / "error_growth.png", dpi=120)
+
+
+def select(rows: list[Row], **wanted: Any) -> list[Row]:
+    """Return the rows whose fields equal the given ones."""
+    return [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
+
+
+def table(plan: Plan, rows: list[Row]) -> str:
+    """Return two tables: networks without blocks by batch-norm statistics, and placements."""
+    lines = [
+        f"VGG-16 at a quarter of its width, log-normal variation, test split: {plan.images} images. Without blocks "
+        f"({plan.curve_chips} chips, at the problem's own sigma), by batch-norm statistics:",
+        "",
+        "| problem | recipe | clean | " + " | ".join(STATISTICS.values()) + " |",
+        "|---|---|---:" + "|---:" * len(STATISTICS) + "|",
+    ]
+    for name, problem in plan.problems.items():
+        for recipe in problem.recipes:
+            found = select(rows, kind="curve", problem=name, recipe=recipe)
+            if not found:
+                continue
+            own = own_sigma(plan, name)
+            cells = [percent(select(found, statistics=each, sigma=own)) for each in STATISTICS]
+            lines.append("| " + " | ".join([name, recipe, f"{found[0]['clean_whole_split']:.1%}", *cells]) + " |")
+    placed = [row for row in rows if row["kind"] == "blocks"]
+    if placed:
+        lines += [
+            "",
+            f"Placements with fitted blocks, {plan.chips} fresh chips; chosen on validation within 2 % more weights "
+            "and 10 % more MACs:",
+            "",
+            "| problem | recipe | blocks | mean | of standard clean | +weights | +MACs | energy | evaluations |",
+            "|---|---|---|---:|---:|---:|---:|---:|---:|",
+        ]
+    for row in placed:
+        cells = [row["problem"], row["recipe"], METHODS[row["method"]], percent([row])]
+        cells += [f"{row['mean'] / row['standard_clean']:.1%}", f"{row['weights']:.2%}", f"{row['macs']:.1%}"]
+        lines.append("| " + " | ".join([*cells, f"+{row['energy']:.1%}", str(row["evaluations"])]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def percent(rows: list[Row]) -> str:
+    """Return the mean accuracy of a row over chips with its 95 % interval."""
+    if not rows:
+        return ""
+    chips = np.array(rows[0]["correct"]) / rows[0]["images"]
+    low, high = mean_interval(chips)
+    return f"{chips.mean():.1%} ± {(high - low) / 2:.1%}"
+
+
+def own_sigma(plan: Plan, problem: str) -> float:
+    """Return the strength of a problem's variation."""
+    recipe = next(iter(plan.problems[problem].recipes))
+    return float(getattr(plan.task(plan.job("curve", problem, recipe)).crossbar.device, "sigma", 0.0))
+
+
+def targets(rows: list[Row]) -> list[dict[str, Any]]:
+    """Return every target with what was measured."""
+    found = []
+    standard = select(rows, kind="curve", problem="two-digit-0.8", recipe="standard", statistics="none")
+    clean = standard[0]["clean_whole_split"] if standard else NAN
+    found.append(target("two-digit, standard: clean accuracy", ">= 0.988", clean, clean >= 0.988, COMMAND))
+    bare = next((row["mean"] for row in standard if row["sigma"] == 0.8), NAN)
+    found.append(target("two-digit, standard, sigma 0.8 without blocks", "< 0.03", bare, bare < 0.03, COMMAND))
+    for problem, goal in GOALS.items():
+        known = [row for row in select(rows, kind="blocks", problem=problem) if row["method"] != "digital"]
+        cheap = [row for row in known if row["weights"] <= 0.02 and row["macs"] <= 0.10]
+        best = max(cheap, key=lambda row: row["mean"] / row["standard_clean"], default=None)
+        share = best["mean"] / best["standard_clean"] if best else NAN
+        what = f" ({best['recipe']}, {METHODS[best['method']]})" if best else ""
+        name = f"{problem}: share of standard clean, <= 2 % weights, <= 10 % MACs{what}"
+        found.append(target(name, f">= {goal}", share, share >= goal, COMMAND))
+    return found
+
+
+def collapse(plan: Plan, rows: list[Row]) -> Figure:
+    """Draw accuracy against sigma without blocks."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in plan.problems if select(rows, kind="curve", problem=name)]
+    figure = Figure(figsize=(4.4 * len(names), 3.8), layout="constrained")
+    for ax, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for recipe in plan.problems[name].recipes:
+            found = select(rows, kind="curve", problem=name, recipe=recipe, statistics="none")
+            if found:
+                chips = [np.array(row["correct"]) / row["images"] for row in found]
+                spread = [each.std(ddof=1) for each in chips]
+                sigmas = [row["sigma"] for row in found]
+                ax.errorbar(sigmas, [each.mean() for each in chips], spread, marker="o", ms=3, capsize=2, label=recipe)
+        ax.axvline(own_sigma(plan, name), color="#888888", lw=0.8, ls="--")
+        ax.set(xlabel="sigma of the log-normal variation", title=name, ylim=(0, 1.02))
+        ax.grid(alpha=0.25)
+        ax.legend(frameon=False, fontsize=7)
+    figure.axes[0].set_ylabel("accuracy (mean, standard deviation over chips)")
+    return figure
+
+
+def recovery(plan: Plan, rows: list[Row]) -> Figure:
+    """Draw what every placement recovers against the weights that it adds."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in plan.problems if select(rows, kind="blocks", problem=name)]
+    figure = Figure(figsize=(4.4 * len(names), 3.8), layout="constrained")
+    for ax, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for marker, recipe in zip("osD", plan.problems[name].blocks, strict=False):
+            for k, method in enumerate(METHODS):
+                for row in select(rows, kind="blocks", problem=name, recipe=recipe, method=method):
+                    chips = np.array(row["correct"]) / row["images"]
+                    low, high = mean_interval(chips)
+                    label = f"{recipe}: {METHODS[method]}"
+                    interval = [[chips.mean() - low], [high - chips.mean()]]
+                    ax.errorbar(100 * row["weights"], chips.mean(), interval, fmt=marker, color=f"C{k}", label=label)
+        ax.axhline(select(rows, kind="blocks", problem=name)[0]["standard_clean"], color="#888888", lw=0.8, ls="--")
+        ax.set(xlabel="added weights, %", title=name)
+        ax.grid(alpha=0.25)
+        ax.legend(frameon=False, fontsize=6)
+    figure.axes[0].set_ylabel("accuracy (mean over chips, 95 %; dashed: standard clean)")
+    return figure
+
+
+def growth(plan: Plan, rows: list[Row]) -> Figure:
+    """Draw the relative feature error along the layers with and without blocks."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in plan.problems if select(rows, kind="blocks", problem=name)]
+    figure = Figure(figsize=(4.4 * len(names), 3.8), layout="constrained")
+    for ax, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        recipe = plan.problems[name].blocks[0]
+        for method in ("none", "affine", "agent", "all_and_affine", "digital"):
+            for row in select(rows, kind="blocks", problem=name, recipe=recipe, method=method):
+                ax.plot(
+                    range(1, 1 + len(row["site_error"])), row["site_error"], marker="o", ms=3, label=METHODS[method]
+                )
+        ax.set(xlabel="mapped layer", title=f"{name}, {recipe}", yscale="log")
+        ax.grid(alpha=0.25)
+        ax.legend(frameon=False, fontsize=7)
+    figure.axes[0].set_ylabel("relative feature error, mean over chips")
+    return figure
