@@ -13,14 +13,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Store
 from cimenv.evaluation.record import Evaluation
-from cimenv.evaluation.worst_case import (
-    AttackTarget,
-    Deviation,
-    WorstCase,
-    WorstCaseSearch,
-    certified_correct,
-    worst_case,
-)
+from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearch, certified_correct, worst_case
 from cimenv.search import run_search
 from cimenv.studies.bank_ranking import draw
 from cimenv.tasks import MonteCarloEvaluator, Problem, load_task
@@ -50,15 +43,14 @@ def tried(plan: Plan, job: Job, store: Store) -> list[Row]:
 
 
 def judged(plan: Plan, job: Job, store: Store) -> list[Row]:
-    """Attack a network on validation images as reports do on test, at the bounds of its contest."""
+    """Attack a network on validation images as reports do on test, at the bound of its contest."""
+    contest = plan.contest_of(job.recipe)
+    assert contest is not None
     problem = Problem.build(plan.task(job, images=SEARCH_IMAGES), store)
-    found: list[WorstCase] = []
-    for bound in plan.judged_bounds(job.recipe):
-        attack = WorstCaseSearch(bound=bound)
-        starts = [transfer(problem, "val", attack, "reference"), *(each.deviation for each in found[-1:])]
-        found.append(attacked(problem, none(problem), problem.bank, "val", attack, starts=starts))
-    worst = min(found, key=lambda each: each.accuracy)
-    return [{"val_accuracy": worst.accuracy, "images": worst.images, "member": worst.member}]
+    attack = WorstCaseSearch(bound=contest.judged["bound"])
+    starts = [transfer(problem, "val", attack, "reference")]
+    found = attacked(problem, none(problem), problem.bank, "val", attack, starts=starts)
+    return [{"val_accuracy": found.accuracy, "images": found.images, "member": found.member}]
 
 
 def net(plan: Plan, job: Job, store: Store) -> list[Row]:
@@ -70,12 +62,9 @@ def net(plan: Plan, job: Job, store: Store) -> list[Row]:
         "clean": problem.clean_accuracy("test"),
         "standard_clean": problem.reference_accuracy("test"),
     }
-    smaller: list[Deviation] = []  # a smaller box lies within a larger one
-    for bound, images in sorted(plan.bounds.items()):
-        part, attack = Problem.build(plan.task(job, report_images=images), store), WorstCaseSearch(bound=bound)
-        starts = [transfer(part, "test", attack, "reference"), *smaller]
-        found = attacked(part, none(part), part.bank, "test", attack, starts=starts)
-        smaller = [found.deviation]
+    for bound, images in plan.bounds.items():
+        part = Problem.build(plan.task(job, report_images=images), store)
+        found = attacked(part, none(part), part.bank, "test", WorstCaseSearch(bound=bound))
         row |= attack_columns(bound, found, curve=bound == plan.first_bound and job.seed == plan.seeds[0])
     row |= certificates(plan, Problem.build(plan.task(job, report_images=plan.certificate_images), store))
     for name, device in plan.physics.items():

@@ -86,12 +86,6 @@ class Plan(Frozen):
         """Return the contest of a try; None for a baseline without one."""
         return next((contest for contest in self.contests.values() if label in contest.tries), None)
 
-    def judged_bounds(self, label: str) -> list[float]:
-        """Return the bounds that a judge attacks a try at, growing: every attack starts from the worst so far too."""
-        contest = self.contest_of(label)
-        last = self.first_bound if contest is None else contest.judged["bound"]
-        return sorted({last, *(bound for bound in self.bounds if self.first_bound <= bound <= last)})
-
     def recipe(self, label: str) -> dict[str, Any]:
         """Return a recipe with the study's epochs and what its contest judges by."""
         contest = self.contest_of(label)
@@ -184,7 +178,7 @@ class Plan(Frozen):
     def job(self, kind: Kind, data: str, recipe: str, seed: int, part: int | None = None) -> Job:
         """Return a job; its digest changes with the settings behind its label."""
         more = {
-            "judge": {"bounds": self.judged_bounds(recipe), "starts": ["reference", "smaller bound"]},
+            "judge": ["reference", STAGE_VERSIONS["attack"]],
             "blocks": [self.blocks.physics, self.blocks.metrics],
             "budget": self.budgets.model_dump(mode="json", exclude={"families"}),
             "fidelity": [

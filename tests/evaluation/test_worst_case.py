@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -332,3 +333,29 @@ def test_site_shares_sum_to_one():
     shares = target.site_shares(found.deviation)
     assert sum(shares) == pytest.approx(1.0) and min(shares) >= 0
     assert target.site_shares(target.zero()) == [0.0, 0.0, 0.0]
+
+
+def test_the_lagrangian_stays_among_numbers(monkeypatch):
+    """Where the network overflows, a descent ends: not a number would be taken for the first class."""
+    target = random_net(3)
+    seen = []
+    plain = AttackTarget.gradient
+
+    def overflowing(self, deviation, loss, blocks=None):
+        found = plain(self, deviation, loss, blocks)
+        if max(float(value.abs().max()) for value in deviation.values()) > 0.2:
+            seen.append(True)
+            return replace(found, by_site={name: slope * torch.nan for name, slope in found.by_site.items()})
+        return found
+
+    monkeypatch.setattr(AttackTarget, "gradient", overflowing)
+    found = worst_case(target, WorstCaseSearch(bound=0.05, **{**SMALL, "lagrangian_rounds": 6}), seeded())
+    assert seen and all(bool(value.isfinite().all()) for value in found.deviation.values())
+
+
+def test_a_transferred_deviation_must_be_of_numbers():
+    target = random_net(3)
+    zero = target.zero()
+    name = next(iter(zero))
+    with pytest.raises(ConfigError, match=f"deviation of {name} holds NaN or infinity"):
+        worst_case(target, WorstCaseSearch(**SMALL), seeded(), transferred=[{**zero, name: zero[name] / 0}])

@@ -161,3 +161,6 @@ def _check_transferred(target: AttackTarget, deviation: Mapping[str, Tensor]) ->
         raise ConfigError(
             f"transferred: got sites {given}, the network has {shapes}; give deviations of a network with these."
         )
+    for name, value in deviation.items():
+        if not bool(value.isfinite().all()):
+            raise ConfigError(f"transferred: the deviation of {name} holds NaN or infinity; give finite numbers.")

@@ -63,6 +63,8 @@ class Lagrangian:
         for _ in range(self.passes):
             for blocks in batches:
                 slopes = target.gradient(deviation, "margin", blocks).by_site
+                if not all(bool(slope.isfinite().all()) for slope in slopes.values()):
+                    return deviation  # far outside the box, where the network overflows
                 images = target.images_in(blocks)
                 unit = unit or sum(float(slope.abs().sum()) for slope in slopes.values()) / images
                 scale = step * weight / max(unit * images, 1e-30)
@@ -75,7 +77,7 @@ class Lagrangian:
 
 def largest(deviation: Mapping[str, Tensor]) -> float:
     """Return max|d| over all sites."""
-    return max(float(value.abs().max()) for value in deviation.values())
+    return float(torch.stack([value.abs().max() for value in deviation.values()]).max())
 
 
 def shrunk(deviation: Mapping[str, Tensor], step: float) -> Deviation:

@@ -64,6 +64,7 @@ class Search:
 
     def visit(self, member: str, start: int, step: int, deviation: Mapping[str, Tensor], correct: int) -> float:
         """Take note of a deviation inside the box and of how many images it leaves correct; return the accuracy."""
+        assert all(bool(value.isfinite().all()) for value in deviation.values()), f"{member} left the numbers"
         accuracy = correct / len(self.target.labels)
         self.passes += 1
         self.advance(1)
