@@ -45,6 +45,7 @@ class BlockPlan(Frozen):
 class FidelityPlan(Frozen):
     """How many random placements are attacked quickly and by the ensemble, in how many jobs."""
 
+    data: tuple[str, ...]
     families: tuple[str, ...]
     placements: int
     parts: int
@@ -158,11 +159,10 @@ class Plan(Frozen):
             ]
             yield [
                 self.job("fidelity", data, label, first, part)
-                for family in self.fidelity.families
+                for family in (self.fidelity.families if data in self.fidelity.data else ())
                 for label in self.labels(data, family, rows)
                 for part in range(self.fidelity.parts)
             ]
-
             yield [
                 self.job("budget", data, label, first)
                 for family in self.budgets.families

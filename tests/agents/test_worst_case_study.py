@@ -29,7 +29,7 @@ SMALL = {
     "chip_images": 20,
     "certificate_images": 50,
     "blocks": {"families": ["standard"], "seeds": [0], "physics": "sigma_0.2", "metrics": ["mean", "worst_case"]},
-    "fidelity": {"families": ["gaussian"], "placements": 3, "parts": 2},
+    "fidelity": {"data": ["fashion-mini"], "families": ["gaussian"], "placements": 3, "parts": 2},
     "budgets": {"families": ["gaussian"], "steps": {5: 0, 10: 1}, "images": 50},
 }
 WORST = {"standard": 0.1, "gaussian_0.1": 0.3, "gaussian_0.2": 0.68, "gaussian_0.3": 0.7, "gaussian_0.4": 0.5}
