@@ -28,12 +28,11 @@ def bootstrap_interval(
 
 def probability_of_improvement(ours: Scores, theirs: Scores) -> float:
     """Return P(a run of ours scores higher than one of theirs on the same task), mean over tasks; ties count half."""
-    pairs = zip(ours.T, theirs.T, strict=True)
-    chances = [stats.mannwhitneyu(a, b, method="asymptotic").statistic / (len(a) * len(b)) for a, b in pairs]
-    return float(np.mean(chances))
+    a, b = ours[:, None], theirs[None]
+    return float(((a > b) + 0.5 * (a == b)).mean())
 
 
-def improvement_interval(ours: Scores, theirs: Scores, draws: int = DRAWS // 4, seed: int = 0) -> tuple[float, float]:
+def improvement_interval(ours: Scores, theirs: Scores, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of the probability of improvement: both sides are resampled task by task."""
     generator = np.random.default_rng(seed)
     found = [

@@ -23,6 +23,7 @@ from cimenv.core.config import canonical, digest, read_yaml, with_overrides
 from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.core.progress import bar
 from cimenv.data import load_data
+from cimenv.tasks.table import table_path
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
@@ -89,6 +90,18 @@ class Journal:
 def settings_digest(*settings: Any) -> str:
     """Return what ends a job's name: it changes with the settings behind the job's labels."""
     return digest(canonical(list(settings)))[:8]
+
+
+def tables_digest(tables: Iterable[str]) -> str:
+    """Return a digest of what enumerated tables hold; a study's jobs are other ones when a table is made again.
+
+    Raises:
+        ConfigError: a file is missing.
+    """
+    try:
+        return digest(b"".join(table_path(table).read_bytes() for table in tables))
+    except OSError as error:
+        raise ConfigError(f"tables: {error.filename}: {error.strerror}; python -m agents.tables makes it.") from None
 
 
 def target(name: str, bound: str, measured: float, met: bool, command: str, **more: Any) -> dict[str, Any]:
@@ -176,6 +189,8 @@ class Study(Generic[P]):
                 self.write(plan, Journal(out / "jobs.jsonl", plan.measured()), out)
             else:
                 self.run(plan, out)
+            if not (out / "table.md").exists():
+                raise ConfigError(f"{out}: nothing is measured yet; run python -m agents.{self.name} without --report.")
         except CimenvError as error:
             print(error, file=sys.stderr)
             return 2

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import model_validator
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.algorithms import new_model
@@ -29,6 +30,12 @@ class Contender(Frozen):
     agent: Algorithm | None = None
     settings: dict[str, Any] = {}
     ranges: dict[str, dict[str, Any] | list[Any]] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Contender:
+        if (self.search is None) == (self.agent is None):
+            raise ValueError("a contender is either a search or an agent; give one of them")
+        return self
 
 
 def best_so_far(

@@ -11,7 +11,6 @@ import optuna
 
 from agents.compare.contender import Curve, best_so_far
 from agents.compare.plan import Job, Plan
-from agents.statistics import interquartile_mean
 from agents.study import Row
 from cimenv.core.errors import ConfigError
 from cimenv.tasks.table import TableEvaluator
@@ -74,9 +73,8 @@ def tune(plan: Plan, job: Job) -> list[Row]:
             seed = TUNING_SEED + k
             curves = [best_so_far(contender, settings, table, effort.evaluations, seed) for table in tables]
             scores.append([regrets(curve, table)[-1] for curve, table in zip(curves, tables, strict=True)])
-        value = interquartile_mean(np.array(scores))
         mean = float(np.mean(scores))
-        found.append({"trial": trial.number, "settings": settings, "regret": value, "mean_regret": mean})
+        found.append({"trial": trial.number, "settings": settings, "regret": mean})
         return mean
 
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))

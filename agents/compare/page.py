@@ -22,7 +22,7 @@ for (const head of document.querySelectorAll("th")) head.addEventListener("click
   const body = head.closest("table").tBodies[0], column = head.cellIndex;
   const order = head.dataset.order = head.dataset.order === "up" ? "down" : "up";
   const value = row => { const text = row.cells[column].textContent, number = parseFloat(text);
-    return Number.isNaN(number) ? (text === "-" ? Infinity : text) : number; };
+    return Number.isNaN(number) ? (column ? Infinity : text) : number; };
   const compare = (a, b) => (a > b ? 1 : a < b ? -1 : 0) * (order === "up" ? 1 : -1);
   [...body.rows].sort((a, b) => compare(value(a), value(b))).forEach(row => body.append(row));
 });

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agents.compare.contender import Contender
-from agents.study import Row, settings_digest
+from agents.study import Row, settings_digest, tables_digest
 from cimenv.core.config import Frozen
 
 
@@ -16,9 +16,9 @@ class Tuning(Frozen):
     """The same effort for every contender: trials of Optuna's TPE over its ranges."""
 
     tables: tuple[str, ...]
-    seeds: int
-    trials: int
-    evaluations: int
+    seeds: int = Field(ge=1)
+    trials: int = Field(ge=1)
+    evaluations: int = Field(ge=1)
 
 
 class Plan(Frozen):
@@ -26,10 +26,16 @@ class Plan(Frozen):
 
     tables: tuple[str, ...]
     seeds: int = Field(ge=2, description="runs of every contender on every table")
-    evaluations: int = Field(description="distinct placements of a run")
+    evaluations: int = Field(ge=1, description="distinct placements of a run")
     points: tuple[int, ...] = Field(description="evaluations after which regret is noted")
     tuning: Tuning
     contenders: dict[str, Contender]
+
+    @model_validator(mode="after")
+    def _check(self) -> Plan:
+        if not self.points or not all(1 <= point <= self.evaluations for point in self.points):
+            raise ValueError(f"points are {self.points}; give some from 1 to evaluations ({self.evaluations})")
+        return self
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -73,7 +79,8 @@ class Plan(Frozen):
         what = self.contenders[contender].model_dump(mode="json")
         if kind == "run":
             what.pop("ranges")
-        found = settings_digest(what, dict(settings or {}))
+        tables = self.tuning.tables if kind == "tune" else [table for table in [table] if table is not None]
+        found = settings_digest(what, dict(settings or {}), tables_digest(tables))
         return Job(kind=kind, contender=contender, table=table, settings=dict(settings or {}), digest=found)
 
 

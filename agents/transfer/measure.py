@@ -59,9 +59,9 @@ def rivals(plan: Plan, job: Job) -> list[Row]:
             for method, which in zero.items():
                 found = regret(placed(which, evaluator), evaluator)
                 rows.append({**what, "seed": 0, "method": method, "evaluations": 0, "regret": found, "which": which})
-            for search in plan.searches:
+            for search, settings in plan.searches.items():
                 for seed in range(plan.seeds):
-                    best = run_search(evaluator, search, plan.evaluations, seed).objective
+                    best = run_search(evaluator, search, plan.evaluations, seed, settings).objective
                     row = {"seed": seed, "method": search, "evaluations": plan.evaluations}
                     rows.append({**what, **row, "regret": evaluator.regret(best)})
             best = run_search(evaluator, "knapsack").objective

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from agents.study import Row, settings_digest
+from agents.study import Row, settings_digest, tables_digest
 from cimenv.core.config import Frozen
 
 
@@ -20,13 +20,13 @@ class Plan(Frozen):
     held_out: dict[str, tuple[str, ...]] = Field(description="name patterns of the tables that a policy never sees")
     seeds: int = Field(ge=1)
     max_sites: int
-    copies: int = Field(description="environments of every table and variant")
-    steps: int = Field(description="environment steps of a policy's training")
+    copies: int = Field(ge=1, description="environments of every table and variant")
+    steps: int = Field(ge=1, description="environment steps of a policy's training")
     hyper_parameters: dict[str, Any]
-    evaluations: int = Field(description="of the few-shot comparison, the empty placement included")
+    evaluations: int = Field(ge=2, description="of the few-shot comparison, the empty placement included")
     prices: tuple[float, ...] = Field(min_length=2, description="cost weights that fronts are swept over")
     front_evaluations: tuple[int, ...] = Field(description="of NSGA-II, whose fronts are compared with")
-    searches: tuple[str, ...] = Field(description="that the policy is compared with at as many")
+    searches: dict[str, dict[str, Any]] = Field(description="that the policy is compared with, and their settings")
 
     @model_validator(mode="after")
     def _check(self) -> Plan:
@@ -62,7 +62,8 @@ class Plan(Frozen):
     def job(self, kind: Literal["rivals", "policy"], held_out: str, seed: int = 0) -> Job:
         """Return a job; its digest changes with what stands behind its label."""
         settings = self.model_dump(mode="json", exclude={"held_out", "seeds"})
-        return Job(kind=kind, held_out=held_out, seed=seed, digest=settings_digest(settings, self.split(held_out)))
+        more = [self.split(held_out), self.seeds if kind == "rivals" else None, tables_digest(self.tables)]
+        return Job(kind=kind, held_out=held_out, seed=seed, digest=settings_digest(settings, more))
 
 
 class Job(Frozen):

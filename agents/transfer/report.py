@@ -87,7 +87,7 @@ def fronts_table(plan: Plan, rows: list[Row]) -> str:
         kinds: dict[str, list[Row]] = defaultdict(list)
         for row in swept:
             if row["held_out"] == name:
-                kinds["policy" if row["front"] == "policy" else f"nsga2 {row['evaluations']}"].append(row)
+                kinds[f"{row['front']} {row.get('budget', '')}"].append(row)
         for kind, each in kinds.items():
             count = f"{np.mean([row['evaluations'] for row in each]):.0f}"
             reached = interquartile_mean(np.array([[row["hypervolume"]] for row in each]))

@@ -33,16 +33,20 @@ def rules() -> list[str]:
 
 
 def placed(rule: str, evaluator: TableEvaluator) -> Placement:
-    """Return the placement of a rule; it looks at the errors of the empty placement only."""
+    """Return the placement of a rule, which looks at the errors of the empty placement only.
+
+    Shares are of the candidate sites; where an option is not allowed, the next smaller one is taken.
+    """
     space = evaluator.space
     placement = space.empty()
     if rule == NONE:
         return placement
     order, share, option = rule.split()
-    sites = ORDERS[order](space, evaluator.evaluate(placement))
+    wanted = ORDERS[order](space, evaluator.evaluate(placement))
+    sites = [int(site) for site in wanted if space.candidates[site, 1:].any()]
     for site in sites[: math.ceil(float(share) * len(sites))]:
-        if space.affordable(placement)[site, int(option)]:
-            placement = with_option(placement, int(site), int(option))
+        allowed = np.flatnonzero(space.affordable(placement)[site])
+        placement = with_option(placement, site, int(allowed[allowed <= int(option)].max()))  # it, or the next smaller
     return placement
 
 

@@ -55,9 +55,14 @@ class CompensationTabularEnv(CompensationEnv):
         for name in ("task", "reset_hooks", "evaluator", "store"):
             if arguments.get(name):
                 raise ConfigError(f"{name}: a table fixes it; use CiMCompensation-v0, or another table.")
-        self.table = TableEvaluator(table, changes)
-        super().__init__(evaluator=self.table, **arguments)
+        super().__init__(evaluator=TableEvaluator(table, changes), **arguments)
         self.optimum = self.table.extremes[0]
+
+    @property
+    def table(self) -> TableEvaluator:
+        """Return the evaluator; forks share it."""
+        assert isinstance(self._given, TableEvaluator)
+        return self._given
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
         """Start an episode without blocks.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -41,8 +41,12 @@ class MixedVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """Start every episode."""
-        for part, seeds in zip(self.parts, self._split(self._seeds), strict=True):
-            part._seeds = list(seeds)
+        parts = zip(self.parts, self._split(self._seeds), self._split(self._options), strict=True)
+        for part, seeds, options in parts:
+            if seeds[0] is not None:
+                part.seed(seeds[0])  # SB3 counts on from there
+            if any(options):
+                part.set_options(list(options))
         found = [part.reset() for part in self.parts]
         self.reset_infos = [info for part in self.parts for info in part.reset_infos]
         self._reset_seeds()
@@ -71,7 +75,7 @@ class MixedVecEnv(VecEnv):
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of every chosen environment."""
-        return [value for part, own in self._chosen(indices) for value in part.get_attr(attr_name, own)]
+        return self._gathered(indices, lambda part, own: part.get_attr(attr_name, own))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of every chosen environment."""
@@ -80,17 +84,15 @@ class MixedVecEnv(VecEnv):
 
     def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **named: Any) -> list[Any]:
         """Call a method of every chosen environment."""
-        return [
-            value
-            for part, own in self._chosen(indices)
-            for value in part.env_method(method_name, *method_args, indices=own, **named)
-        ]
+        return self._gathered(
+            indices, lambda part, own: part.env_method(method_name, *method_args, indices=own, **named)
+        )
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
         """Return whether every chosen environment has a wrapper."""
-        return [value for part, own in self._chosen(indices) for value in part.env_is_wrapped(wrapper_class, own)]
+        return self._gathered(indices, lambda part, own: part.env_is_wrapped(wrapper_class, own))
 
     def get_images(self) -> Sequence[Any]:
         """Return the pictures of all environments."""
@@ -99,10 +101,24 @@ class MixedVecEnv(VecEnv):
     def _split(self, values: Any) -> list[Any]:
         return [values[a:b] for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)]
 
+    def _numbers(self, indices: VecEnvIndices) -> list[int]:
+        numbers = [int(number) for number in self._get_indices(indices)]
+        for number in numbers:
+            if not -self.num_envs <= number < self.num_envs:
+                raise IndexError(f"indices: got {number}; there are {self.num_envs} environments.")
+        return [number % self.num_envs for number in numbers]
+
     def _chosen(self, indices: VecEnvIndices) -> Iterator[tuple[VecEnv, list[int]]]:
-        """Yield the parts with the numbers of their chosen environments; in the order of the parts."""
-        chosen = np.array(list(self._get_indices(indices)), dtype=int)
-        for part, start in zip(self.parts, self.starts, strict=False):
-            own = chosen[(chosen >= start) & (chosen < start + part.num_envs)] - start
-            if len(own):
-                yield part, own.tolist()
+        """Yield the parts with the numbers of their chosen environments."""
+        chosen = sorted(set(self._numbers(indices)))
+        for part, start in zip(self.parts, self.starts.tolist(), strict=False):
+            own = [number - start for number in chosen if start <= number < start + part.num_envs]
+            if own:
+                yield part, own
+
+    def _gathered(self, indices: VecEnvIndices, ask: Callable[[VecEnv, list[int]], list[Any]]) -> list[Any]:
+        """Return what the parts answer, in the order of `indices`."""
+        answers = [answer for part, own in self._chosen(indices) for answer in ask(part, own)]
+        numbers = self._numbers(indices)
+        found = dict(zip(sorted(set(numbers)), answers, strict=True))
+        return [found[number] for number in numbers]

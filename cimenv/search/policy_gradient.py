@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -81,10 +83,12 @@ class PolicyGradient:
         penalty: float = 1.0,
         width: int = 32,
     ) -> None:
-        if batch < 1 or width < 1 or learning_rate <= 0:
+        whole = all(isinstance(value, int) and value >= 1 for value in (batch, width))
+        rates = (learning_rate, entropy, penalty)
+        if not whole or not all(isinstance(value, int | float) and 0 <= value < math.inf for value in rates):
             raise ConfigError(
-                f"settings of {kind}: batch {batch}, width {width}, learning_rate {learning_rate:g}; give at least 1 "
-                "placement and 1 unit, and a rate above 0."
+                f"settings of {kind}: batch {batch!r}, width {width!r}, learning_rate {learning_rate!r}, entropy "
+                f"{entropy!r}, penalty {penalty!r}; give whole numbers of placements and units, and rates from 0 on."
             )
         self.space, self.batch, self.entropy, self.penalty = objective.space, batch, entropy, penalty
         self.allowed = torch.from_numpy(self.space.candidates)

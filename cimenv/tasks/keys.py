@@ -17,6 +17,7 @@ from cimenv.crossbar.config import CrossbarConfig
 from cimenv.tasks.task import Task
 
 # Bumped when the numbers of a stage change; never the package's version.
+CHAIN_VERSION = 2  # of the analog chain, its gradients included
 STAGE_VERSIONS = {"backbone": 1, "bank": 1, "tuned": 1, "evaluation": 1, "attack": 3}
 
 
@@ -84,4 +85,5 @@ def physics_of(config: CrossbarConfig) -> dict[str, Any]:
     fields = {"device", "batch_norm", "batch_norm_chips", "batch_norm_images"}
     if simple:
         return config.model_dump(mode="json", include=fields)
-    return config.model_dump(mode="json", exclude={"tile_columns", "weight_bits", "device_bits", "technology_nm"})
+    fields = {"tile_columns", "weight_bits", "device_bits", "technology_nm"}
+    return {**config.model_dump(mode="json", exclude=fields), "version": CHAIN_VERSION}

@@ -32,6 +32,20 @@ def shipped_tables() -> list[str]:
     return sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED_TABLES.glob(f"*{SUFFIX}"))
 
 
+def table_path(table: str) -> Path:
+    """Return the file of a table: of a shipped one by name, or the file itself.
+
+    Raises:
+        UnknownNameError: no such table.
+    """
+    path = Path(table)
+    if path.exists() or table.endswith((".csv", ".xz")):
+        return path
+    if table not in shipped_tables():
+        raise UnknownNameError("table", table, shipped_tables())
+    return SHIPPED_TABLES / f"{table}{SUFFIX}"
+
+
 def load_table(table: str) -> Enumeration:
     """Return a finished enumeration: a shipped one by name, or a file; read again where the file has changed.
 
@@ -39,11 +53,7 @@ def load_table(table: str) -> Enumeration:
         UnknownNameError: no such table.
         ConfigError: the file is missing, damaged, unfinished, or of another version.
     """
-    path = Path(table)
-    if not path.exists() and not table.endswith((".csv", ".xz")):
-        if table not in shipped_tables():
-            raise UnknownNameError("table", table, shipped_tables())
-        path = SHIPPED_TABLES / f"{table}{SUFFIX}"
+    path = table_path(table)
     status = path.stat() if path.exists() else None
     return _loaded(path.resolve(), *((status.st_mtime_ns, status.st_size) if status else (0, 0)))
 
@@ -76,6 +86,8 @@ class TableEvaluator:
     """
 
     def __init__(self, table: str | Path, changes: Mapping[str, Any] | None = None) -> None:
+        if changes is not None and not isinstance(changes, Mapping):
+            raise ConfigError(f"changes: got {changes!r}; give a mapping of the task's fields.")
         changed = dict(changes or {})
         self.table, self.changes = str(table), changed
         self.enumeration = load_table(self.table)

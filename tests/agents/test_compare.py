@@ -145,3 +145,18 @@ def test_the_report_is_written_again_from_the_csv(folder, tmp_path, capsys):
         shutil.copy(folder / name, tmp_path / name)
     assert main([str(tmp_path)]) == 0
     assert (tmp_path / "table.md").read_text() == (folder / "table.md").read_text() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"evaluations": 30}, "points are"),
+        ({"points": [0]}, "points are"),
+        ({"contenders": {"nobody": {}}}, "either a search or an agent"),
+        ({"contenders": {"both": {"search": "random", "agent": "ppo"}}}, "either a search or an agent"),
+        ({"tuning": {**SMALL["tuning"], "trials": 0}}, "trials"),
+    ],
+)
+def test_plans_that_cannot_run_are_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        Plan(**{**SMALL, **changes})

@@ -1,5 +1,7 @@
 """Policies on unseen tasks: what is held out, what they are compared with, one small training."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -33,7 +35,7 @@ def plan(request, tmp_path_factory):
         "copies": 8,
         "steps": 6_000,
         "front_evaluations": [13],
-        "searches": ["random"],
+        "searches": {"random": {}},
     }
     return Plan(**{**fields, **small})
 
@@ -57,6 +59,7 @@ def test_rules_look_at_errors_only_and_keep_budgets():
     everyone = {rule: placed(rule, evaluator) for rule in rules()}
     assert len(everyone) == 1 + 4 * 4 * 3 and all(evaluator.space.feasible(p) for p in everyone.values())
     assert everyone["none"] == (0,) * 5 and everyone["first 0.5 1"] == (1, 1, 1, 0, 0)
+    assert all(any(p) for rule, p in everyone.items() if rule != "none")
     best = best_rule([evaluator])
     assert regret(everyone[best], evaluator) == min(regret(p, evaluator) for p in everyone.values())
 
@@ -69,6 +72,14 @@ def test_a_policy_learns_and_looks_at_no_evaluation(plan):
     found = choices(model, env, 10, 0)
     assert len(set(found)) == len(found) == 10 and found[0] == (0,) * 5 and found[1] == first_choice(model, env)
     assert all(env.table.space.feasible(p) for p in found)
+    names = np.array(env.layout.names)
+    of_evaluations = np.char.find(names, ".error_") >= 0
+    of_evaluations |= np.isin(names, ["score", "acc_none", "acc_ref"])
+    at_reset, info = env.reset()
+    while not info["evaluated"] or not any(info["placement"] > 0):
+        seen, _, done, _, info = env.step(np.int64(np.flatnonzero(info["action_mask"])[-1]))
+        assert np.array_equal(seen[of_evaluations], at_reset[of_evaluations])
+    assert done
 
 
 def test_jobs_tables_and_targets(plan, tmp_path):
@@ -84,6 +95,8 @@ def test_jobs_tables_and_targets(plan, tmp_path):
     assert by_method["policy", "0"].shape == (1, 2) and by_method["random", "10"].shape == (2, 2)
     assert np.isfinite(by_method["knapsack", "its own"]).all()
     text = (tmp_path / "table.md").read_text()
+    named = [each["target"] for each in json.loads((tmp_path / "targets.json").read_text())]
+    assert "data: regret at 10 beyond random at 10" in named and len(named) == 4
     assert text.count("| data | ") == len(by_method) + 2 and "largest everywhere" in text
 
 

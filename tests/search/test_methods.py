@@ -188,3 +188,9 @@ def test_bad_arguments(toy, monkeypatch):
     with pytest.raises(ConfigError, match=r"tpe needs Optuna; pip install 'cimenv\[agents\]'"):
         run_search(toy, "tpe", 5)
     assert set(METHODS) < set(NAMES)
+
+
+@pytest.mark.parametrize("settings", [{"batch": 2.5}, {"batch": 0}, {"learning_rate": float("nan")}, {"penalty": -1}])
+def test_policy_gradients_refuse_settings_by_name(toy, settings):
+    with pytest.raises(ConfigError, match=f"settings of lstm: .*{next(iter(settings))}"):
+        run_search(toy, "lstm_controller", 5, settings=settings)
