@@ -26,6 +26,7 @@ from cimenv.crossbar.batchnorm import batch_norms
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, layer_forward
 from cimenv.crossbar.mapping import site_module
+from cimenv.evaluation.labels import count_correct
 from cimenv.evaluation.memory import LIVE, Room, room, tensor_bytes
 from cimenv.evaluation.prefix import PrefixCache, Sums, state_bytes
 from cimenv.evaluation.segments import SegmentedNetwork, State
@@ -161,7 +162,7 @@ class Engine:
 
         def count(_number: int, images: Tensor, labels: Tensor) -> int:
             with torch.inference_mode():
-                return _correct(self.network.forward(images, self._clean_site), labels)
+                return count_correct(self.network.forward(images, self._clean_site), labels)
 
         with workers(self.threads) as each:
             return sum(each(count, *self.blocks))
@@ -341,7 +342,7 @@ class _Walk:
         return _square(y - self.block.clean[call]), _square(y)
 
     def _leaf(self, logits: Tensor, sums: Sums, placement: int) -> None:
-        self.correct[placement] = _correct(logits, self.block.labels)
+        self.correct[placement] = count_correct(logits, self.block.labels)
         for site, values in zip(self.block.called, sums, strict=True):
             self.squares[placement, site] += values
 
@@ -360,7 +361,3 @@ class _Walk:
 def _square(values: Tensor) -> float:
     flat = values.reshape(-1)
     return float(torch.dot(flat, flat))
-
-
-def _correct(logits: Tensor, labels: Tensor) -> int:
-    return int((logits.argmax(-1) == labels).sum())

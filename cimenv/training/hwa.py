@@ -19,6 +19,7 @@ from cimenv.crossbar.devices import DeviceModel, Stuck
 from cimenv.crossbar.layers import ProgrammedWeight, layer_input, program_weight, programmed
 from cimenv.crossbar.mapping import MappedNetwork, site_module
 from cimenv.data.splits import ImageSet
+from cimenv.evaluation.labels import count_correct
 from cimenv.training.course import Course, TrainedBackbone
 from cimenv.training.recipe import SCORING_CHIPS, Recipe
 
@@ -74,10 +75,10 @@ class HardwareAware(Recipe):
         x, y = val.inputs(slice(SCORING_IMAGES)), val.labels[:SCORING_IMAGES]
         found = []
         with torch.no_grad():
-            clean = float((network.model(x).argmax(-1) == y).float().mean())
+            clean = count_correct(network.model(x), y) / len(y)
             for chip in range(SCORING_CHIPS):
                 with programmed(network.model, chips.all_weights(chip)) as model:
-                    found.append(float((model(x).argmax(-1) == y).float().mean()))
+                    found.append(count_correct(model(x), y) / len(y))
         return {"val_accuracy": float(np.mean(found)), "clean": clean}
 
 

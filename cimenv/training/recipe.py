@@ -17,6 +17,7 @@ from cimenv.crossbar.devices import DeviceModel, Ideal
 from cimenv.crossbar.layers import programmed
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.data.splits import DataSplits, ImageSet
+from cimenv.evaluation.labels import count_correct
 from cimenv.training.course import Course, TrainedBackbone
 
 SCORING_CHIPS = 4
@@ -135,5 +136,5 @@ def chip_accuracies(network: MappedNetwork, device: DeviceModel, x: Tensor, y: T
         for chip in range(chips):
             draw = torch_generator("recipe-score", chip)
             with programmed(network.model, network.program(draw, device)) as model:
-                found.append(float((model(x).argmax(-1) == y).float().mean()))
+                found.append(count_correct(model(x), y) / len(y))
     return found

@@ -14,6 +14,7 @@ from cimenv.compensation.options import BlockOption, options_by_type
 from cimenv.crossbar import Chips, CrossbarConfig, LogNormal, calibrated_for_chip, map_network, programmed
 from cimenv.evaluation import Engine, PrefixCache, SegmentedNetwork
 from cimenv.evaluation.engine import Tally
+from cimenv.evaluation.labels import count_correct
 from cimenv.evaluation.record import site_errors
 from cimenv.evaluation.segments import max_pool_2x2
 from cimenv.networks import build_backbone
@@ -139,6 +140,11 @@ def test_dead_and_overflowing_features_have_finite_errors():
     largest = np.exp(5.0)
     np.testing.assert_allclose(found[:, 0], [0.5, 0.0, largest, largest, largest])
     assert np.isfinite(found).all() and found[0, 4] == 1.0  # <Y', Y> = (9 + 4 - 1) / 2
+
+
+def test_not_a_number_is_no_answer():
+    logits = torch.tensor([[2.0, 1.0], [torch.nan, torch.nan], [torch.nan, 5.0], [-torch.inf, 0.0]])
+    assert count_correct(logits, torch.tensor([0, 0, 1, 1])) == 2
 
 
 def test_without_variation_nothing_is_wrong():

@@ -18,6 +18,7 @@ from cimenv.compensation.options import BlockOption, Placement
 from cimenv.core.errors import MappingError
 from cimenv.crossbar.layers import MappedLayer, ProgrammedWeight, layer_forward
 from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.evaluation.labels import count_correct
 from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.evaluation.workers import IMAGE_BLOCK, workers
 from cimenv.evaluation.worst_case.losses import LOSSES, LossName
@@ -102,7 +103,7 @@ class AttackTarget:
 
         def count(images: Tensor, labels: Tensor) -> int:
             with torch.inference_mode():
-                return int((self._logits(weights, images).argmax(-1) == labels).sum())
+                return count_correct(self._logits(weights, images), labels)
 
         with torch.no_grad():
             weights = self._weights(deviation)
@@ -119,7 +120,7 @@ class AttackTarget:
             logits = self._logits(weights, images)
             total = LOSSES[loss](logits, labels).sum()
             parts = torch.autograd.grad(total, variables, retain_graph=True, materialize_grads=True)
-            return int((logits.argmax(-1) == labels).sum()), total.item(), parts
+            return count_correct(logits, labels), total.item(), parts
 
         weights = self._weights(leaves)
         found = list(self._each(one, blocks if blocks is not None else range(self.blocks)))
