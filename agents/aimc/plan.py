@@ -60,12 +60,12 @@ class Plan(Frozen):
         return self.model_dump(mode="json", exclude={"networks", "data", "sensitivity"})
 
     def stages(self, _rows: Mapping[str, list[Row]] | None = None) -> list[list[Job]]:
-        """Return the jobs: small networks before large ones, training before blocks."""
-        networks = list(self.networks)
+        """Return the jobs: training before blocks; large networks first, so that no core waits for one at the end."""
+        networks = list(reversed(self.networks))
         return [
             [self.job("direct", network) for network in networks],
             [self.job("hwa", network) for network in networks],
-            [self.job("sensitivity", network) for network in self.sensitivity.networks],
+            [self.job("sensitivity", network) for network in reversed(self.sensitivity.networks)],
             [self.job("blocks", network) for network in networks],
         ]
 

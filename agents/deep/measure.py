@@ -58,8 +58,9 @@ def blocks(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
     evaluator = MonteCarloEvaluator(task, store, threads=1)
     space = evaluator.space
     greedy = run_search(evaluator, "greedy")
-    spent = [f"name={job.name}", f"seed={plan.seed}", f"evaluations={plan.agent_evaluations}"]
-    agent = train(load_config(plan.agent, spent), folder / "agents" / job.name, evaluator)
+    effort = [f"evaluations={plan.agent_evaluations}", f"steps={plan.agent_steps}"]
+    config = load_config(plan.agent, [f"name={job.name}", f"seed={plan.seed}", *effort])
+    agent = train(config, folder / "agents" / job.name, evaluator)
     everything = MonteCarloEvaluator(task.with_changes(candidates=None), store, threads=1)
     found: dict[str, tuple[MonteCarloEvaluator, Placement, int]] = {
         "none": (evaluator, space.empty(), 1),

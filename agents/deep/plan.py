@@ -34,6 +34,7 @@ class Plan(Frozen):
     images: int = Field(description="test images of every chip, evenly spaced")
     agent: str = Field(description="YAML file of the agent")
     agent_evaluations: int
+    agent_steps: int
 
     def task(self, job: Job, **changes: Any) -> Task:
         """Return the task of a job."""

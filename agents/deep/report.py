@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from agents.deep.plan import Plan
 from agents.study import Journal, Row, target, write_csv, write_targets
 from cimenv.evaluation.metrics import mean_interval
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COMMAND = "python -m agents.deep"
@@ -86,7 +88,7 @@ def percent(rows: list[Row]) -> str:
     """Return the mean accuracy of a row over chips with its 95 % interval."""
     if not rows:
         return ""
-    chips = np.array(rows[0]["correct"]) / rows[0]["images"]
+    chips = chips_of(rows[0])
     low, high = mean_interval(chips)
     return f"{chips.mean():.1%} ± {(high - low) / 2:.1%}"
 
@@ -116,23 +118,38 @@ def targets(rows: list[Row]) -> list[dict[str, Any]]:
     return found
 
 
-def collapse(plan: Plan, rows: list[Row]) -> Figure:
-    """Draw accuracy against sigma without blocks."""
+def panels(plan: Plan, rows: list[Row], kind: str) -> tuple[Figure, list[tuple[str, Axes]]]:
+    """Return a figure with a panel for every problem that has rows of a kind."""
     from matplotlib.figure import Figure
 
-    names = [name for name in plan.problems if select(rows, kind="curve", problem=name)]
+    names = [name for name in plan.problems if select(rows, kind=kind, problem=name)]
     figure = Figure(figsize=(4.4 * len(names), 3.8), layout="constrained")
-    for ax, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    axes = list(figure.subplots(1, len(names), squeeze=False)[0])
+    for ax, name in zip(axes, names, strict=True):
+        ax.set_title(name)
+        ax.grid(alpha=0.25)
+    return figure, list(zip(names, axes, strict=True))
+
+
+def chips_of(row: Row) -> npt.NDArray[np.float64]:
+    """Return the accuracy of every chip of a row."""
+    found: npt.NDArray[np.float64] = np.array(row["correct"]) / row["images"]
+    return found
+
+
+def collapse(plan: Plan, rows: list[Row]) -> Figure:
+    """Draw accuracy against sigma without blocks."""
+    figure, shown = panels(plan, rows, "curve")
+    for name, ax in shown:
         for recipe in plan.problems[name].recipes:
             found = select(rows, kind="curve", problem=name, recipe=recipe, statistics="none")
+            chips = [chips_of(row) for row in found]
             if found:
-                chips = [np.array(row["correct"]) / row["images"] for row in found]
-                spread = [each.std(ddof=1) for each in chips]
+                means, spread = [each.mean() for each in chips], [each.std(ddof=1) for each in chips]
                 sigmas = [row["sigma"] for row in found]
-                ax.errorbar(sigmas, [each.mean() for each in chips], spread, marker="o", ms=3, capsize=2, label=recipe)
+                ax.errorbar(sigmas, means, spread, marker="o", ms=3, capsize=2, label=recipe)
         ax.axvline(own_sigma(plan, name), color="#888888", lw=0.8, ls="--")
-        ax.set(xlabel="sigma of the log-normal variation", title=name, ylim=(0, 1.02))
-        ax.grid(alpha=0.25)
+        ax.set(xlabel="sigma of the log-normal variation", ylim=(0, 1.02))
         ax.legend(frameon=False, fontsize=7)
     figure.axes[0].set_ylabel("accuracy (mean, standard deviation over chips)")
     return figure
@@ -140,22 +157,18 @@ def collapse(plan: Plan, rows: list[Row]) -> Figure:
 
 def recovery(plan: Plan, rows: list[Row]) -> Figure:
     """Draw what every placement recovers against the weights that it adds."""
-    from matplotlib.figure import Figure
-
-    names = [name for name in plan.problems if select(rows, kind="blocks", problem=name)]
-    figure = Figure(figsize=(4.4 * len(names), 3.8), layout="constrained")
-    for ax, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    figure, shown = panels(plan, rows, "blocks")
+    for name, ax in shown:
         for marker, recipe in zip("osD", plan.problems[name].blocks, strict=False):
             for k, method in enumerate(METHODS):
                 for row in select(rows, kind="blocks", problem=name, recipe=recipe, method=method):
-                    chips = np.array(row["correct"]) / row["images"]
+                    chips = chips_of(row)
                     low, high = mean_interval(chips)
                     label = f"{recipe}: {METHODS[method]}"
                     interval = [[chips.mean() - low], [high - chips.mean()]]
                     ax.errorbar(100 * row["weights"], chips.mean(), interval, fmt=marker, color=f"C{k}", label=label)
         ax.axhline(select(rows, kind="blocks", problem=name)[0]["standard_clean"], color="#888888", lw=0.8, ls="--")
-        ax.set(xlabel="added weights, %", title=name)
-        ax.grid(alpha=0.25)
+        ax.set(xlabel="added weights, %")
         ax.legend(frameon=False, fontsize=6)
     figure.axes[0].set_ylabel("accuracy (mean over chips, 95 %; dashed: standard clean)")
     return figure
@@ -163,19 +176,14 @@ def recovery(plan: Plan, rows: list[Row]) -> Figure:
 
 def growth(plan: Plan, rows: list[Row]) -> Figure:
     """Draw the relative feature error along the layers with and without blocks."""
-    from matplotlib.figure import Figure
-
-    names = [name for name in plan.problems if select(rows, kind="blocks", problem=name)]
-    figure = Figure(figsize=(4.4 * len(names), 3.8), layout="constrained")
-    for ax, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    figure, shown = panels(plan, rows, "blocks")
+    for name, ax in shown:
         recipe = plan.problems[name].blocks[0]
         for method in ("none", "affine", "agent", "all_and_affine", "digital"):
             for row in select(rows, kind="blocks", problem=name, recipe=recipe, method=method):
-                ax.plot(
-                    range(1, 1 + len(row["site_error"])), row["site_error"], marker="o", ms=3, label=METHODS[method]
-                )
-        ax.set(xlabel="mapped layer", title=f"{name}, {recipe}", yscale="log")
-        ax.grid(alpha=0.25)
+                errors = row["site_error"]
+                ax.plot(range(1, 1 + len(errors)), errors, marker="o", ms=3, label=METHODS[method])
+        ax.set(xlabel=f"mapped layer ({recipe})", yscale="log")
         ax.legend(frameon=False, fontsize=7)
     figure.axes[0].set_ylabel("relative feature error, mean over chips")
     return figure

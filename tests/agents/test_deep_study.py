@@ -30,6 +30,7 @@ SMALL = {
     "chips": 3,
     "images": 50,
     "agent_evaluations": 4,
+    "agent_steps": 64,
 }
 
 
