@@ -13,16 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from agents.deep.timing import deep_figures
 from agents.memory import growth, memory_over_steps
 from agents.study import target, write_targets
-from agents.timing import epoch_of, median_ratio, seconds
+from agents.timing import Figure, epoch_of, median_ratio, seconds
 from cimenv.core.progress import bar
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Store
@@ -42,21 +43,6 @@ from cimenv.training import recipe_named
 OUT = Path(__file__).parents[1] / "results/bench"
 CHIPS, IMAGES, RUNS = 25, 2_000, 7
 BATCHES = (50, 100, 125, 200, 250, 500, 1000, 2000)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured figure: what, the value, its unit, and the promise (None where there is none)."""
-
-    what: str
-    value: float
-    unit: str
-    bound: float | None = None
-
-    @property
-    def met(self) -> bool | None:
-        """Return whether the value keeps the promise."""
-        return None if self.bound is None else self.value <= self.bound
 
 
 def engine_figures(problem: Problem) -> list[Figure]:
@@ -308,6 +294,7 @@ def main() -> None:
             cluster_figure(problem),
             analog_figure(problem),
             memory_figure(store),
+            *deep_figures(),
             *tabular_figures(),
             *worst_case_figures(problem),
         ]

@@ -1,11 +1,11 @@
-"""Wall times that are compared in one run: medians of alternating calls, and an epoch of a recipe."""
+"""Wall times that are compared in one run: medians of alternating calls, an epoch of a recipe, measured figures."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cimenv.core.progress import silent
 from cimenv.core.seeding import torch_generator
@@ -14,6 +14,21 @@ from cimenv.networks import build_backbone
 from cimenv.tasks import Problem
 from cimenv.training import Recipe
 from cimenv.training.course import Course
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure: what, the value, its unit, and the promise (None where there is none)."""
+
+    what: str
+    value: float
+    unit: str
+    bound: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Return whether the value keeps the promise."""
+        return None if self.bound is None else self.value <= self.bound
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -1,0 +1,68 @@
+"""What a Monte-Carlo evaluation of a deep network costs beside plain forward passes; time needs no training."""
+
+from __future__ import annotations
+
+import statistics
+
+import torch
+
+from agents.timing import Figure, median_ratio, seconds
+from cimenv.compensation.bank import CompensationBank
+from cimenv.core.seeding import torch_generator
+from cimenv.core.threads import torch_threads
+from cimenv.crossbar import Chips, map_network
+from cimenv.evaluation.engine import Engine
+from cimenv.evaluation.prefix import PrefixCache
+from cimenv.evaluation.segments import SegmentedNetwork
+from cimenv.networks import build_backbone
+from cimenv.tasks import load_task
+
+CHIPS, IMAGES, RUNS = 25, 500, 3
+BATCHES = (25, 50, 100, 125, 250, 500)
+CHANGED = 5  # the site at which a step of a search changes the placement
+MARGIN = 1.1
+
+
+def deep_figures() -> list[Figure]:
+    """Compare evaluation and a search step on quarter-width VGG-16 with plain forwards, on one thread."""
+    task = load_task("vgg16-two-digit")
+    network = map_network(build_backbone(task.backbone, task.backbone_args), task.crossbar, (1, 32, 32))
+    model = network.model.eval()
+    images = torch.rand(IMAGES, 1, 32, 32, generator=torch_generator("deep bench"))
+    labels = torch.zeros(IMAGES, dtype=torch.long)
+    options = task.block_options()
+    bank = CompensationBank(options).eval()
+
+    def engine(cache: PrefixCache | None = None) -> Engine:
+        segments = SegmentedNetwork(model, network.sites)
+        return Engine(segments, Chips(network, 0, "bench"), bank, images, labels, cache=cache)
+
+    def plain(part: torch.nn.Module, batch: int, times: int = CHIPS) -> None:
+        with torch.inference_mode():
+            for _ in range(times):
+                for block in images.split(batch):
+                    part(block)
+
+    none, chips = (0,) * len(network.sites), range(CHIPS)
+    changed = (*none[:CHANGED], 1, *none[CHANGED + 1 :])
+    keeping, fresh = engine(PrefixCache()), engine()
+    with torch_threads(1):
+        best = min(
+            BATCHES, key=lambda batch: statistics.median(seconds(lambda: plain(model, batch, 4)) for _ in range(3))
+        )
+        whole, _, took = median_ratio(lambda: fresh.run([none], chips), lambda: plain(model, best), RUNS)
+        keeping.run([none], chips)
+        step, _, _ = median_ratio(lambda: keeping.run([changed], chips), lambda: fresh.run([changed], chips), RUNS)
+        before = model.features[: _position(model, network.sites[CHANGED].name)]  # type: ignore[index]
+        share, _, _ = median_ratio(lambda: plain(before, best), lambda: plain(model, best), RUNS)  # type: ignore[arg-type]
+    return [
+        Figure(f"VGG-16, width 1/4: plain forwards, {CHIPS} x {IMAGES} images, best batch ({best})", took, "s"),
+        Figure("VGG-16: evaluation / plain forwards", whole, "x", MARGIN),
+        Figure(f"VGG-16: step at site {CHANGED + 1} / full evaluation", step, "x", MARGIN * (1 - share)),
+    ]
+
+
+def _position(model: torch.nn.Module, site: str) -> int:
+    """Return how many modules of the features stand before a site."""
+    names = [name for name, _ in model.features.named_children()]  # type: ignore[union-attr]
+    return names.index(site.removeprefix("features."))
