@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
+from cimenv.search.base import Positive, Share
 from cimenv.search.moves import moved_blocks, single_changes
 from cimenv.tasks.objective import Objective
 
@@ -28,9 +31,9 @@ class Annealing:
         objective: Objective,
         generator: np.random.Generator,
         *,
-        temperature: float = 0.1,
-        cooling: float = 0.97,
-        moves: float = 0.3,
+        temperature: Positive = 0.1,
+        cooling: Annotated[float, Field(gt=0, le=1)] = 0.97,
+        moves: Share = 0.3,
     ) -> None:
         self.space, self.generator = objective.space, generator
         self.temperature, self.cooling, self.moves = temperature, cooling, moves

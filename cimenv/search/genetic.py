@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import ConfigError
 from cimenv.evaluation.record import Evaluation
+from cimenv.search.base import Count, NotNegative
 from cimenv.search.moves import mended, random_placement
 from cimenv.tasks.objective import Objective
 
@@ -28,20 +28,15 @@ class Genetic:
         objective: Objective,
         generator: np.random.Generator,
         *,
-        population: int = 16,
-        children: int = 8,
-        tournament: int = 3,
-        mutations: float = 1.0,
+        population: Count = 16,
+        children: Count = 8,
+        tournament: Count = 3,
+        mutations: NotNegative = 1.0,
     ) -> None:
         self.objective, self.space, self.generator = objective, objective.space, generator
         self.size, self.children, self.tournament = population, children, tournament
         self.sites = np.flatnonzero(self.space.candidates[:, 1:].any(axis=1))
         self.mutation = min(1.0, mutations / max(len(self.sites), 1))
-        if min(population, children, tournament) < 1:
-            raise ConfigError(
-                f"settings of genetic: population {population}, children {children}, tournament {tournament}; give at "
-                "least 1 of each."
-            )
         self.values: dict[Placement, float] = {}
 
     def propose(self) -> list[Placement]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import create_model
 
+from cimenv.core.config import Frozen
 from cimenv.core.errors import UnknownNameError
 from cimenv.search.annealing import Annealing
 from cimenv.search.base import Search
@@ -59,6 +61,7 @@ METHODS: dict[str, Factory] = {
 }
 RACING, LADDER = "racing", "ladder"  # choose chips and images as well as placements, so they do not propose
 NAMES = (*METHODS, RACING, LADDER)
+FIXED = ("kind", "order", "only_all")  # what makes one method of a class
 ENDLESS = (
     "random",
     "annealing",
@@ -76,22 +79,21 @@ def made(method: str, objective: Objective, seed: int, settings: dict[str, Any])
     return METHODS[method](objective, np.random.default_rng(seed), **settings)
 
 
-def check_settings(method: str, settings: dict[str, Any]) -> None:
-    """Check, before anything is trained, that a method takes these settings and that what it needs is installed.
+def checked_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings, once it is known that a method takes them and that what it needs is installed.
 
     Raises:
         ConfigError: it does not, or a package is missing.
     """
     if method not in METHODS:
-        return
-    kind = METHODS[method]
-    known = inspect.signature(kind).parameters.values()
-    names = [p.name for p in known if p.kind is p.KEYWORD_ONLY and p.name not in ("kind", "order", "only_all")]
-    if method in SAMPLERS:
-        names = sampler_settings(SAMPLERS[method])
-    for name in settings:
-        if name not in names:
-            raise UnknownNameError(f"setting of {method}", name, names)
+        fields: dict[str, Any] = {}
+    elif method in SAMPLERS:
+        fields = dict.fromkeys(sampler_settings(SAMPLERS[method]), (Any, None))
+    else:
+        known = inspect.signature(METHODS[method], eval_str=True).parameters.values()
+        fields = {p.name: (p.annotation, p.default) for p in known if p.kind is p.KEYWORD_ONLY and p.name not in FIXED}
+    model = create_model(f"settings of {method}", __base__=Frozen, **fields)
+    return model(**settings).model_dump(exclude_unset=True)
 
 
 def check_name(method: str) -> None:

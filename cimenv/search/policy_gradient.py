@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import ConfigError
 from cimenv.evaluation.record import Evaluation
+from cimenv.search.base import Count, NotNegative
 from cimenv.tasks.objective import Objective
 
 PATIENCE = 100  # updates in a row without a placement that is new and feasible, after which a search is over
@@ -77,19 +75,12 @@ class PolicyGradient:
         generator: np.random.Generator,
         *,
         kind: str,
-        batch: int = 4,
-        learning_rate: float = 0.03,
-        entropy: float = 0.02,
-        penalty: float = 1.0,
-        width: int = 32,
+        batch: Count = 4,
+        learning_rate: NotNegative = 0.03,
+        entropy: NotNegative = 0.02,
+        penalty: NotNegative = 1.0,
+        width: Count = 32,
     ) -> None:
-        whole = all(isinstance(value, int) and value >= 1 for value in (batch, width))
-        rates = (learning_rate, entropy, penalty)
-        if not whole or not all(isinstance(value, int | float) and 0 <= value < math.inf for value in rates):
-            raise ConfigError(
-                f"settings of {kind}: batch {batch!r}, width {width!r}, learning_rate {learning_rate!r}, entropy "
-                f"{entropy!r}, penalty {penalty!r}; give whole numbers of placements and units, and rates from 0 on."
-            )
         self.space, self.batch, self.entropy, self.penalty = objective.space, batch, entropy, penalty
         self.allowed = torch.from_numpy(self.space.candidates)
         seed = int(generator.integers(2**62))

@@ -11,7 +11,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.search.base import Search, SearchResult, Step
 from cimenv.search.ladder import SHARES, climb, coarser
-from cimenv.search.methods import ENDLESS, LADDER, RACING, check_name, check_settings, made
+from cimenv.search.methods import ENDLESS, LADDER, RACING, check_name, checked_settings, made
 from cimenv.search.racing import race
 from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
 from cimenv.tasks.ledger import Ledger
@@ -47,15 +47,13 @@ def run_search(
     if budget is None and method in (*ENDLESS, LADDER):
         budget = BUDGET
     ledger = Ledger(evaluator, budget)
-    if method in (RACING, LADDER) and settings:
-        raise ConfigError(f"settings of {method}: got {dict(settings)}, but it has none; leave them out.")
-    check_settings(method, dict(settings or {}))
+    given = checked_settings(method, settings or {})
     if method == RACING:
         return _raced(ledger, np.random.default_rng(seed))
     if method == LADDER:
         return _climbed(evaluator, budget or BUDGET, seed)
     objective = Objective.of(ledger)
-    search = made(method, objective, seed, dict(settings or {}))
+    search = made(method, objective, seed, given)
     steps: dict[Placement, Step] = {}
     images = _note(ledger, objective, search, [objective.space.empty()], steps)
     stale = 0

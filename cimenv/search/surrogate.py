@@ -11,6 +11,7 @@ from scipy import stats
 
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
+from cimenv.search.base import Count, NotNegative
 from cimenv.search.moves import moved_blocks, random_placement, single_changes
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.space import PlacementSpace
@@ -83,9 +84,9 @@ class Surrogate:
         objective: Objective,
         generator: np.random.Generator,
         *,
-        first: int | None = None,
-        batch: int = 4,
-        curiosity: float = 1.0,
+        first: Count | None = None,
+        batch: Count = 4,
+        curiosity: NotNegative = 1.0,
     ) -> None:
         self.objective, self.space, self.generator = objective, objective.space, generator
         self.first, self.batch, self.curiosity = first or 2 * len(self.space.sites), batch, curiosity
