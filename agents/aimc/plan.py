@@ -61,17 +61,19 @@ class Plan(Frozen):
 
     def stages(self, _rows: Mapping[str, list[Row]] | None = None) -> list[list[Job]]:
         """Return the jobs: training before blocks; large networks first, so that no core waits for one at the end."""
-        networks = list(reversed(self.networks))
+        networks, borne = list(reversed(self.networks)), list(reversed(self.sensitivity.networks))
         return [
             [self.job("direct", network) for network in networks],
-            [self.job("hwa", network) for network in networks],
-            [self.job("sensitivity", network) for network in reversed(self.sensitivity.networks)],
+            [
+                *(self.job("hwa", network) for network in networks),
+                *(self.job("sensitivity", network) for network in borne),
+            ],
             [self.job("blocks", network) for network in networks],
         ]
 
     def job(self, kind: Kind, network: str) -> Job:
         """Return a job; its digest changes with the settings behind its label."""
-        more = self.sensitivity.model_dump() if kind == "sensitivity" else None
+        more = self.sensitivity.model_dump(exclude={"networks"}) if kind == "sensitivity" else None
         return Job(kind=kind, network=network, settings=settings_digest(self.networks[network].task, more))
 
 
