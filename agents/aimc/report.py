@@ -66,6 +66,7 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
             row[f"a_star_{t_s:g}s"] = float(results.star(source, t_s).mean())
     write_csv(out / "results.csv", short)
     (out / "table.md").write_text(table(results) + sensitivity_table(results))
+    (out / "summary.md").write_text(summary(results))
     write_targets(out, targets(results))
     if results.points:
         figure(results).savefig(out / "times.png", dpi=120)
@@ -103,6 +104,30 @@ def table(results: Results) -> str:
         added = [f"{row['weights']:.2%}", f"{row['macs']:.2%}"]
         cells = [f"{row['network']}, {name_of(row)}", f"{row['fp']:.1%}", f"{row['clean']:.1%}", *stars, *added]
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def summary(results: Results) -> str:
+    """Return a line a network: A* after an hour and at the last time, and what blocks add on noisier devices."""
+    last = results.plan.times_s[-1]
+    points = [("direct", 3_600.0), ("direct", last), ("hwa", 3_600.0), ("hwa", last)]
+    head = [
+        "A*",
+        *(f"{ {'direct': 'mapped as it is', 'hwa': 'HWA'}[kind] }, {LABELS[t_s]}" for kind, t_s in points),
+        f"noisier devices, {LABELS[last]}",
+        "+ affine",
+        "+ placed blocks",
+    ]
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    for network in dict.fromkeys(row["network"] for row in results.points):
+        stars = [results.mean(kind, network, t_s) for kind, t_s in points]
+        cells = ["" if star != star else f"{star:.1%}" for star in stars]
+        noisier = {row["blocks"]: row for row in results.points if row["network"] == network and "blocks" in row}
+        if noisier:
+            cells += [f"{results.star(row, last).mean():.1%}" for row in noisier.values()]
+            cells[4] += f" (x {noisier['none']['noise_scale']:g})"
+            cells[6] += f" ({noisier['knapsack']['weights']:.1%} weights)"
+        lines.append("| " + " | ".join([network, *cells, *[""] * (7 - len(cells))]) + " |")
     return "\n".join(lines) + "\n"
 
 

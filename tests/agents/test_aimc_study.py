@@ -7,7 +7,7 @@ import pytest
 
 from agents.aimc.measure import measure
 from agents.aimc.plan import Plan
-from agents.aimc.report import Results, targets, write_results
+from agents.aimc.report import Results, summary, targets, write_results
 from agents.study import Journal
 from cimenv.core.config import read_yaml
 
@@ -93,5 +93,8 @@ def test_targets_from_rows(plan, tmp_path):
     assert not found["A* at 1 h after HWA, best lstm (lstm)"]["met"]
     share = found["vit: share of what HWA leaves open at 1 year that placed blocks recover"]
     assert share["measured"] == pytest.approx(0.02 / 0.04) and share["met"]
+    # A* of 894 in 1,000 where digital has 900 and chance 100 is 794/800; of 860, 871, 880: 760, 771, 780 of 800
+    line = "| vit |  |  | 99.2% | 99.2% | 95.0% (x 2) | 96.4% | 97.5% (1.0% weights) |"
+    assert line in summary(Results(plan, journal)).splitlines()
     nothing = Results(plan, Journal(tmp_path / "other.jsonl", plan.measured()))
     assert not any(target["met"] for target in targets(nothing))
