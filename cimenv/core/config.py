@@ -54,7 +54,10 @@ def one_sentence(error: ValidationError, model: type[BaseModel]) -> str:
     if isinstance(cause, UnknownNameError):
         return f"{path}: {text}"
     nested = re.fullmatch(r"[A-Z]\w*((?:\.[^\s:]+)*: .+)", str(cause)) if isinstance(cause, ConfigError) else None
-    return f"{path}{nested[1]}" if nested else f"{path}: got {shown}; {text}"
+    if nested:
+        return f"{path}{nested[1]}"
+    whole = not first["loc"] and first["type"] == "value_error"  # a check of several fields names them itself
+    return f"{path}: {text}" if whole else f"{path}: got {shown}; {text}"
 
 
 def canonical(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from cimenv.core.config import Frozen, merged
-from cimenv.crossbar.devices import Device, LogNormal
+from cimenv.crossbar.devices import Device, DeviceModel, LogNormal
 from cimenv.crossbar.presets import preset_fields
 
 BatchNormMode = Literal["none", "shared", "per_chip"]
@@ -90,6 +90,10 @@ class CrossbarConfig(Frozen):
             made = [CrossbarConfig(**merged(plain, changes)) for changes in self.overrides.values()]
             self._overridden = dict(zip(self.overrides, made, strict=True))
         return self
+
+    def devices(self) -> tuple[DeviceModel, ...]:
+        """Return the devices of all layers: the network's own and those of its overrides."""
+        return (self.device, *(made.device for made in self._overridden.values()))
 
     def at(self, site: str) -> CrossbarConfig:
         """Return the configuration of one layer: the first override whose pattern matches its name, or this one."""

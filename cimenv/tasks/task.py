@@ -105,6 +105,11 @@ class Task(Frozen):
             raise UnknownNameError("data set", self.data, DATA_SETS)
         if min(self.times_s) < 0 or len(set(self.times_s)) < len(self.times_s):
             raise ValueError(f"times_s is {self.times_s}; give different times of at least 0 seconds")
+        for device in self.crossbar.devices():
+            known = device.known_times_s
+            if unknown := [t_s for t_s in self.times_s if known is not None and t_s not in known]:
+                times = ", ".join(f"{t_s:g}" for t_s in known or ())
+                raise ValueError(f"times_s holds {unknown[0]:g}; '{device.kind}' devices are known at {times} s")
         if self.reference.fine_tunes:
             raise ValueError(f"reference is {self.reference.name}, which itself starts from the reference")
         needed = smallest_chips(self.percentile)

@@ -54,8 +54,7 @@ def test_nested_error_names_the_whole_path_once():
 def test_nested_cross_field_error_names_both_fields():
     device = {"kind": "bit_sliced_gaussian", "weight_bits": 8, "device_bits": 3}
     text = message(lambda: CrossbarConfig(device=device))
-    assert text.startswith("CrossbarConfig.device.bit_sliced_gaussian: got {'kind'")
-    assert text.endswith("; device_bits 3 must divide weight_bits 8.")
+    assert text == "CrossbarConfig.device.bit_sliced_gaussian: device_bits 3 must divide weight_bits 8."
 
 
 def test_unknown_kind_lists_the_known_ones():

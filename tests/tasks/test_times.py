@@ -117,3 +117,15 @@ def test_training_on_a_gpu(recipe, tmp_path):
     task = load_task("toy-4site", QUICK).with_changes(**fields, crossbar=crossbar)
     found = MonteCarloEvaluator(task, Store(tmp_path), device="cuda")
     assert found.evaluate((1, 1, 1, 1), "test", "tuned").value("mean") > 0.4 and found.clean_accuracy() > 0.5
+
+
+def test_a_time_that_devices_are_not_known_at_is_refused_before_anything_is_trained():
+    reram = {"crossbar": {"preset": "reram_wan2022"}}
+    load_task("toy-4site").with_changes(**reram, times_s=(1.0, 86_400.0))
+    with pytest.raises(
+        ConfigError, match=r"times_s holds 7; 'reram_wan2022' devices are known at 0, 1, 86400, 172800 s"
+    ):
+        load_task("toy-4site").with_changes(**reram, times_s=(1.0, 7.0))
+    mixed = {"overrides": {"fc*": {"device": {"kind": "reram_wan2022"}}}}
+    with pytest.raises(ConfigError, match="times_s holds 3600"):
+        load_task("toy-4site").with_changes(crossbar=mixed, times_s=(3_600.0,))
