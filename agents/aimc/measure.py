@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agents.aimc.plan import Job, Plan
+from agents.aimc.plan import HOUR_S, Job, Plan
 from agents.study import Row
 from cimenv.compensation.options import Placement
 from cimenv.core.store import Store
@@ -21,7 +21,7 @@ from cimenv.training.hwa import scaled
 
 def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
     """Run one job; `folder` keeps what is trained."""
-    kinds = {"direct": direct, "hwa": hwa, "blocks": blocks, "sensitivity": sensitivity}
+    kinds = {"direct": direct, "hwa": hwa, "whole": whole, "blocks": blocks, "sensitivity": sensitivity}
     rows = kinds[job.kind](plan, job, default_store(folder / "store"))
     return [{"kind": job.kind, "network": job.network, **row} for row in rows]
 
@@ -35,6 +35,13 @@ def direct(plan: Plan, job: Job, store: Store) -> list[Row]:
 def hwa(plan: Plan, job: Job, store: Store) -> list[Row]:
     """Fine-tune the network for its crossbar."""
     return [bare(plan.task(job), store)]
+
+
+def whole(plan: Plan, job: Job, store: Store) -> list[Row]:
+    """Measure the fine-tuned network on the whole test split: the choice of images moves A* more than the chips do."""
+    times_s = (HOUR_S, plan.times_s[-1])
+    task = plan.task(job, times_s=times_s, report_images=plan.whole_images)
+    return [{**bare(task, store), "times_s": list(times_s)}]
 
 
 def bare(task: Task, store: Store) -> Row:

@@ -11,7 +11,8 @@ from agents.study import Row, settings_digest
 from cimenv.core.config import Frozen, merged
 from cimenv.tasks import Task, load_task
 
-Kind = Literal["direct", "hwa", "blocks", "sensitivity"]
+Kind = Literal["direct", "hwa", "whole", "blocks", "sensitivity"]
+HOUR_S = 3_600.0
 
 
 class Network(Frozen):
@@ -38,6 +39,7 @@ class Plan(Frozen):
     times_s: tuple[float, ...]
     chips: int = Field(description="test chips of every point")
     images: int = Field(description="test images of every chip, evenly spaced")
+    whole_images: int = Field(description="test images of the networks that targets are judged by: all of the split")
     noise_scales: tuple[float, ...] = Field(description="of the devices, for the blocks")
     open_points: float = Field(description="loss of A* at the last time that blocks are placed against")
     search: dict[str, Any] = Field(description="fields of the task in which blocks are searched and fitted")
@@ -57,7 +59,7 @@ class Plan(Frozen):
 
     def measured(self) -> dict[str, Any]:
         """Return the fields that change a job's numbers, not those that say which jobs there are."""
-        return self.model_dump(mode="json", exclude={"networks", "data", "sensitivity"})
+        return self.model_dump(mode="json", exclude={"networks", "data", "sensitivity", "whole_images"})
 
     def stages(self, _rows: Mapping[str, list[Row]] | None = None) -> list[list[Job]]:
         """Return the jobs: training before blocks; large networks first, so that no core waits for one at the end."""
@@ -68,20 +70,25 @@ class Plan(Frozen):
                 *(self.job("hwa", network) for network in networks),
                 *(self.job("sensitivity", network) for network in borne),
             ],
-            [self.job("blocks", network) for network in networks],
+            [
+                *(self.job("blocks", network) for network in networks),
+                *(self.job("whole", network) for network in networks),
+            ],
         ]
 
     def job(self, kind: Kind, network: str) -> Job:
         """Return a job; its digest changes with the settings behind its label."""
-        more = self.sensitivity.model_dump(exclude={"networks"}) if kind == "sensitivity" else None
+        settings = {"sensitivity": self.sensitivity.model_dump(exclude={"networks"}), "whole": self.whole_images}
+        more = settings.get(kind)
         return Job(kind=kind, network=network, settings=settings_digest(self.networks[network].task, more))
 
 
 class Job(Frozen):
     """A piece of work that one process does.
 
-    `direct`: the digital network mapped as it is; `hwa`: fine-tuned for its crossbar; `sensitivity`: one non-ideality
-    at a time on the digital network; `blocks`: placed on the fine-tuned network.
+    `direct`: the digital network mapped as it is; `hwa`: fine-tuned for its crossbar; `whole`: the same on every test
+    image, at one hour and at the last time; `sensitivity`: one non-ideality at a time on the digital network; `blocks`:
+    placed on the fine-tuned network.
     """
 
     kind: Kind

@@ -27,6 +27,7 @@ SMALL = {
     "times_s": [3600, 31536000],
     "chips": 3,
     "images": 200,
+    "whole_images": 250,
     "noise_scales": [1, 3],
     "search": {"chips": 2, "images": 100, "bank": {"steps": 20}, "tuned": {"steps": 5}, "budget": {"weights": 0.2}},
     "sensitivity": {"networks": ["toy"], "chips": 2, "images": 50},
@@ -40,7 +41,7 @@ def plan(request):
 
 def test_every_job_is_a_task_at_all_times(plan):
     jobs = [job for stage in plan.stages() for job in stage]
-    assert len({job.name for job in jobs}) == len(jobs) == 4 + 3 * len(plan.networks)
+    assert len({job.name for job in jobs}) == len(jobs) == 4 + 4 * len(plan.networks)
     for job in jobs:
         task = plan.task(job)
         assert task.crossbar.analog and task.crossbar.device.kind == "pcm" and task.recipe.name == "hwa"
@@ -63,6 +64,7 @@ def test_small_jobs_of_every_kind_and_what_is_written(plan, tmp_path):
         ("direct", "standard", ""),
         ("hwa", "hwa", ""),
         *(("blocks", "hwa", name) for name in ("none", "affine", "knapsack")),
+        ("whole", "hwa", ""),
     ]
     assert all(float(row["a_star_3600s"]) <= 1.2 for row in rows)
     assert {path.name for path in tmp_path.glob("*.png")} == {"times.png", "sensitivity.png"}
@@ -79,8 +81,9 @@ def test_targets_from_rows(plan, tmp_path):
     journal = Journal(tmp_path / "jobs.jsonl", plan.measured())
     for stage in plan.stages():
         for job in stage:
-            if job.kind == "hwa":
-                journal.add(job, [row("hwa", job.network, 893 if job.network == "vit" else 880)])
+            if job.kind == "whole":
+                made = row("whole", job.network, 893 if job.network == "vit" else 880, times_s=[3_600, 31_536_000])
+                journal.add(job, [made])
             if job.kind == "blocks":
                 made = [
                     row("blocks", job.network, correct, blocks=name, noise_scale=2, recipe="hwa")
