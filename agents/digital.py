@@ -11,7 +11,8 @@ DIGITAL = [{"kind": "digital", "size": size} for size in (0.25, 0.5, 1.0)]
 
 def digital_evaluator(task: Task, store: Store) -> MonteCarloEvaluator:
     """Return an evaluator of the same backbone whose only options keep layers off the crossbar: it needs no bank."""
-    return MonteCarloEvaluator(task.with_changes(options={"conv": DIGITAL, "dense": DIGITAL}), store, threads=1)
+    options = {site.type: DIGITAL for site in task.sites()}
+    return MonteCarloEvaluator(task.model_copy(update={"options": {}}).with_changes(options=options), store, threads=1)
 
 
 def most_accurate(evaluator: MonteCarloEvaluator) -> tuple[Placement, int]:

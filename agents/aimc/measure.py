@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.aimc.plan import HOUR_S, Job, Plan
+from agents.digital import digital_evaluator
 from agents.study import Row
 from cimenv.compensation.options import Placement
 from cimenv.core.store import Store
@@ -21,9 +22,16 @@ from cimenv.training.hwa import scaled
 
 def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
     """Run one job; `folder` keeps what is trained."""
-    kinds = {"direct": direct, "hwa": hwa, "whole": whole, "blocks": blocks, "sensitivity": sensitivity}
+    kinds = {
+        "direct": direct,
+        "hwa": hwa,
+        "whole": whole,
+        "blocks": blocks,
+        "rivals": rivals,
+        "sensitivity": sensitivity,
+    }
     rows = kinds[job.kind](plan, job, default_store(folder / "store"))
-    return [{"kind": job.kind, "network": job.network, **row} for row in rows]
+    return [{"kind": "blocks" if job.kind == "rivals" else job.kind, "network": job.network, **row} for row in rows]
 
 
 def direct(plan: Plan, job: Job, store: Store) -> list[Row]:
@@ -71,25 +79,44 @@ def points(evaluator: MonteCarloEvaluator, placement: Placement, fidelity: str) 
 
 def blocks(plan: Plan, job: Job, store: Store) -> list[Row]:
     """Place blocks on the fine-tuned network, where its devices cost enough at the last time."""
-    scale, task = noisy_enough(plan, job, store)
-    searched = task.with_changes(**plan.search, times_s=(plan.times_s[-1],))
+    scale, searched = noisy_enough(plan, job, store)
     searching = MonteCarloEvaluator(searched, store, threads=1)
     space = searching.space
-    found: dict[str, Placement] = {
+    found = {
         "none": space.empty(),
         "affine": space.uniform("affine"),
         "knapsack": run_search(searching, "knapsack").best,
     }
-    reporting = MonteCarloEvaluator(searched.model_copy(update={"times_s": plan.times_s}), store, threads=1)
+    return [reported(plan, searching, name, placement, scale) for name, placement in found.items()]
+
+
+def rivals(plan: Plan, job: Job, store: Store) -> list[Row]:
+    """Measure what blocks have to beat, and what they could do at any price, on the same chips as `blocks`."""
+    scale, searched = noisy_enough(plan, job, store)
+    digital = digital_evaluator(searched, store)
+    unlimited = MonteCarloEvaluator(searched.model_copy(update={"budget": {}}), store, threads=1)
     return [
-        {"recipe": task.recipe.name, "blocks": name, "noise_scale": scale, **points(reporting, placement, "tuned")}
-        for name, placement in found.items()
+        reported(plan, digital, "digital", run_search(digital, "knapsack").best, scale),
+        reported(plan, unlimited, "all largest", unlimited.space.largest(), scale),
     ]
 
 
-def noisy_enough(plan: Plan, job: Job, store: Store) -> tuple[float, Task]:
-    """Return the least noise scale whose loss of A* at the last time, on VALIDATION, is `open_points`, and its task.
+def reported(plan: Plan, searching: MonteCarloEvaluator, name: str, placement: Placement, scale: float) -> Row:
+    """Return a placement's row: at all times, with its own blocks."""
+    task = searching.task.model_copy(update={"times_s": plan.times_s})
+    reporting = MonteCarloEvaluator(task, searching.store, threads=1)
+    return {
+        "recipe": task.recipe.name,
+        "blocks": name,
+        "noise_scale": scale,
+        **points(reporting, placement, "tuned"),
+    }
 
+
+def noisy_enough(plan: Plan, job: Job, store: Store) -> tuple[float, Task]:
+    """Return the least noise scale whose loss of A* at the last time, on VALIDATION, is `open_points`, and a task.
+
+    The task is the one in which blocks are searched, at the last time.
     The network stays the one that was fine-tuned for the crossbar as it is.
     """
     task = plan.task(job)
@@ -109,7 +136,7 @@ def noisy_enough(plan: Plan, job: Job, store: Store) -> tuple[float, Task]:
             <= 1 - plan.open_points
         ):
             break
-    return scale, louder
+    return scale, louder.with_changes(**plan.search, times_s=(plan.times_s[-1],))
 
 
 def sensitivity(plan: Plan, job: Job, store: Store) -> list[Row]:

@@ -11,7 +11,7 @@ from agents.study import Row, settings_digest
 from cimenv.core.config import Frozen, merged
 from cimenv.tasks import Task, load_task
 
-Kind = Literal["direct", "hwa", "whole", "blocks", "sensitivity"]
+Kind = Literal["direct", "hwa", "whole", "blocks", "rivals", "sensitivity"]
 HOUR_S = 3_600.0
 
 
@@ -74,6 +74,7 @@ class Plan(Frozen):
                 *(self.job("blocks", network) for network in networks),
                 *(self.job("whole", network) for network in networks),
             ],
+            [self.job("rivals", network) for network in networks],
         ]
 
     def job(self, kind: Kind, network: str) -> Job:
@@ -88,7 +89,7 @@ class Job(Frozen):
 
     `direct`: the digital network mapped as it is; `hwa`: fine-tuned for its crossbar; `whole`: the same on every test
     image, at one hour and at the last time; `sensitivity`: one non-ideality at a time on the digital network; `blocks`:
-    placed on the fine-tuned network.
+    placed on the fine-tuned network; `rivals`: of these blocks, within the same budget, and without one.
     """
 
     kind: Kind

@@ -41,7 +41,7 @@ def plan(request):
 
 def test_every_job_is_a_task_at_all_times(plan):
     jobs = [job for stage in plan.stages() for job in stage]
-    assert len({job.name for job in jobs}) == len(jobs) == 4 + 4 * len(plan.networks)
+    assert len({job.name for job in jobs}) == len(jobs) == 4 + 5 * len(plan.networks)
     for job in jobs:
         task = plan.task(job)
         assert task.crossbar.analog and task.crossbar.device.kind == "pcm" and task.recipe.name == "hwa"
@@ -65,6 +65,7 @@ def test_small_jobs_of_every_kind_and_what_is_written(plan, tmp_path):
         ("hwa", "hwa", ""),
         *(("blocks", "hwa", name) for name in ("none", "affine", "knapsack")),
         ("whole", "hwa", ""),
+        *(("blocks", "hwa", name) for name in ("digital", "all largest")),
     ]
     assert all(float(row["a_star_3600s"]) <= 1.2 for row in rows)
     assert {path.name for path in tmp_path.glob("*.png")} == {"times.png", "sensitivity.png"}
@@ -96,8 +97,9 @@ def test_targets_from_rows(plan, tmp_path):
     assert not found["A* at 1 h after HWA, best lstm (lstm)"]["met"]
     share = found["vit: share of what HWA leaves open at 1 year that placed blocks recover"]
     assert share["measured"] == pytest.approx(0.02 / 0.04) and share["met"]
+    assert share["others"] == {"affine": pytest.approx(0.011 / 0.04)}
     # A* of 894 in 1,000 where digital has 900 and chance 100 is 794/800; of 860, 871, 880: 760, 771, 780 of 800
-    line = "| vit |  |  | 99.2% | 99.2% | 95.0% (x 2) | 96.4% | 97.5% (1.0% weights) |"
+    line = "| vit |  |  | 99.2% | 99.2% | 95.0% (x 2) | 96.4% (1.0% weights) | 97.5% (1.0% weights) |  |  |"
     assert line in summary(Results(plan, journal)).splitlines()
     nothing = Results(plan, Journal(tmp_path / "other.jsonl", plan.measured()))
     assert not any(target["met"] for target in targets(nothing))
