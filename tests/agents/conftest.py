@@ -22,6 +22,6 @@ def assert_same_runs():
         for name, value in ours.items():
             same = torch.equal(value, theirs[name]) if isinstance(value, torch.Tensor) else value == theirs[name]
             assert same, name
-        assert series(a) == series(b)
+        assert repr(series(a)) == repr(series(b))  # SB3's explained variance is NaN where all returns are equal
 
     return check
