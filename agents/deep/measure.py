@@ -28,7 +28,7 @@ def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
 
 
 def curve(plan: Plan, job: Job, store: Store) -> list[Row]:
-    """Measure a network without blocks at every sigma, with every kind of batch-norm statistics."""
+    """Measure a network without blocks at every sigma, with every kind of batch-norm statistics, and in float32."""
     rows = []
     for statistics in plan.statistics:
         for sigma in plan.sigmas if statistics == "none" else (own_sigma(plan.task(job)),):
@@ -37,6 +37,9 @@ def curve(plan: Plan, job: Job, store: Store) -> list[Row]:
             evaluator = MonteCarloEvaluator(task, store, threads=1)
             found = report(evaluator, "none", evaluator.space.empty())
             rows.append({"statistics": statistics, **found})
+    exact = bare(plan.task(job, report_chips=plan.curve_chips, precision="float32"))
+    single = MonteCarloEvaluator(exact, store, threads=1)
+    rows.append({"statistics": "float32", **report(single, "none", single.space.empty())})
     whole = MonteCarloEvaluator(bare(plan.task(job, report_images=WHOLE_SPLIT)), store, threads=1)
     rows[0]["clean_whole_split"] = whole.clean_accuracy("test")
     return rows

@@ -27,7 +27,12 @@ METHODS = {
     "all_and_affine": "largest in the budget, affine elsewhere",
     "digital": "digital at the agent's cost",
 }
-STATISTICS = {"none": "as trained", "shared": "shared over chips", "per_chip": "of every chip (a calibration)"}
+STATISTICS = {
+    "none": "as trained",
+    "float32": "the same in float32",
+    "shared": "shared over chips",
+    "per_chip": "of every chip (a calibration)",
+}
 GOALS = {"two-digit-0.8": 0.97, "two-digit-0.5": 0.99}
 
 
@@ -53,7 +58,8 @@ def select(rows: list[Row], **wanted: Any) -> list[Row]:
 def table(plan: Plan, rows: list[Row]) -> str:
     """Return two tables: networks without blocks by batch-norm statistics, and placements."""
     lines = [
-        f"VGG-16 at a quarter of its width, log-normal variation, test split: {plan.images} images. Without blocks "
+        f"VGG-16 at a quarter of its width, log-normal variation, test split: {plan.images} images; trained and "
+        "evaluated in bfloat16 products but for one column and clean accuracies. Without blocks "
         f"({plan.curve_chips} chips, at the problem's own sigma), by batch-norm statistics:",
         "",
         "| problem | recipe | clean | " + " | ".join(STATISTICS.values()) + " |",

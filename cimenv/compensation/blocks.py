@@ -2,7 +2,8 @@
 
 Inputs and outputs of a site are `x` and `y`: `[n, c, h, w]` or `[n, c, l]` behind a convolution, `[..., c]` behind a
 matrix: a block of a sequence acts on every step or token by itself.
-Slimmable: a smaller size uses the first filters (ranks) of the largest one.
+Slimmable: a smaller size uses the first filters (ranks) of the largest one. Images in channels-last layout are computed
+as vectors, position by position: a plain matrix product without a copy.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ def mix(weight: Tensor, z: Tensor, added: Tensor) -> Tensor:
     return torch.baddbmm(added, weight.expand(len(z), -1, -1), z)
 
 
-def channel_maps(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a convolution's input and output as `[n, channels, positions]`, the input pooled to the output's size."""
-    if x.shape[2:] != y.shape[2:]:
-        pool: Callable[..., Tensor] = F.adaptive_avg_pool2d if y.dim() == 4 else F.adaptive_avg_pool1d
-        x = pool(x, y.shape[2:])
-    return x.flatten(2), y.flatten(2)
+def pooled(x: Tensor, y: Tensor) -> Tensor:
+    """Return a convolution's input `x`, pooled to the size of its output `y`."""
+    if x.shape[2:] == y.shape[2:]:
+        return x
+    pool: Callable[..., Tensor] = F.adaptive_avg_pool2d if y.dim() == 4 else F.adaptive_avg_pool1d
+    return pool(x, y.shape[2:])
+
+
+def channels_last(y: Tensor) -> bool:
+    """Return whether images `[n, c, h, w]` lie position by position in memory, and not channel by channel."""
+    return y.dim() == 4 and y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
 
 
 class AffineBlock(nn.Module):
@@ -65,16 +71,23 @@ class FullBlock(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, width: int) -> Tensor:
         """Return the compensated output, with the first `width` filters of the generator."""
+        if not self.conv:
+            return self._of_vectors(x, y, width)
+        x = pooled(x, y)
+        if channels_last(y):
+            return self._of_vectors(x.movedim(1, -1), y.movedim(1, -1), width).movedim(-1, 1)
+        xs, ys, c_in, c_out = x.flatten(2), y.flatten(2), x.shape[1], y.shape[1]
         generator, bias = self.generator_weight[:width], self.generator_bias[:width]
-        compensator = self.compensator_weight[:, : self.compensator_weight.shape[0] + width]
-        if not self.conv:  # vectors: a plain matrix product beats a batched one
-            hidden = F.linear(torch.cat([x, y], -1), generator, bias).relu()
-            return F.linear(torch.cat([y, hidden], -1), compensator, self.compensator_bias)
-        xs, ys = channel_maps(x, y)
-        c_in, c_out = xs.shape[1], ys.shape[1]
+        compensator = self.compensator_weight[:, : c_out + width]
         hidden = mix(generator[:, :c_in], xs, mix(generator[:, c_in:], ys, bias[:, None])).relu()
         kept = mix(compensator[:, :c_out], ys, self.compensator_bias[:, None])
         return mix(compensator[:, c_out:], hidden, kept).view_as(y)
+
+    def _of_vectors(self, x: Tensor, y: Tensor, width: int) -> Tensor:
+        """Return the compensated `y` `[..., c]`: here a plain matrix product beats a batched one."""
+        compensator = self.compensator_weight[:, : y.shape[-1] + width]
+        hidden = F.linear(torch.cat([x, y], -1), self.generator_weight[:width], self.generator_bias[:width]).relu()
+        return F.linear(torch.cat([y, hidden], -1), compensator, self.compensator_bias)
 
 
 class LowRankBlock(nn.Module):
@@ -90,14 +103,20 @@ class LowRankBlock(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, width: int) -> Tensor:
         """Return the compensated output, with the first `width` ranks."""
-        down, up = self.down_weight[:width], self.up_weight[:, :width]
         if not self.conv:
-            hidden = F.linear(torch.cat([x, y], -1), down, self.down_bias[:width]).relu()
-            return y + F.linear(hidden, up, self.up_bias)
-        xs, ys = channel_maps(x, y)
-        c_in = xs.shape[1]
+            return self._of_vectors(x, y, width)
+        x = pooled(x, y)
+        if channels_last(y):
+            return self._of_vectors(x.movedim(1, -1), y.movedim(1, -1), width).movedim(-1, 1)
+        xs, ys, c_in = x.flatten(2), y.flatten(2), x.shape[1]
+        down, up = self.down_weight[:width], self.up_weight[:, :width]
         hidden = mix(down[:, :c_in], xs, mix(down[:, c_in:], ys, self.down_bias[:width, None])).relu()
         return mix(up, hidden, ys + self.up_bias[:, None]).view_as(y)
+
+    def _of_vectors(self, x: Tensor, y: Tensor, width: int) -> Tensor:
+        """Return the compensated `y` `[..., c]`."""
+        down = F.linear(torch.cat([x, y], -1), self.down_weight[:width], self.down_bias[:width])
+        return y + F.linear(down.relu(), self.up_weight[:, :width], self.up_bias)
 
 
 def _kaiming(rows: int, columns: int) -> Tensor:

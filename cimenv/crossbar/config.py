@@ -95,6 +95,11 @@ class CrossbarConfig(Frozen):
         """Return the devices of all layers: the network's own and those of its overrides."""
         return (self.device, *(made.device for made in self._overridden.values()))
 
+    @property
+    def any_analog(self) -> bool:
+        """Return whether the products of any layer run through the analog chain."""
+        return self.analog or any(made.analog for made in self._overridden.values())
+
     def at(self, site: str) -> CrossbarConfig:
         """Return the configuration of one layer: the first override whose pattern matches its name, or this one."""
         return next((made for pattern, made in self._overridden.items() if fnmatchcase(site, pattern)), self)

@@ -21,6 +21,7 @@ from cimenv.crossbar.layers import MappedLayer, ProgrammedWeight, layer_input, m
 SiteType = Literal["conv", "dense", "lstm", "gru", "attention", "other"]
 UNMAPPED = nn.Conv3d | nn.modules.conv._ConvTransposeNd | nn.Bilinear | nn.RNNBase | nn.RNNCellBase
 CALIBRATION_BLOCK, CALIBRATION_VALUES = 250, 100_000
+VECTOR = 16  # single-precision numbers of a vector register
 SITE_TYPES: tuple[SiteType, ...] = ("conv", "dense", "lstm", "gru", "attention", "other")
 
 
@@ -78,6 +79,19 @@ class MappedNetwork:
     config: CrossbarConfig
     sites: tuple[Site, ...]
     input_ranges: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """Return the memory layout of images in which the network runs fastest on a CPU: a measured rule.
+
+        Channels last where the larger part of the products is of convolutions whose channels fill vector registers,
+        and none is analog: their chain works on unfolded patches.
+        """
+        if any(self.config.at(site.name).analog for site in self.sites):
+            return torch.contiguous_format
+        images = [site for site in self.sites if len(site.weight_shape) == 4]
+        wide = sum(s.macs for s in images if s.in_channels % VECTOR == 0 and s.out_channels % VECTOR == 0)
+        return torch.channels_last if 2 * wide > sum(site.macs for site in self.sites) else torch.contiguous_format
 
     def weights(self) -> dict[str, Tensor]:
         """Return the nominal weight of every site, by site name."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeVar
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from cimenv.compensation.bank import CompensationBank, site_weight
 from cimenv.compensation.options import BlockOption, Placement
 from cimenv.core.errors import MappingError
+from cimenv.core.precision import Precision, arithmetic
 from cimenv.core.progress import Progress, silent
 from cimenv.crossbar.batchnorm import batch_norms
 from cimenv.crossbar.chips import Chips
@@ -30,7 +32,7 @@ from cimenv.evaluation.labels import count_correct
 from cimenv.evaluation.memory import LIVE, Room, room, tensor_bytes
 from cimenv.evaluation.prefix import PrefixCache, Sums, state_bytes
 from cimenv.evaluation.segments import SegmentedNetwork, State
-from cimenv.evaluation.workers import IMAGE_BLOCK, workers
+from cimenv.evaluation.workers import image_block, workers
 
 T = TypeVar("T")
 CHIP_GROUP = 32  # chips whose weights are held at a time
@@ -88,6 +90,7 @@ class Engine:
         labels: `[n]`.
         threads: worker threads; each runs torch with one thread.
         device: where to compute.
+        precision: of convolutions and matrix products.
         cache: activations kept between two runs of a single placement; None keeps nothing.
         memory_limit: bytes that a run may hold at a time, besides images; None: no limit. Numbers do not depend on it.
         chip_modules: from a chip's weights and a placement, modules that replace the network's own (calibrated batch
@@ -104,6 +107,7 @@ class Engine:
         *,
         threads: int = 1,
         device: str = "cpu",
+        precision: Precision = "float32",
         cache: PrefixCache | None = None,
         memory_limit: int | None = None,
         chip_modules: ChipModules | None = None,
@@ -113,7 +117,10 @@ class Engine:
             network = SegmentedNetwork(copy.deepcopy(network.model).to(self.device), network.sites)
             bank = copy.deepcopy(bank).to(self.device)
         self.network, self.chips, self.bank, self.threads, self.cache = network, chips, bank, threads, cache
-        parts = [tensor.to(self.device).split(IMAGE_BLOCK) for tensor in (images, labels)]
+        self.precision, self.layout = precision, chips.network.layout
+        block = image_block(self.layout)
+        images = images.to(self.device, memory_format=self.layout)
+        parts = [tensor.split(block) for tensor in (images, labels.to(self.device))]
         self.blocks = range(len(parts[0])), *parts
         self.images = len(labels)
         self.layers = [site_module(network.model, site) for site in network.sites]
@@ -161,7 +168,7 @@ class Engine:
         """Return how many images the clean network classifies correctly."""
 
         def count(_number: int, images: Tensor, labels: Tensor) -> int:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._arithmetic():
                 return count_correct(self.network.forward(images, self._clean_site), labels)
 
         with workers(self.threads) as each:
@@ -189,11 +196,14 @@ class Engine:
     def _sizes(self) -> tuple[int, int, int, int]:
         """Return the bytes of a chip, of its largest layer, of all site outputs for a block, of the batch norms."""
         _, images, labels = self.blocks
-        with torch.inference_mode():
+        with torch.inference_mode(), self._arithmetic():
             one = self._clean_block(0, images[0][:1], labels[0][:1])
         layers = [tensor_bytes(weight) for weight in self.chips.all_weights(0).values()]
         norms = [dict(module.state_dict()) for module in batch_norms(self.network.model).values()]
         return sum(layers), max(layers), tensor_bytes(one.clean) * len(labels[0]), tensor_bytes(norms)
+
+    def _arithmetic(self) -> AbstractContextManager[None]:
+        return arithmetic(self.precision, self.device.type)
 
     def _chip(self, source: Chips, number: int, tree: list[Placement]) -> _Chip:
         drawn = source.all_weights(number)
@@ -202,7 +212,15 @@ class Engine:
             for placement in tree:
                 made = self.chip_modules(source.all_weights(number), placement)  # read noise starts anew for each
                 modules[placement] = {name: module.to(self.device) for name, module in made.items()}
-        return _Chip(source, number, {name: weight.to(self.device) for name, weight in drawn.items()}, modules)
+        weights = {name: self._placed(weight) for name, weight in drawn.items()}
+        return _Chip(source, number, weights, modules)
+
+    def _placed(self, weight: ProgrammedWeight) -> ProgrammedWeight:
+        """Return a weight on the engine's device, and in the layout of its images."""
+        layout = self.layout if isinstance(weight, Tensor) and weight.dim() == 4 else torch.preserve_format
+        return (
+            weight.to(self.device) if isinstance(weight, AnalogWeight) else weight.to(self.device, memory_format=layout)
+        )
 
     def _clean_site(self, call: int, site: int, x: Tensor) -> Tensor:
         del call
@@ -217,7 +235,7 @@ class Engine:
         images: Tensor,
         labels: Tensor,
     ) -> tuple[Counts, Sums64, Sums64]:
-        with torch.inference_mode():
+        with torch.inference_mode(), self._arithmetic():
             block = self._clean_block(number, images, labels)
             clean = np.zeros(len(self.layers))
             for site, output in zip(block.called, block.clean, strict=True):
@@ -359,5 +377,10 @@ class _Walk:
 
 
 def _square(values: Tensor) -> float:
-    flat = values.reshape(-1)
-    return float(torch.dot(flat, flat))
+    """Return ||values||_F^2; channels-last images are flattened without a copy."""
+    images = (values.movedim(1, -1) if values.dim() == 4 and not values.is_contiguous() else values).flatten(1)
+    if images.dtype == torch.float32:
+        flat = images.reshape(-1)
+        return float(torch.dot(flat, flat))
+    norms = torch.linalg.vector_norm(images, dim=1)  # rounded to 8 bits, and independently so for every image
+    return float(norms.double().square().sum())

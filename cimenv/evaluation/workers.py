@@ -7,10 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol, TypeVar, cast
 
+import torch
+
 from cimenv.core.threads import torch_threads
 
 T = TypeVar("T")
 IMAGE_BLOCK = 125  # LeNet-5's activations of one block stay in a 1 MiB L2 cache
+WIDE_IMAGE_BLOCK = 64  # so do those of a stage of quarter-width VGG-16 or ResNet-20
 
 
 class Map(Protocol):
@@ -18,6 +21,11 @@ class Map(Protocol):
 
     def __call__(self, call: Callable[..., T], /, *items: Iterable[object]) -> Iterator[T]:
         """Return the results of `call` on the items."""
+
+
+def image_block(layout: torch.memory_format) -> int:
+    """Return how many images are computed at a time, from the network's layout (networks of wide convolutions)."""
+    return WIDE_IMAGE_BLOCK if layout == torch.channels_last else IMAGE_BLOCK
 
 
 @contextmanager

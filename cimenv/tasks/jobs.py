@@ -14,7 +14,7 @@ from cimenv.data.splits import Split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation, site_errors
 from cimenv.tasks.damage import attack_of, damage
-from cimenv.tasks.keys import STAGE_VERSIONS, physics_of, training_environment
+from cimenv.tasks.keys import STAGE_VERSIONS, physics_of, precision_of, training_environment
 from cimenv.tasks.problem import Problem
 from cimenv.tasks.task import Task
 
@@ -60,6 +60,7 @@ def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelit
         "blocks": [option and option.model_dump() for option in problem.options.blocks(placement)],
         "fidelity": fidelity,
     }
+    key |= precision_of(task.precision)
     if "analog" in physics:
         key["crossbar"] = physics
     if task.times_s != (0.0,):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cimenv.core.config import canonical, digest
+from cimenv.core.precision import Precision
 from cimenv.core.store import Record, Store
 from cimenv.core.threads import allowed_threads
 from cimenv.crossbar.config import CrossbarConfig
@@ -76,7 +77,12 @@ def conditions_of(task: Task) -> dict[str, Any]:
         conditions["times_s"] = list(task.times_s)
     if task.crossbar.batch_norm == "shared":
         conditions["chip_seed"] = task.chip_seed
-    return conditions
+    return {**conditions, **precision_of(task.training_precision)}
+
+
+def precision_of(precision: Precision) -> dict[str, Any]:
+    """Return the precision of products where it is not single."""
+    return {} if precision == "float32" else {"precision": precision}
 
 
 def physics_of(config: CrossbarConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cimenv.compensation.bank import CompensationBank, bank_arrays, bank_from, site_weights
 from cimenv.compensation.options import Options, Placement, options_by_type
 from cimenv.core.errors import ConfigError, DataError
+from cimenv.core.precision import arithmetic
 from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Record, Store
@@ -34,7 +35,7 @@ from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.protection import channel_scores
 from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.networks import build_backbone
-from cimenv.tasks.keys import STAGE_VERSIONS, conditions_of, physics_of, trained_once, weights_digest
+from cimenv.tasks.keys import STAGE_VERSIONS, conditions_of, physics_of, precision_of, trained_once, weights_digest
 from cimenv.tasks.task import Task
 from cimenv.tasks.weights import load_weights, record_of, tensors_of
 from cimenv.training import AnyRecipe, fit_bank, fit_placement
@@ -152,6 +153,7 @@ class Problem:
             labels,
             threads=threads,
             device=device,
+            precision=self.task.precision,
             cache=PrefixCache(min(KEPT_ACTIVATIONS, limit // 4)) if bank is None else None,
             memory_limit=limit,
             chip_modules=self._calibrator(bank or self.bank) if per_chip else None,
@@ -185,7 +187,7 @@ class Problem:
             network = _copied(self.network, self.task)  # other threads may be fitting other placements
             task, train = self.task, self.data.train.to(self.task.training_device)
             generator = torch_generator(key)
-            with torch_threads(task.training_threads):
+            with torch_threads(task.training_threads), arithmetic(task.training_precision, task.training_device):
                 bank = bank.to(task.training_device)
                 fit_placement(network, bank, placement, train, task.tuned, generator, progress, task.times_s)
             return record_of(bank_arrays(bank))
@@ -279,6 +281,7 @@ class _Builder:
             "data": self.data.digest,
             "recipe": recipe.model_dump(mode="json"),
             "seed": task.training_seed,
+            **precision_of(task.training_precision),
         }
         start: dict[str, Tensor] | None = None
         trained_for = task.trained_for or task.crossbar
@@ -295,7 +298,8 @@ class _Builder:
                 if start is not None:
                     model.load_state_dict(start)
                 model, data = model.to(task.training_device), self.data.for_training(task.training_device)
-                trained = recipe.fit(model, data, generator, self.progress, trained_for)
+                with arithmetic(task.training_precision, task.training_device):
+                    trained = recipe.fit(model, data, generator, self.progress, trained_for)
             ranges = {f"{RANGE}{name}": value for name, value in trained.input_ranges.items()}
             return record_of({**trained.state, **ranges}, {"history": trained.history})
 
@@ -337,7 +341,8 @@ class _Builder:
                 if fitted:
                     placed, bank = _copied(network, task), bank.to(task.training_device)
                     train = train.to(task.training_device)
-                    fit_bank(placed, bank, train, task.bank, generator, self.progress, task.times_s)
+                    with arithmetic(task.training_precision, task.training_device):
+                        fit_bank(placed, bank, train, task.bank, generator, self.progress, task.times_s)
             return record_of(bank_arrays(bank))
 
         if not fitted and protection == "weight_norm":

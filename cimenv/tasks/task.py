@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from cimenv.compensation.options import BlockOption, Options, options_by_type
 from cimenv.core.config import Frozen, canonical, digest, merged, read_yaml, with_overrides
 from cimenv.core.errors import ConfigError, DataError, UnknownNameError
+from cimenv.core.precision import Precision
 from cimenv.cost.hardware import COST_TERMS
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import Site, SiteType, map_network
@@ -54,6 +55,7 @@ class Task(Frozen):
     )
     training_seed: int = Field(0, ge=0)
     training_device: Literal["cpu", "cuda"] = Field("cpu", description="where networks and blocks are trained")
+    training_precision: Precision = Field("float32", description="of products in training")
     training_threads: int = Field(2, ge=1, le=256)
     options: dict[SiteType, tuple[BlockOption, ...]] = {}
     protection: Protection = Field("weight_norm", description="how `digital` under size 1 chooses its channels")
@@ -71,6 +73,7 @@ class Task(Frozen):
     chips: int = Field(25, ge=1, description="validation chips per evaluation in a search")
     images: int = Field(1000, ge=1, description="validation images per evaluation in a search")
     chip_seed: int = Field(0, ge=0)
+    precision: Precision = Field("float32", description="of products in evaluations, clean accuracies excepted")
     memory_limit: float = Field(4.0, gt=0, description="GiB that an evaluation may hold, besides data and torch itself")
     report_chips: int = Field(300, ge=1, description="test chips of a report")
     report_images: int = Field(10_000, ge=1, description="test images of a report, evenly spaced over the split")
@@ -115,8 +118,13 @@ class Task(Frozen):
         needed = smallest_chips(self.percentile)
         if self.metric == "percentile" and self.chips < needed:
             raise ValueError(f"chips is {self.chips}; a {self.percentile:g}-quantile needs at least {needed}")
-        overridden = (changes.get("analog", False) for changes in self.crossbar.overrides.values())
-        if self.metric == "worst_case" and (self.crossbar.analog or any(overridden)):
+        fine_tuned_for = [self.trained_for] if self.trained_for and self.recipe.fine_tunes else []
+        analog, trained_analog = self.crossbar.any_analog, any(config.any_analog for config in fine_tuned_for)
+        if self.precision == "bfloat16" and (analog or self.metric == "worst_case"):
+            raise ValueError("precision is bfloat16, too coarse for converters and for attacks; take float32")
+        if self.training_precision == "bfloat16" and (analog or trained_analog):
+            raise ValueError("training_precision is bfloat16, too coarse for converters; take float32")
+        if self.metric == "worst_case" and analog:
             raise ValueError("metric worst_case attacks weights under exact products; set crossbar.analog to false")
         if self.metric == "worst_case" and self.crossbar.batch_norm == "per_chip":
             raise ValueError("metric worst_case has no chip to calibrate on; take batch_norm none or shared")
@@ -127,6 +135,9 @@ class Task(Frozen):
         """Return a digest of every field that changes the numbers (not name, description, threads, memory)."""
         idle = {"name", "description", "training_threads", "training_device", "memory_limit"}
         fields = self.model_dump(mode="json", exclude=idle)
+        for field in ("precision", "training_precision"):
+            if fields[field] == "float32":  # what tables computed in before it was a choice
+                del fields[field]
         if self.weights is not None and Path(self.weights).is_file():
             fields["weights"] = digest(Path(self.weights).read_bytes())
         return digest(canonical(fields))

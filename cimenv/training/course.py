@@ -108,7 +108,7 @@ class Course:
         """Train one epoch and return the mean of its losses' sums."""
         self.network.model.train()
         total, batches = 0.0, 0
-        for x, y in shuffled_batches(self.data.train, recipe.batch_size, self.generator):
+        for x, y in shuffled_batches(self.data.train, recipe.batch_size, self.generator, self.network.layout):
             self.optimizer.zero_grad(set_to_none=True)
             for loss in recipe.losses(self.network, x, y, self.steps / self.total, self.generator):
                 loss.backward()
@@ -154,9 +154,15 @@ class Course:
         return TrainedBackbone({name: value.detach().clone() for name, value in self.best.items()}, self.history)
 
 
-def shuffled_batches(images: ImageSet, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def shuffled_batches(
+    images: ImageSet,
+    batch_size: int,
+    generator: torch.Generator,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield one epoch of shuffled, augmented full batches (a single smaller one if there are fewer images)."""
     order = torch.randperm(len(images), generator=generator)
     for start in range(0, max(1, len(order) // batch_size) * batch_size, batch_size):
         which = order[start : start + batch_size]
-        yield images.augmented(images.inputs(which), generator), images.labels[which]
+        x = images.augmented(images.inputs(which), generator)
+        yield x.contiguous(memory_format=layout), images.labels[which]

@@ -122,7 +122,7 @@ def _fit(
     bank.requires_grad_(True)
     optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
-    batches = _endless(train, recipe.batch_size, generator)
+    batches = _endless(train, recipe.batch_size, generator, network.layout)
     per_chip = network.config.batch_norm == "per_chip"
     with progress(what, recipe.steps) as advance, batch_statistics(model) if per_chip else nullcontext():
         for _ in range(recipe.steps):
@@ -141,6 +141,8 @@ def _fit(
     bank.requires_grad_(False)
 
 
-def _endless(train: ImageSet, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless(
+    train: ImageSet, batch_size: int, generator: torch.Generator, layout: torch.memory_format
+) -> Iterator[tuple[Tensor, Tensor]]:
     while True:
-        yield from shuffled_batches(train, batch_size, generator)
+        yield from shuffled_batches(train, batch_size, generator, layout)

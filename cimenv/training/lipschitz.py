@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from cimenv.core.precision import arithmetic
 from cimenv.crossbar.devices import DeviceModel
 from cimenv.crossbar.mapping import MappedNetwork, site_module
 from cimenv.crossbar.variation import log_normal_moments
@@ -51,10 +52,9 @@ class Lipschitz(Recipe):
         """Return the summed penalty of every mapped layer."""
         norm = self.target if self.target is not None else target_norm(self.sigma, self.k)
         of_one = gram_penalty if self.form == "orthogonal" else spectral_penalty
-        total: Tensor | float = 0.0
-        for site in network.sites:
-            total = total + of_one(site_module(network.model, site).weight, norm)
-        return self.beta * total
+        weights = [site_module(network.model, site).weight for site in network.sites]
+        with arithmetic("float32", weights[0].device.type):
+            return self.beta * sum(of_one(weight, norm) for weight in weights)
 
 
 class LipschitzNoise(Lipschitz):

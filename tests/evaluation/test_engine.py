@@ -71,7 +71,12 @@ def naive(network, bank, chips, x, placement, chip):
         return model(x)
 
 
-@pytest.mark.parametrize("model", [lambda: build_backbone("lenet5"), Residual, Branching])
+def wide():
+    """Return a network that runs channels last: VGG-16 at a quarter of its width."""
+    return build_backbone("vgg16", {"width": 0.25, "padding": 2})
+
+
+@pytest.mark.parametrize("model", [lambda: build_backbone("lenet5"), Residual, Branching, wide])
 def test_engine_equals_plain_forwards(model):
     network, bank, chips, x, y, engine = made(model)
     assert engine.network.opaque == (model is Branching)
@@ -84,6 +89,32 @@ def test_engine_equals_plain_forwards(model):
             top = logits.topk(2).values
             sure = int((top[:, 0] - top[:, 1] > 1e-4).sum())  # only a tie may be broken differently
             assert abs(int((logits.argmax(1) == y).sum()) - tally.correct[p, chip]) <= len(y) - sure
+
+
+@pytest.mark.parametrize(
+    ("backbone", "crossbar", "layout"),
+    [
+        ("vgg16", {}, torch.channels_last),
+        ("resnet20", {}, torch.channels_last),
+        ("resnet20", {"preset": "rasch2023"}, torch.contiguous_format),  # its chain works on unfolded patches
+        ("lenet5", {}, torch.contiguous_format),  # 1, 6 and 16 channels fill no register
+        ("vit", {}, torch.contiguous_format),
+    ],
+)
+def test_wide_convolutions_run_channels_last(backbone, crossbar, layout):
+    arguments = {"padding": 2} if backbone == "vgg16" else {}
+    network = map_network(build_backbone(backbone, arguments), CrossbarConfig.model_validate(crossbar), (1, 28, 28))
+    assert network.layout == layout
+
+
+def test_bfloat16_is_close():
+    """Eight significant bits: feature errors within 5 % (rounding 0.4 % an operation, 16 layers)."""
+    exact, close = (made(wide, images=130, precision=p)[-1] for p in ("float32", "bfloat16"))
+    placements = [(0,) * 16, (2,) * 5 + (0,) * 11]
+    a, b = (engine.run(placements, range(2)) for engine in (exact, close))
+    assert b.squares == pytest.approx(a.squares, rel=0.05)
+    assert abs(a.correct - b.correct).max() <= 13  # of 130 images of noise, on an untrained network
+    assert not torch.is_autocast_enabled("cpu")
 
 
 def test_opaque_networks_keep_clean_features():

@@ -12,7 +12,7 @@ from cimenv.tasks import PlacementSpace, Task, load_task, named_tasks
 
 def one_sentence(error):
     text = str(error.value)
-    assert "\n" not in text and len(text) < 400
+    assert "\n" not in text and len(text) < 450
     return text
 
 
@@ -58,6 +58,9 @@ def test_default_task_is_lenet5_with_1024_placements():
         ({"budget": {"watts": 1.0}}, "unknown term 'watts'"),
         ({"budget": {"weights": -1.0}}, "budget.weights"),
         ({"metric": "percentile", "chips": 10}, "at least 59"),
+        ({"precision": "bfloat16", "crossbar": {"preset": "rasch2023"}}, "too coarse for converters"),
+        ({"training_precision": "bfloat16", "recipe": "hwa", "trained_for": {"preset": "rasch2023"}}, "take float32"),
+        ({"precision": "bfloat16", "metric": "worst_case"}, "take float32"),
         ({"options": [{"kind": "digital", "size": 2}]}, "digital share"),
         ({"options": [{"kind": "fulll"}]}, "kind"),
     ],
@@ -97,7 +100,8 @@ def test_yaml_extends_and_overrides(tmp_path):
 def test_key_depends_on_what_changes_numbers_only():
     task = load_task("toy-4site")
     assert task.with_changes(name="other", training_threads=1).key == task.key
-    for change in ({"chips": 9}, {"training_seed": 1}, {"recipe": "noise"}, {"cost_weight": 0.1}):
+    bfloat16 = ({"precision": "bfloat16"}, {"training_precision": "bfloat16"})
+    for change in ({"chips": 9}, {"training_seed": 1}, {"recipe": "noise"}, {"cost_weight": 0.1}, *bfloat16):
         assert task.with_changes(**change).key != task.key
 
 
