@@ -59,7 +59,7 @@ def test_small_jobs_give_tables_figures_and_targets(shipped, tmp_path, monkeypat
     rows = journal.finished(plan.stages())
     curve = [row for row in rows if row["kind"] == "curve"]
     assert [(row["statistics"], row["sigma"]) for row in curve] == [
-        ("none", 0.0), ("none", 0.3), ("shared", 0.3), ("per_chip", 0.3)
+        ("none", 0.0), ("none", 0.3), ("shared", 0.3), ("per_chip", 0.3), ("float32", 0.3)
     ]  # fmt: skip
     placed = {row["method"]: row for row in rows if row["kind"] == "blocks"}
     assert placed["all"]["weights"] <= 0.02 and placed["none"]["weights"] == 0
