@@ -54,12 +54,10 @@ class Plan(Frozen):
         return self.model_dump(mode="json", exclude={"problems", "data"})
 
     def stages(self, _rows: Mapping[str, list[Row]] | None = None) -> list[list[Job]]:
-        """Return the jobs: curves, then blocks, problem by problem."""
-        return [
-            [self.job(kind, name, recipe) for recipe in (problem.recipes if kind == "curve" else problem.blocks)]
-            for name, problem in self.problems.items()
-            for kind in ("curve", "blocks")
-        ]
+        """Return the jobs: the curves of all problems, which train, then blocks."""
+        curves = [(name, recipe) for name, problem in self.problems.items() for recipe in problem.recipes]
+        placed = [(name, recipe) for name, problem in self.problems.items() for recipe in problem.blocks]
+        return [[self.job("curve", *names) for names in curves], [self.job("blocks", *names) for names in placed]]
 
     def job(self, kind: Literal["curve", "blocks"], problem: str, recipe: str) -> Job:
         """Return a job; its digest changes with the settings behind its labels."""
