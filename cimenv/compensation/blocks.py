@@ -52,7 +52,7 @@ class AffineBlock(nn.Module):
         """Return `scale * y + shift`; `x` and `width` are not used."""
         del x, width
         shape = (-1, *[1] * (y.dim() - 2)) if self.conv else (-1,)
-        return torch.addcmul(self.shift.view(shape), y, self.scale.view(shape))
+        return torch.addcmul(self.shift.view(shape).to(y.dtype), y, self.scale.view(shape).to(y.dtype))
 
 
 class FullBlock(nn.Module):
