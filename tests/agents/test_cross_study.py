@@ -37,7 +37,8 @@ def test_every_recipe_meets_every_physics(plan):
 
 
 def row(recipe, blocks, correct, seed=0):
-    fields = {"data": "fashion", "physics": "lognormal", "seed": seed, "placement": [0] * 5, "weights": 0.01}
+    fields = {"data": "fashion", "physics": "lognormal", "seed": seed, "placement": [0] * 5}
+    fields |= {"weights": 0.01, "macs": 0.25}
     return {**fields, "recipe": recipe, "blocks": blocks, "clean": 0.9, "images": 1_000, "correct": correct}
 
 
@@ -49,6 +50,7 @@ def test_table_and_winner_from_rows(plan, tmp_path):
         journal.add(plan.job("fashion", recipe, "lognormal", 0), rows)
     results = Results(plan, journal)
     assert "| fashion, lognormal | standard | 1 | 90.0% | 80.0% ± 0.0% (80.0%) |" in table(results)
+    assert table(results).count("| 1.0%, 25% | 1.0%, 25% |") == 2
     assert "| fashion, lognormal | no blocks | noise | 4.0% ± 12.7% (standard) | 4.0% ± 12.7% |" in best(results)
     write_results(plan, journal, tmp_path)
     assert (tmp_path / "fashion.png").stat().st_size > 10_000
