@@ -24,7 +24,7 @@ from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.cluster import Cluster, in_order, run_shared
+from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, in_order, run_shared
 from cimenv.tasks.enumeration_file import (
     ENUMERATION_VERSION,
     FIRST_ROW,
@@ -47,7 +47,6 @@ LARGEST = 1_000_000  # placements: a file of some 500 MB
 FLUSH_S = 3.0  # of work: rows are written about this often
 LEAST_CHUNK = 16  # placements; fewer share so few prefixes that 3 at a time take 4 times as long as 27
 LARGEST_CHUNK = 4_096
-CHUNKS_PER_WORKER = 4  # of a cluster
 
 
 def enumerate_placements(
@@ -186,7 +185,7 @@ def _evaluated_by(
 ) -> Iterator[list[Row]]:
     """Yield the rows that are missing, in chunks for the workers; their numbers know no chunks."""
     shared, rest = cluster.share(problem), (header.split, FIDELITY, range(header.chips), "cpu")
-    size = len(placements) // (CHUNKS_PER_WORKER * cluster.workers)
+    size = len(placements) // (JOBS_PER_WORKER * cluster.workers)
     size = min(max(size, LEAST_CHUNK), LARGEST_CHUNK)
     left = placements[len(known) :]
     calls = [(run_shared, shared, left[start : start + size], *rest) for start in range(0, len(left), size)]

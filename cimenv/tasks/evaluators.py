@@ -17,14 +17,13 @@ from cimenv.core.threads import allowed_threads
 from cimenv.data.splits import Split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.cluster import Cluster, in_order, run_shared
+from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, in_order, run_shared
 from cimenv.tasks.jobs import Fidelity, chip_numbers, evaluation_key, run_job
 from cimenv.tasks.problem import Problem, UserObjects, default_store
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 
 REMEMBERED = 20_000  # evaluations held in memory: a few hundred bytes each
-JOBS_PER_WORKER = 4
 
 
 class Evaluator(Protocol):

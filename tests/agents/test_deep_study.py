@@ -44,7 +44,7 @@ def test_the_shipped_plan_has_a_task_for_every_job(shipped):
     jobs = [job for stage in plan.stages() for job in stage]
     assert len({job.name for job in jobs}) == len(jobs) and {job.kind for job in jobs} == {"curve", "blocks"}
     tasks = [plan.task(job) for job in jobs]
-    assert {task.crossbar.device.sigma for task in tasks} == {0.5, 0.8}
+    assert {task.crossbar.device.sigma for task in tasks} == {0.5, 0.8, 1.0}
     assert all(task.budget == {"weights": 0.02, "macs": 0.1} and task.report_chips == 100 for task in tasks)
     assert any(not task.backbone_args.get("batch_norm", True) for task in tasks)
 
@@ -84,8 +84,9 @@ def test_the_largest_blocks_keep_the_budget(toy):
 def test_targets_take_the_best_placement_within_the_cost():
     def row(method, mean, weights, macs):
         fields = {"kind": "blocks", "problem": "two-digit-0.8", "recipe": "noise", "method": method, "mean": mean}
-        return {**fields, "standard_clean": 0.99, "weights": weights, "macs": macs}
+        return {**fields, "sigma": 0.8, "standard_clean": 0.99, "weights": weights, "macs": macs}
 
     rows = [row("agent", 0.95, 0.01, 0.09), row("all", 0.97, 0.03, 0.05), row("digital", 0.98, 0.01, 0.01)]
     (found,) = [each for each in targets(rows) if each["target"].startswith("two-digit-0.8")]
     assert found["measured"] == pytest.approx(0.95 / 0.99) and not found["met"]
+    assert targets(rows)[-1]["measured"] == 0.8 and targets(rows)[-2]["measured"] is None
