@@ -1,7 +1,7 @@
 """Floor 1: the physics of the crossbar: devices, mapping, chips, batch-norm recalibration."""
 
 from cimenv.crossbar.array import AnalogArray, mvm, program_array
-from cimenv.crossbar.batchnorm import batch_statistics, calibrated_for_chip, recalibrate_shared
+from cimenv.crossbar.batchnorm import batch_statistics, calibrated_for_chip, recalibrate_shared, shared_statistics
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.conductance import DeviceTable, Pcm, Reram
 from cimenv.crossbar.config import CrossbarConfig, preset
@@ -37,4 +37,5 @@ __all__ = [
     "programmed",
     "recalibrate_shared",
     "saturation",
+    "shared_statistics",
 ]

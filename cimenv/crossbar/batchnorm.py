@@ -94,6 +94,34 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
             norm.eval()
 
 
+@contextmanager
+def shared_statistics(model: nn.Module, momentum: float = 0.01) -> Iterator[None]:
+    """Normalise by the running statistics while training, as every chip must, and let them follow the batches slowly.
+
+    Training with a batch's own statistics is training with a calibration of every chip, which no chip in use has.
+
+    Args:
+        model: in training mode.
+        momentum: of the statistics; they are means over about `1 / momentum` batches, and so over as many chips.
+    """
+    norms = list(batch_norms(model).values())
+
+    def follow(norm: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].detach().float()
+        variance, mean = torch.var_mean(x, [d for d in range(x.dim()) if d != 1])
+        if norm.running_mean is not None and norm.running_var is not None:
+            norm.running_mean.lerp_(mean, momentum)
+            norm.running_var.lerp_(variance, momentum)
+
+    hooks = [norm.eval().register_forward_pre_hook(follow) for norm in norms]
+    try:
+        yield
+    finally:
+        for hook, norm in zip(hooks, norms, strict=True):
+            hook.remove()
+            norm.train()
+
+
 def _reset(norms: Iterable[_BatchNorm]) -> None:
     for norm in norms:
         norm.reset_running_stats()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cimenv.core.errors import MappingError
 from cimenv.core.progress import Advance, Progress
+from cimenv.crossbar.batchnorm import shared_statistics
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import MappedNetwork, map_network
 from cimenv.data.splits import DataSplits, ImageSet
@@ -33,6 +34,9 @@ class Trains(Protocol):
     @property
     def separate_updates(self) -> bool:
         """Return whether every loss of a batch makes an update of its own."""
+
+    def shares_statistics(self, done: float) -> bool:
+        """Return whether batch norms use statistics of all chips after the share `done` of all steps."""
 
     def losses(
         self, network: MappedNetwork, x: Tensor, y: Tensor, done: float, generator: torch.Generator
@@ -106,7 +110,12 @@ class Course:
 
     def train_epoch(self, recipe: Trains) -> float:
         """Train one epoch and return the mean of its losses' sums."""
-        self.network.model.train()
+        model = self.network.model.train()
+        shared = recipe.shares_statistics(self.steps / self.total)
+        with shared_statistics(model) if shared else nullcontext():
+            return self._train_epoch(recipe)
+
+    def _train_epoch(self, recipe: Trains) -> float:
         total, batches = 0.0, 0
         for x, y in shuffled_batches(self.data.train, recipe.batch_size, self.generator, self.network.layout):
             self.optimizer.zero_grad(set_to_none=True)

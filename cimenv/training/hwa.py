@@ -102,6 +102,10 @@ class _Training:
                 value.requires_grad_()
             self.optimizer = torch.optim.Adam(list(self.ranges.values()), lr=recipe.range_rate)
 
+    def shares_statistics(self, done: float) -> bool:
+        """Return what the recipe says."""
+        return self.recipe.shares_statistics(done)
+
     def losses(
         self, network: MappedNetwork, x: Tensor, y: Tensor, done: float, generator: torch.Generator
     ) -> Iterator[Tensor]:

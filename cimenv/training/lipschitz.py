@@ -63,7 +63,12 @@ class LipschitzNoise(Lipschitz):
     name: Literal["lipschitz_noise"] = "lipschitz_noise"  # type: ignore[assignment]
     noise_sigma: float = Field(0.5, ge=0, le=5, description="sigma of the injected variation")
     ramp: float = Field(0.5, ge=0, le=1)
+    shared: float = Field(0, ge=0, le=1, description="as in recipe `noise`")
     epochs: int = Field(20, ge=1)
+
+    def shares_statistics(self, done: float) -> bool:
+        """Return the same as recipe `noise`."""
+        return Noise(shared=self.shared).shares_statistics(done)
 
     def device(self, done: float) -> DeviceModel:
         """Return the same noise as recipe `noise`."""

@@ -47,6 +47,11 @@ class Recipe(Frozen):
         """Return whether the recipe starts from the `standard` recipe's weights and trains for the task's crossbar."""
         return False
 
+    def shares_statistics(self, done: float) -> bool:
+        """Return whether batch norms use statistics of all chips, as in use, after the share `done` of all steps."""
+        del done
+        return False
+
     @property
     def separate_updates(self) -> bool:
         """Return whether every loss of a batch makes an update of its own; else their gradients are summed."""

@@ -12,6 +12,7 @@ from cimenv.crossbar import (
     map_network,
     programmed,
     recalibrate_shared,
+    shared_statistics,
 )
 
 
@@ -123,3 +124,17 @@ def test_batch_statistics_leave_the_buffers_untouched(model, images, fails):
 
 def test_no_batch_norm_means_nothing_to_calibrate(images):
     assert calibrated_for_chip(nn.Sequential(nn.Conv2d(1, 2, 3)), {}, images) == {}
+
+
+def test_shared_statistics_serve_the_forward_and_follow_slowly():
+    """One batch of mean 3, variance 4: running mean 0 -> .01 x 3, running variance 1 -> .99 + .01 x 4."""
+    norm = nn.BatchNorm1d(2, affine=False).train()
+    x = torch.tensor([[1.0], [5.0]]).repeat(500, 2)  # variance 4 with n, 4.004 with n - 1
+    with shared_statistics(nn.Sequential(norm)):
+        assert torch.equal(norm(torch.zeros(4, 2)), torch.zeros(4, 2))  # not the batch's own
+        norm.reset_running_stats()
+        norm(x)
+    assert norm.training and not norm._forward_pre_hooks
+    assert norm.running_mean == pytest.approx([0.03, 0.03]) and norm.running_var == pytest.approx(
+        [1.03, 1.03], rel=1e-4
+    )

@@ -210,6 +210,12 @@ def test_noise_makes_scores_those_of_noisy_chips(data):
     assert Noise(sigma=0.0).measures(network, data.val)["val_accuracy"] == pytest.approx(clean)
 
 
+@pytest.mark.parametrize("recipe", [Noise(shared=0.25), LipschitzNoise(shared=0.25)])
+def test_the_last_quarter_trains_with_shared_statistics(recipe):
+    assert [recipe.shares_statistics(done) for done in (0.0, 0.74, 0.75, 0.99)] == [False, False, True, True]
+    assert not Noise().shares_statistics(0.99)
+
+
 def test_shuffled_batches_are_full_and_without_repetition():
     images = ImageSet(torch.arange(10.0).view(10, 1, 1, 1), torch.arange(10))
     batches = list(shuffled_batches(images, 4, torch.Generator().manual_seed(0)))
