@@ -47,6 +47,7 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     write_targets(out, targets(rows))
     collapse(plan, rows).savefig(out / "collapse.png", dpi=120)
     if any(row["kind"] == "blocks" for row in rows):
+        (out / "summary.md").write_text(summary(plan, rows))
         recovery(plan, rows).savefig(out / "recovery.png", dpi=120)
         growth(plan, rows).savefig(out / "error_growth.png", dpi=120)
 
@@ -88,6 +89,30 @@ def table(plan: Plan, rows: list[Row]) -> str:
         cells = [row["problem"], row["recipe"], METHODS[row["method"]], percent([row])]
         cells += [f"{kept(row):.1%}", f"{row['weights']:.2%}", f"{row['macs']:.1%}"]
         lines.append("| " + " | ".join([*cells, f"+{row['energy']:.1%}", str(row["evaluations"])]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def summary(plan: Plan, rows: list[Row]) -> str:
+    """Return one column a problem: trainings, then placements on the network that the study places blocks on first."""
+    shown = [name for name in plan.problems if select(rows, kind="blocks", problem=name)]
+    recipes = list(dict.fromkeys(recipe for name in shown for recipe in plan.problems[name].recipes))
+    lines = ["| | " + " | ".join(shown) + " |", "|---|" + "---:|" * len(shown)]
+    for recipe in recipes:
+        found = [
+            select(rows, kind="curve", problem=name, recipe=recipe, statistics="none", sigma=own_sigma(plan, name))
+            for name in shown
+        ]
+        lines.append(f"| {recipe.replace('_', ' ')} | " + " | ".join(map(percent, found)) + " |")
+    for method, what in METHODS.items():
+        if method != "none":
+            placed = [
+                select(rows, kind="blocks", problem=name, recipe=plan.problems[name].blocks[0], method=method)
+                for name in shown
+            ]
+            cells = [f"{percent(r)} (+{r[0]['weights']:.1%}, +{r[0]['macs']:.0%})" if r else "" for r in placed]
+            lines.append(
+                f"| {plan.problems[shown[0]].blocks[0].replace('_', ' ')}, {what} | " + " | ".join(cells) + " |"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ import torch
 
 from agents.timing import Figure, median_ratio, seconds
 from cimenv.compensation.bank import CompensationBank
+from cimenv.core.precision import Precision
 from cimenv.core.seeding import torch_generator
 from cimenv.core.threads import torch_threads
 from cimenv.crossbar import Chips, map_network
@@ -18,7 +19,7 @@ from cimenv.networks import build_backbone
 from cimenv.tasks import load_task
 
 CHIPS, IMAGES, RUNS = 25, 500, 3
-BATCHES = (25, 50, 100, 125, 250, 500)
+BATCHES = (16, 32, 64, 125, 250, 500)
 CHANGED = 5  # the site at which a step of a search changes the placement
 MARGIN = 1.1
 
@@ -33,9 +34,9 @@ def deep_figures() -> list[Figure]:
     options = task.block_options()
     bank = CompensationBank(options).eval()
 
-    def engine(cache: PrefixCache | None = None) -> Engine:
+    def engine(cache: PrefixCache | None = None, precision: Precision = "float32") -> Engine:
         segments = SegmentedNetwork(model, network.sites)
-        return Engine(segments, Chips(network, 0, "bench"), bank, images, labels, cache=cache)
+        return Engine(segments, Chips(network, 0, "bench"), bank, images, labels, cache=cache, precision=precision)
 
     def plain(part: torch.nn.Module, batch: int, times: int = CHIPS) -> None:
         with torch.inference_mode():
@@ -46,10 +47,11 @@ def deep_figures() -> list[Figure]:
     none, chips = (0,) * len(network.sites), range(CHIPS)
     changed = [(*none[:CHANGED], option, *none[CHANGED + 1 :]) for option in (1, 2)]
     steps = cycle(changed)  # the same placement twice would be known
-    keeping, fresh = engine(PrefixCache()), engine()
+    keeping, fresh, coarse = engine(PrefixCache()), engine(), engine(precision="bfloat16")
     with torch_threads(1):
         best = min(BATCHES, key=lambda batch: min(seconds(lambda: plain(model, batch, 4)) for _ in range(2)))
         whole, _, took = median_ratio(lambda: fresh.run([none], chips), lambda: plain(model, best), RUNS)
+        half, _, _ = median_ratio(lambda: coarse.run([none], chips), lambda: fresh.run([none], chips), RUNS)
         keeping.run([none], chips)
         step, _, _ = median_ratio(
             lambda: keeping.run([next(steps)], chips), lambda: fresh.run(changed[:1], chips), RUNS
@@ -59,6 +61,7 @@ def deep_figures() -> list[Figure]:
     return [
         Figure(f"VGG-16, width 1/4: plain forwards, {CHIPS} x {IMAGES} images, best batch ({best})", took, "s"),
         Figure("VGG-16: evaluation / plain forwards", whole, "x", MARGIN),
+        Figure("VGG-16: evaluation in bfloat16 / in float32", half, "x"),
         Figure(f"VGG-16: step at site {CHANGED + 1} / full evaluation", step, "x", MARGIN * (1 - share)),
     ]
 
