@@ -34,6 +34,7 @@ STATISTICS = {
     "per_chip": "of every chip (a calibration)",
 }
 HELD = 0.95
+TWO_DIGIT = ("two-digit-0.5", "two-digit-0.8", "two-digit-1.0")
 GOALS = {"two-digit-0.8": 0.97, "two-digit-0.5": 0.99}
 
 
@@ -103,16 +104,14 @@ def summary(plan: Plan, rows: list[Row]) -> str:
             for name in shown
         ]
         lines.append(f"| {recipe.replace('_', ' ')} | " + " | ".join(map(percent, found)) + " |")
-    for method, what in METHODS.items():
-        if method != "none":
-            placed = [
-                select(rows, kind="blocks", problem=name, recipe=plan.problems[name].blocks[0], method=method)
-                for name in shown
-            ]
-            cells = [f"{percent(r)} (+{r[0]['weights']:.1%}, +{r[0]['macs']:.0%})" if r else "" for r in placed]
-            lines.append(
-                f"| {plan.problems[shown[0]].blocks[0].replace('_', ' ')}, {what} | " + " | ".join(cells) + " |"
-            )
+    first = " / ".join(dict.fromkeys(plan.problems[name].blocks[0].replace("_", " ") for name in shown))
+    for method, what in list(METHODS.items())[1:]:
+        placed = [
+            select(rows, kind="blocks", problem=name, recipe=plan.problems[name].blocks[0], method=method)
+            for name in shown
+        ]
+        cells = [f"{percent(r)} (+{r[0]['weights']:.1%}, +{r[0]['macs']:.0%})" if r else "" for r in placed]
+        lines.append(f"| {first}, {what} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -147,16 +146,16 @@ def targets(rows: list[Row]) -> list[dict[str, Any]]:
         found.append(target(name, f">= {goal}", share, share >= goal, COMMAND))
     for what, held in (
         ("training alone", select(rows, kind="curve", statistics="none")),
-        ("training and blocks", affordable(rows, "two-digit-0.8") + affordable(rows, "two-digit-1.0")),
+        ("training and blocks", [row for name in TWO_DIGIT for row in affordable(rows, name)]),
     ):
-        sigmas = [r["sigma"] for r in held if r["problem"].startswith("two-digit") and kept(r) >= HELD]
+        sigmas = [r["sigma"] for r in held if r["problem"] in TWO_DIGIT and kept(r) >= HELD]
         largest = max(sigmas, default=NAN)
         found.append(target(f"largest measured sigma at which {what} holds {HELD:.0%}", "told", largest, True, COMMAND))
     return found
 
 
 def affordable(rows: list[Row], problem: str) -> list[Row]:
-    """Return the placements of blocks within 2 % more weights and 10 % more MACs."""
+    """Return the placements of blocks (or of none) within 2 % more weights and 10 % more MACs."""
     placed = [row for row in select(rows, kind="blocks", problem=problem) if row["method"] != "digital"]
     return [row for row in placed if row["weights"] <= 0.02 and row["macs"] <= 0.10]
 

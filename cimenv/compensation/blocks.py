@@ -3,7 +3,7 @@
 Inputs and outputs of a site are `x` and `y`: `[n, c, h, w]` or `[n, c, l]` behind a convolution, `[..., c]` behind a
 matrix: a block of a sequence acts on every step or token by itself.
 Slimmable: a smaller size uses the first filters (ranks) of the largest one. Images in channels-last layout are computed
-as vectors, position by position: a plain matrix product without a copy.
+as vectors, position by position, in a plain matrix product.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def arithmetic(precision: Precision, device: str = "cpu") -> AbstractContextManager[None]:
-    """Compute convolutions and matrix products within in a precision; weights and sums stay in single.
+    """Compute convolutions and matrix products of a block in a precision; weights stay in single.
 
-    Processors with AMX or AVX-512 BF16 units and GPUs are several times faster in bfloat16, others slower; its 8
-    significant bits move accuracies by a few tenths of a point. `float32` undoes an outer `bfloat16`.
+    In bfloat16 feature maps and logits are rounded to 8 significant bits too, which moves accuracies by a few tenths of
+    a point (two classes may tie). Processors with AMX or AVX-512 BF16 units and GPUs are several times faster in it,
+    others slower. `float32` undoes an outer `bfloat16`.
     """
     # Without the cache of cast weights: it would outlive the optimiser's steps.
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)

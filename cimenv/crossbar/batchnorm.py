@@ -110,8 +110,8 @@ def shared_statistics(model: nn.Module, momentum: float = 0.01) -> Iterator[None
         x = inputs[0].detach().float()
         variance, mean = torch.var_mean(x, [d for d in range(x.dim()) if d != 1])
         if norm.running_mean is not None and norm.running_var is not None:
-            norm.running_mean.lerp_(mean, momentum)
-            norm.running_var.lerp_(variance, momentum)
+            norm.running_mean = norm.running_mean.lerp(mean, momentum)  # not in place: backward needs what it used
+            norm.running_var = norm.running_var.lerp(variance, momentum)
 
     hooks = [norm.eval().register_forward_pre_hook(follow) for norm in norms]
     try:

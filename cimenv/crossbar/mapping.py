@@ -73,25 +73,20 @@ class MappedNetwork:
         config: the crossbar.
         sites: mapped layers, in call order if `input_shape` was given, else in order of definition.
         input_ranges: alpha of every tile of a site, `[tiles]`, by name; needed where the crossbar is analog.
+        gains_by_channels_last: whether exact products run faster on channels-last images, and the model takes them.
     """
 
     model: nn.Module
     config: CrossbarConfig
     sites: tuple[Site, ...]
     input_ranges: Mapping[str, Tensor] = field(default_factory=dict)
+    gains_by_channels_last: bool = False
 
     @property
     def layout(self) -> torch.memory_format:
-        """Return the memory layout of images in which the network runs fastest on a CPU: a measured rule.
-
-        Channels last where the larger part of the products is of convolutions whose channels fill vector registers,
-        and none is analog: their chain works on unfolded patches.
-        """
-        if any(self.config.at(site.name).analog for site in self.sites):
-            return torch.contiguous_format
-        images = [site for site in self.sites if len(site.weight_shape) == 4]
-        wide = sum(s.macs for s in images if s.in_channels % VECTOR == 0 and s.out_channels % VECTOR == 0)
-        return torch.channels_last if 2 * wide > sum(site.macs for site in self.sites) else torch.contiguous_format
+        """Return the memory layout in which images are fed: an analog chain works on unfolded patches."""
+        analog = any(self.config.at(site.name).analog for site in self.sites)
+        return torch.channels_last if self.gains_by_channels_last and not analog else torch.contiguous_format
 
     def weights(self) -> dict[str, Tensor]:
         """Return the nominal weight of every site, by site name."""
@@ -171,7 +166,28 @@ def map_network(model: nn.Module, config: CrossbarConfig, input_shape: Sequence[
             "call the layer itself instead of using its weight."
         )
     by_name = {name: module for module, name in named.items()}
-    return MappedNetwork(model, config, tuple(_site(n, by_name[n], p) for n, p in calls.items()))
+    sites = tuple(_site(n, by_name[n], p) for n, p in calls.items())
+    gains = _wide(sites) and _takes_channels_last(model, tuple(input_shape))
+    return MappedNetwork(model, config, sites, gains_by_channels_last=gains)
+
+
+def _wide(sites: Sequence[Site]) -> bool:
+    """Return whether most products are of convolutions whose channels fill vector registers: a measured rule."""
+    images = [site for site in sites if len(site.weight_shape) == 4]
+    wide = sum(s.macs for s in images if s.in_channels % VECTOR == 0 and s.out_channels % VECTOR == 0)
+    return 2 * wide > sum(site.macs for site in sites)
+
+
+def _takes_channels_last(model: nn.Module, input_shape: tuple[int, ...]) -> bool:
+    """Return whether the model runs on channels-last images: one that calls `view` on feature maps does not."""
+    if len(input_shape) != 3 or any(parameter.is_meta for parameter in model.parameters()):
+        return False
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model).eval()(torch.zeros(2, *input_shape).to(memory_format=torch.channels_last))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _mappable(model: nn.Module, digital: Sequence[str]) -> dict[nn.Module, str]:

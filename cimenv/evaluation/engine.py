@@ -217,10 +217,9 @@ class Engine:
 
     def _placed(self, weight: ProgrammedWeight) -> ProgrammedWeight:
         """Return a weight on the engine's device, and in the layout of its images."""
-        layout = self.layout if isinstance(weight, Tensor) and weight.dim() == 4 else torch.preserve_format
-        return (
-            weight.to(self.device) if isinstance(weight, AnalogWeight) else weight.to(self.device, memory_format=layout)
-        )
+        if isinstance(weight, AnalogWeight) or weight.dim() != 4:
+            return weight.to(self.device)
+        return weight.to(self.device, memory_format=self.layout)
 
     def _clean_site(self, call: int, site: int, x: Tensor) -> Tensor:
         del call
@@ -378,9 +377,9 @@ class _Walk:
 
 def _square(values: Tensor) -> float:
     """Return ||values||_F^2; channels-last images are flattened without a copy."""
-    images = (values.movedim(1, -1) if values.dim() == 4 and not values.is_contiguous() else values).flatten(1)
-    if images.dtype == torch.float32:
+    images = values.movedim(1, -1) if values.dim() == 4 and not values.is_contiguous() else values
+    if images.dtype != torch.bfloat16:
         flat = images.reshape(-1)
         return float(torch.dot(flat, flat))
-    norms = torch.linalg.vector_norm(images, dim=1)  # rounded to 8 bits, and independently so for every image
+    norms = torch.linalg.vector_norm(images.flatten(1), dim=1)  # rounded to 8 bits, independently for every image
     return float(norms.double().square().sum())

@@ -20,6 +20,8 @@ from scipy import stats
 
 from cimenv.compensation.bank import CompensationBank
 from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError
+from cimenv.core.precision import arithmetic
 from cimenv.core.progress import bar
 from cimenv.core.seeding import numpy_generator, torch_generator
 from cimenv.core.threads import torch_threads
@@ -46,7 +48,8 @@ def stand_alone_accuracy(evaluator: MonteCarloEvaluator, placement: Placement) -
     """Return the accuracy with blocks that were initialised afresh and fitted for this placement alone."""
     problem, task = evaluator.problem, evaluator.task
     generator = torch_generator("stand-alone", placement, task.training_seed)
-    with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
+    threads, precision = torch_threads(task.training_threads), arithmetic(task.training_precision)
+    with threads, precision, torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         bank = CompensationBank(problem.options).eval()
         fit_placement(problem.network, bank, placement, problem.data.train, task.tuned, generator, bar, task.times_s)
@@ -59,7 +62,8 @@ def run(folder: Path, evaluator: MonteCarloEvaluator, tuned_only: bool = False) 
     """Fill ranking.csv, skipping rows it has, and return the figures of merit."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "ranking.csv"
-    known = _read(path)
+    _check_same(folder / "task.key", evaluator.task.key)
+    known = {placement: found for placement, found in _read(path).items() if tuned_only or not math.isnan(found[1])}
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
         if not known:
@@ -75,6 +79,12 @@ def run(folder: Path, evaluator: MonteCarloEvaluator, tuned_only: bool = False) 
             file.flush()
     values = np.array(list(known.values()))
     return merits(values)
+
+
+def _check_same(path: Path, key: str) -> None:
+    if path.exists() and path.read_text().strip() != key:
+        raise ConfigError(f"{path.parent} holds the ranking of another task; give another folder.")
+    path.write_text(key + "\n")
 
 
 def merits(values: np.ndarray) -> dict[str, float]:
@@ -139,6 +149,8 @@ def main(arguments: list[str]) -> None:
     """Run the study."""
     tuned_only = "--tuned-only" in arguments
     names = [argument for argument in arguments if "=" not in argument and argument != "--tuned-only"]
+    if unknown := [name for name in names if name.startswith("-")]:
+        raise ConfigError(f"{unknown[0]}: unknown option; known: --tuned-only.")
     folder, task = Path(names[0] if names else "results/bank_ranking"), (names[1:] or ["lenet5-fashion-mini"])[0]
     overrides = [argument for argument in arguments if "=" in argument]
     found = run(folder, MonteCarloEvaluator(load_task(task, overrides)), tuned_only)

@@ -209,7 +209,7 @@ class MonteCarloEvaluator:
                 device=self.device,
                 progress=self.progress,
             )
-        size = -(-len(placements) // (JOBS_PER_WORKER * _workers(executor)))
+        size = -(-len(placements) // (JOBS_PER_WORKER * _workers(executor))) if fidelity == "bank" else 1
         parts = [placements[start : start + size] for start in range(0, len(placements), size)]
         rest = (split, fidelity, numbers, self.device)
         if isinstance(executor, Cluster):

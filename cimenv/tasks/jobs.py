@@ -71,7 +71,7 @@ def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelit
         if split == "val":  # where the attack starts from what the ensemble finds
             key["worst_case"]["start"] = task.worst_case.model_dump(mode="json")
     if fidelity == "tuned":
-        key["tuned"] = task.tuned.model_dump(mode="json")
+        key["tuned"] = {**task.tuned.model_dump(mode="json"), **precision_of(task.training_precision)}
         key["environment"] = training_environment(task)
     return canonical(key)
 

@@ -73,7 +73,9 @@ class Task(Frozen):
     chips: int = Field(25, ge=1, description="validation chips per evaluation in a search")
     images: int = Field(1000, ge=1, description="validation images per evaluation in a search")
     chip_seed: int = Field(0, ge=0)
-    precision: Precision = Field("float32", description="of products in evaluations, clean accuracies excepted")
+    precision: Precision = Field(
+        "float32", description="of products on chips in evaluations; clean accuracies and calibrations are single"
+    )
     memory_limit: float = Field(4.0, gt=0, description="GiB that an evaluation may hold, besides data and torch itself")
     report_chips: int = Field(300, ge=1, description="test chips of a report")
     report_images: int = Field(10_000, ge=1, description="test images of a report, evenly spaced over the split")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cimenv.core.errors import MappingError
+from cimenv.core.precision import arithmetic
 from cimenv.core.progress import Advance, Progress
 from cimenv.crossbar.batchnorm import shared_statistics
 from cimenv.crossbar.config import CrossbarConfig
@@ -120,7 +121,8 @@ class Course:
         for x, y in shuffled_batches(self.data.train, recipe.batch_size, self.generator, self.network.layout):
             self.optimizer.zero_grad(set_to_none=True)
             for loss in recipe.losses(self.network, x, y, self.steps / self.total, self.generator):
-                loss.backward()
+                with arithmetic("float32", loss.device.type):
+                    loss.backward()
                 total += loss.item()
                 if recipe.separate_updates:  # before the next loss is computed
                     self._update()
@@ -174,4 +176,4 @@ def shuffled_batches(
     for start in range(0, max(1, len(order) // batch_size) * batch_size, batch_size):
         which = order[start : start + batch_size]
         x = images.augmented(images.inputs(which), generator)
-        yield x.contiguous(memory_format=layout), images.labels[which]
+        yield x.to(memory_format=layout), images.labels[which]  # `contiguous` leaves the strides of one channel

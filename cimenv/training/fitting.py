@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from cimenv.compensation.bank import CompensationBank, site_weights
 from cimenv.compensation.options import Placement
 from cimenv.core.config import Frozen
+from cimenv.core.precision import arithmetic
 from cimenv.core.progress import Progress
 from cimenv.crossbar.batchnorm import batch_statistics
 from cimenv.crossbar.layers import programmed
@@ -134,7 +135,8 @@ def _fit(
             with programmed(model, chip), bank.inserted(model, placement):
                 loss = F.cross_entropy(model(x), y)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            with arithmetic("float32", loss.device.type):
+                loss.backward()
             optimizer.step()
             schedule.step()
             advance()

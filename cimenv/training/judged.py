@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from cimenv.core.precision import arithmetic
 from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.devices import BitSlicedGaussian, Device
 from cimenv.crossbar.mapping import MappedNetwork
@@ -43,7 +44,8 @@ class Judged(Recipe):
 
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
         """Return all four metrics, and as `val_accuracy` the one that selects."""
-        found = self.judged(network, val, METRICS)
+        with arithmetic("float32", val.labels.device.type):  # bfloat16 is too coarse for attacks
+            found = self.judged(network, val, METRICS)
         return {**found, "val_accuracy": found[self.select]}
 
     def judged(self, network: MappedNetwork, val: ImageSet, metrics: Collection[JudgeMetric]) -> dict[str, float]:

@@ -68,7 +68,7 @@ class LipschitzNoise(Lipschitz):
 
     def shares_statistics(self, done: float) -> bool:
         """Return the same as recipe `noise`."""
-        return Noise(shared=self.shared).shares_statistics(done)
+        return Noise(shared=self.shared, epochs=self.epochs).shares_statistics(done)
 
     def device(self, done: float) -> DeviceModel:
         """Return the same noise as recipe `noise`."""

@@ -20,13 +20,13 @@ class Noise(Recipe):
     sigma: float = Field(0.5, ge=0, le=5, description="sigma of the injected log-normal variation")
     ramp: float = Field(0.5, ge=0, le=1, description="share of training over which sigma rises from 0")
     shared: float = Field(
-        0, ge=0, le=1, description="share of training, at its end, with batch-norm statistics of all chips, as in use"
+        0, ge=0, le=1, description="share of epochs, at the end, with batch-norm statistics of all chips, as in use"
     )
     epochs: int = Field(20, ge=1)
 
     def shares_statistics(self, done: float) -> bool:
-        """Return whether the last epochs have begun."""
-        return done >= 1 - self.shared - 1e-9 and self.shared > 0
+        """Return whether the last epochs have begun; a part of an epoch counts as a whole."""
+        return self.shared > 0 and done + 1 / self.epochs > 1 - self.shared + 1e-9
 
     def device(self, done: float) -> DeviceModel:
         """Return log-normal variation at the ramp's present strength."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,6 +37,12 @@ class Recipe(Frozen):
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(128, ge=2)
     learning_rate: float = Field(4e-3, gt=0)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the fields for keys; one that came later and is off leaves them, and so the seeds, as they were."""
+        found: dict[str, Any] = fields(self)
+        return {name: value for name, value in found.items() if name != "shared" or value}
 
     def device(self, done: float) -> DeviceModel:
         """Return the device model whose noise is injected after the share `done` of all steps."""

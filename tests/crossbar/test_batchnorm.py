@@ -138,3 +138,10 @@ def test_shared_statistics_serve_the_forward_and_follow_slowly():
     assert norm.running_mean == pytest.approx([0.03, 0.03]) and norm.running_var == pytest.approx(
         [1.03, 1.03], rel=1e-4
     )
+
+
+def test_a_shared_norm_that_is_called_twice_can_be_trained():
+    norm = nn.BatchNorm1d(2)
+    with shared_statistics(norm):
+        norm(norm(torch.randn(8, 2, requires_grad=True))).sum().backward()
+    assert norm.weight.grad is not None

@@ -204,3 +204,20 @@ def test_a_time_before_programming_is_refused():
     network = map_network(nn.Sequential(nn.Linear(3, 2)), CrossbarConfig(preset="pcm"))
     with pytest.raises(ConfigError, match=r"t_s: got -1.0; give a time of at least 0"):
         network.program(torch.Generator(), t_s=-1.0)
+
+
+@pytest.mark.parametrize(("flatten", "gains"), [(lambda x: x.flatten(1), True), (lambda x: x.view(len(x), -1), False)])
+def test_networks_that_view_feature_maps_stay_channels_first(flatten, gains):
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.body, self.head = nn.Conv2d(1, 16, 3), nn.Conv2d(16, 32, 3), nn.Linear(32 * 16, 10)
+
+        def forward(self, x):
+            return self.head(flatten(self.body(self.stem(x))))
+
+    network = map_network(Wide(), CrossbarConfig(), (1, 8, 8))
+    assert network.gains_by_channels_last == gains
+    image = torch.zeros(2, 1, 8, 8).to(memory_format=network.layout)  # one channel: `contiguous` would do nothing
+    assert network.model.stem(image).is_contiguous(memory_format=network.layout)
+    assert network.model(image).shape == (2, 10)

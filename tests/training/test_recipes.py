@@ -212,8 +212,10 @@ def test_noise_makes_scores_those_of_noisy_chips(data):
 
 @pytest.mark.parametrize("recipe", [Noise(shared=0.25), LipschitzNoise(shared=0.25)])
 def test_the_last_quarter_trains_with_shared_statistics(recipe):
-    assert [recipe.shares_statistics(done) for done in (0.0, 0.74, 0.75, 0.99)] == [False, False, True, True]
-    assert not Noise().shares_statistics(0.99)
+    assert [recipe.shares_statistics(done) for done in (0.0, 0.70, 0.75, 0.95)] == [False, False, True, True]
+    assert not Noise().shares_statistics(0.95) and "shared" not in Noise().model_dump()
+    assert [Noise(shared=0.3, epochs=4).shares_statistics(k / 4) for k in range(4)] == [False, False, True, True]
+    assert Noise.model_validate(recipe.model_dump()).shared == 0.25 if isinstance(recipe, Noise) else True
 
 
 def test_shuffled_batches_are_full_and_without_repetition():
