@@ -217,7 +217,7 @@ def recovery(plan: Plan, rows: list[Row]) -> Figure:
         ax.axhline(select(rows, kind="blocks", problem=name)[0]["standard_clean"], color="#888888", lw=0.8, ls="--")
         ax.set(xlabel="added weights, %")
         ax.legend(frameon=False, fontsize=6)
-    figure.axes[0].set_ylabel("accuracy (mean over chips, 95 %; dashed: standard clean)")
+    figure.axes[0].set_ylabel("test accuracy (95 %; dashed: clean)")
     return figure
 
 
@@ -230,7 +230,7 @@ def growth(plan: Plan, rows: list[Row]) -> Figure:
             for row in select(rows, kind="blocks", problem=name, recipe=recipe, method=method):
                 errors = row["site_error"]
                 ax.plot(range(1, 1 + len(errors)), errors, marker="o", ms=3, label=METHODS[method])
-        ax.set(xlabel=f"mapped layer ({recipe})", yscale="log")
+        ax.set(xlabel=f"mapped layer ({recipe})", yscale="log", xticks=range(1, 17, 3))
         ax.legend(frameon=False, fontsize=7)
     figure.axes[0].set_ylabel("relative feature error, mean over chips")
     return figure
