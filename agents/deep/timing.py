@@ -17,6 +17,7 @@ from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.networks import build_backbone
 from cimenv.tasks import load_task
+from cimenv.tasks.problem import KEPT_WIDE_ACTIVATIONS
 
 CHIPS, IMAGES, RUNS = 25, 500, 3
 BATCHES = (16, 32, 64, 125, 250, 500)
@@ -47,7 +48,7 @@ def deep_figures() -> list[Figure]:
     none, chips = (0,) * len(network.sites), range(CHIPS)
     changed = [(*none[:CHANGED], option, *none[CHANGED + 1 :]) for option in (1, 2)]
     steps = cycle(changed)  # the same placement twice would be known
-    keeping, fresh, coarse = engine(PrefixCache()), engine(), engine(precision="bfloat16")
+    keeping, fresh, coarse = engine(PrefixCache(KEPT_WIDE_ACTIVATIONS)), engine(), engine(precision="bfloat16")
     with torch_threads(1):
         best = min(BATCHES, key=lambda batch: min(seconds(lambda: plain(model, batch, 4)) for _ in range(2)))
         whole, _, took = median_ratio(lambda: fresh.run([none], chips), lambda: plain(model, best), RUNS)

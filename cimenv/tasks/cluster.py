@@ -17,7 +17,7 @@ from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.jobs import Fidelity, run_job
 from cimenv.tasks.problem import Problem, default_store
 
-JOBS_PER_WORKER = 2  # more share fewer prefixes: with 4, two workers took .60 of the time of one and not .5
+JOBS_PER_WORKER = 4
 CONNECT_S = 10.0
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt
 INSTALL = "scheduler: needs Dask; pip install 'cimenv[cluster]'."

@@ -42,6 +42,7 @@ from cimenv.training import AnyRecipe, fit_bank, fit_placement
 
 SHIPPED = Path(str(files("cimenv.tasks"))) / "shipped"
 KEPT_ACTIVATIONS = 256 * 2**20
+KEPT_WIDE_ACTIVATIONS = 2**30  # deep networks of wide convolutions
 RANGE, RANGE_IMAGES = "input_range/", 1_000
 
 
@@ -144,6 +145,7 @@ class Problem:
         """Return an engine for the images of a split."""
         images, labels = self.evaluated(split)
         limit = int(self.task.memory_limit * GIB)
+        kept = KEPT_WIDE_ACTIVATIONS if self.network.gains_by_channels_last else KEPT_ACTIVATIONS
         per_chip = self.task.crossbar.batch_norm == "per_chip" and batch_norms(self.network.model)
         return Engine(
             self.segments,
@@ -154,7 +156,7 @@ class Problem:
             threads=threads,
             device=device,
             precision=self.task.precision,
-            cache=PrefixCache(min(KEPT_ACTIVATIONS, limit // 4)) if bank is None else None,
+            cache=PrefixCache(min(kept, limit // 4)) if bank is None else None,
             memory_limit=limit,
             chip_modules=self._calibrator(bank or self.bank) if per_chip else None,
         )
