@@ -85,8 +85,12 @@ class MappedNetwork:
     @property
     def layout(self) -> torch.memory_format:
         """Return the memory layout in which images are fed: an analog chain works on unfolded patches."""
-        analog = any(self.config.at(site.name).analog for site in self.sites)
-        return torch.channels_last if self.gains_by_channels_last and not analog else torch.contiguous_format
+        return torch.channels_last if self.gains_by_channels_last and not self.analog else torch.contiguous_format
+
+    @property
+    def analog(self) -> bool:
+        """Return whether any site's products run through the analog chain, so that input ranges are needed."""
+        return any(self.config.at(site.name).analog for site in self.sites)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the nominal weight of every site, by site name."""

@@ -255,8 +255,7 @@ class _Builder:
 
     def _with_ranges(self, network: MappedNetwork, ranges: dict[str, Tensor]) -> MappedNetwork:
         """Return the network with the input ranges that training found, else with calibrated ones."""
-        config = self.task.crossbar
-        if not any(config.at(site.name).analog for site in network.sites):
+        if not network.analog:
             return network
         if ranges:
             return replace(network, input_ranges=ranges)

@@ -93,7 +93,7 @@ class _Training:
         self.known = _known_times_s(network)
         self.ranges: dict[str, Tensor] = {}
         self.best_ranges: dict[str, Tensor] = {}
-        if any(network.config.at(site.name).analog for site in network.sites):
+        if network.analog:
             calibrated = network.calibrated(train.inputs(slice(SCORING_IMAGES))).input_ranges
             self.ranges = {name: value.clone() for name, value in calibrated.items()}
         self.learns = recipe.learn_ranges and recipe.chain and bool(self.ranges)
