@@ -1,7 +1,7 @@
 """Draw the comparison of searches and agents again: `python -m agents.report [FOLDER]`.
 
-Reads runs.csv and trials.csv of results/agents (or of FOLDER) and writes table.md, the PNG figures and index.html, one
-page that needs no other file.
+Reads the CSV files of results/agents (or of FOLDER) and writes table.md, targets.json, the PNG figures and index.html,
+one page that needs no other file.
 """
 
 from __future__ import annotations

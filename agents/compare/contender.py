@@ -1,8 +1,9 @@
-"""One run of a search or of an agent on a table: the best objective after every distinct evaluation."""
+"""One run of a search or of an agent on a table: what it found with every distinct evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.algorithms import new_model
 from agents.config import AgentConfig, Algorithm
 from agents.environment import make_env
+from cimenv.compensation.options import Placement
 from cimenv.core.config import Frozen, merged
 from cimenv.envs import EvaluationBudget
 from cimenv.search import run_search
@@ -38,10 +40,29 @@ class Contender(Frozen):
         return self
 
 
-def best_so_far(
-    contender: Contender, settings: Mapping[str, Any], table: TableEvaluator, evaluations: int, seed: int
-) -> Curve:
-    """Return the largest J after 1, 2, ... distinct evaluations, `[evaluations]`; a run that ends early keeps its last.
+@dataclass(frozen=True)
+class Run:
+    """What a run found.
+
+    Attributes:
+        best_so_far: the largest J after 1, 2, ... distinct evaluations, `[evaluations]`; a run that ends early keeps
+            its last.
+        placement: where the best one was.
+    """
+
+    best_so_far: Curve
+    placement: Placement
+
+    @staticmethod
+    def of(seen: Sequence[tuple[Placement, float]], evaluations: int) -> Run:
+        """Return the run that saw these placements and their J, in order."""
+        values = [value for _, value in seen[:evaluations]]
+        best = np.maximum.accumulate(values)
+        return Run(np.append(best, np.full(evaluations - len(best), best[-1])), seen[int(np.argmax(values))][0])
+
+
+def run(contender: Contender, settings: Mapping[str, Any], table: TableEvaluator, evaluations: int, seed: int) -> Run:
+    """Let a contender look for the best placement of a table.
 
     Args:
         contender: who.
@@ -52,12 +73,10 @@ def best_so_far(
     """
     given = merged(contender.settings, settings)
     if contender.search is not None:
-        seen = [step.objective for step in run_search(table, contender.search, evaluations, seed, given).steps]
-    else:
-        assert contender.agent is not None
-        seen = _agent(contender.agent, given, table, evaluations, seed)
-    best = np.maximum.accumulate(seen[:evaluations])
-    return np.concatenate([best, np.full(evaluations - len(best), best[-1])])
+        steps = run_search(table, contender.search, evaluations, seed, given).steps
+        return Run.of([(step.placement, step.objective) for step in steps], evaluations)
+    assert contender.agent is not None
+    return Run.of(_agent(contender.agent, given, table, evaluations, seed), evaluations)
 
 
 class _UntilSpent(BaseCallback):
@@ -73,8 +92,8 @@ class _UntilSpent(BaseCallback):
 
 def _agent(
     algorithm: Algorithm, settings: dict[str, Any], table: TableEvaluator, evaluations: int, seed: int
-) -> list[float]:
-    """Train an agent until its budget is spent or its steps are; return the objectives it paid for, in order."""
+) -> list[tuple[Placement, float]]:
+    """Train an agent until its budget is spent or its steps are; return what it paid for, in order."""
     steps = STEPS_PER_EVALUATION * evaluations
     config = AgentConfig(
         name="compared",
@@ -89,4 +108,4 @@ def _agent(
     assert isinstance(budget, EvaluationBudget)
     torch.set_num_threads(1)
     new_model(config, env).learn(steps, callback=_UntilSpent(budget))
-    return list(budget.known.values())
+    return [(placement, value) for (_, placement), value in budget.known.items()]

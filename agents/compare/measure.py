@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import optuna
 
-from agents.compare.contender import Curve, best_so_far
+from agents.compare.contender import Curve, run
 from agents.compare.plan import Job, Plan
+from agents.reported import report
 from agents.study import Row
 from cimenv.core.errors import ConfigError
+from cimenv.tasks import MonteCarloEvaluator
+from cimenv.tasks.problem import default_store
 from cimenv.tasks.table import TableEvaluator
 
 SHARES = (0.95, 0.99)  # of the optimum
@@ -20,9 +23,9 @@ TUNING_SEED = 1_000_000  # runs of the tuning are none of those that are reporte
 
 
 def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
-    """Run one job."""
-    del folder  # nothing is trained that is kept
-    rows = tune(plan, job) if job.kind == "tune" else runs(plan, job)
+    """Run one job; `folder` keeps what is trained."""
+    works = {"tune": lambda: tune(plan, job), "run": lambda: runs(plan, job), "test": lambda: test(job, folder)}
+    rows = works[job.kind]()
     return [{"kind": job.kind, "contender": job.contender, **row} for row in rows]
 
 
@@ -32,18 +35,32 @@ def runs(plan: Plan, job: Job) -> list[Row]:
     table = TableEvaluator(job.table)
     contender, found = plan.contenders[job.contender], []
     for seed in range(plan.seeds):
-        curve = best_so_far(contender, job.settings, table, plan.evaluations, seed)
-        regret = regrets(curve, table)
+        ended = run(contender, job.settings, table, plan.evaluations, seed)
+        curve, regret = ended.best_so_far, regrets(ended.best_so_far, table)
         needed = {f"to_{share:g}": first_at(curve, share * table.extremes[0]) for share in SHARES}
         found.append(
             {
                 "table": job.table,
                 "seed": seed,
+                "placement": list(ended.placement),
                 **needed,
                 **{f"regret_{point}": float(regret[point - 1]) for point in plan.points},
             }
         )
     return found
+
+
+def test(job: Job, folder: Path) -> list[Row]:
+    """Measure the placements of a table's contenders, its optimum, and none, on the test split with fitted blocks."""
+    assert job.table is not None
+    table = TableEvaluator(job.table)
+    evaluator = MonteCarloEvaluator(table.task, default_store(folder / "store"), threads=1)
+    placements = {"none": table.space.empty(), "optimum": table.enumeration.best.placement, **job.settings}
+    named: dict[tuple[int, ...], list[str]] = {}
+    for name, placement in placements.items():
+        named.setdefault(tuple(placement), []).append(name)
+    rows = [report(evaluator, " = ".join(names), placement) for placement, names in named.items()]
+    return [{"table": job.table, **row} for row in rows]
 
 
 def regrets(curve: Curve, table: TableEvaluator) -> Curve:
@@ -71,7 +88,8 @@ def tune(plan: Plan, job: Job) -> list[Row]:
         scores = []
         for k in range(effort.seeds):
             seed = TUNING_SEED + k
-            curves = [best_so_far(contender, settings, table, effort.evaluations, seed) for table in tables]
+            ended = [run(contender, settings, table, effort.evaluations, seed) for table in tables]
+            curves = [each.best_so_far for each in ended]
             scores.append([regrets(curve, table)[-1] for curve, table in zip(curves, tables, strict=True)])
         mean = float(np.mean(scores))
         found.append({"trial": trial.number, "settings": settings, "regret": mean})

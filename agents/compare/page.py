@@ -47,10 +47,13 @@ def page(title: str, text: str, figures: Mapping[str, Figure]) -> str:
 
 
 def _of_markdown(text: str) -> str:
-    """Return paragraphs and pipe tables as HTML; that is all that tables here use."""
+    """Return headings, paragraphs and pipe tables as HTML; that is all that tables here use."""
     found = []
     for block in re.split(r"\n\s*\n", text.strip()):
         lines = block.splitlines()
+        if lines[0].startswith("## "):
+            found.append(f"<h2>{html.escape(lines[0].removeprefix('## '))}</h2>")
+            continue
         if not lines[0].startswith("|"):
             found.append(f"<p>{html.escape(' '.join(lines))}</p>")
             continue

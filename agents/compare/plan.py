@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -24,30 +25,34 @@ class Tuning(Frozen):
 class Plan(Frozen):
     """The study's configuration."""
 
-    tables: tuple[str, ...]
+    groups: dict[str, tuple[str, ...]] = Field(min_length=1, description="tables that are reported together")
     seeds: int = Field(ge=2, description="runs of every contender on every table")
     evaluations: int = Field(ge=1, description="distinct placements of a run")
     points: tuple[int, ...] = Field(description="evaluations after which regret is noted")
     tuning: Tuning
     contenders: dict[str, Contender]
+    tested: tuple[str, ...] = Field((), description="contenders whose placements are measured on the test split")
+    data: tuple[str, ...] = Field((), description="what that needs; must be there before the study begins")
 
     @model_validator(mode="after")
     def _check(self) -> Plan:
         if not self.points or not all(1 <= point <= self.evaluations for point in self.points):
             raise ValueError(f"points are {self.points}; give some from 1 to evaluations ({self.evaluations})")
+        if unknown := set(self.tested) - set(self.contenders):
+            raise ValueError(f"tested names {min(unknown)}, which is none of the contenders")
         return self
 
     @property
-    def data(self) -> tuple[str, ...]:
-        """Return nothing: tables ship with the package."""
-        return ()
+    def tables(self) -> dict[str, str]:
+        """Return the group of every table."""
+        return {table: group for group, tables in self.groups.items() for table in tables}
 
     def measured(self) -> dict[str, Any]:
         """Return the fields that change a job's numbers, not those that say which jobs there are."""
-        return self.model_dump(mode="json", exclude={"tables", "contenders"})
+        return self.model_dump(mode="json", exclude={"groups", "contenders", "tested", "data"})
 
     def stages(self, rows: Mapping[str, list[Row]]) -> Iterator[list[Job]]:
-        """Yield jobs: tuning, then the runs with what it found.
+        """Yield jobs: tuning, the runs with what it found, and the test of what those found.
 
         Args:
             rows: of finished jobs by name; read again before every stage.
@@ -60,6 +65,16 @@ class Plan(Frozen):
             for name, settings in tuned.items()
             if settings is not None
         ]
+        yield [self._test(table, tuned, rows) for table in self.tables if self.tested]
+
+    def _test(self, table: str, tuned: Mapping[str, dict[str, Any] | None], rows: Mapping[str, list[Row]]) -> Job:
+        """Return the test of the placements that most runs of a contender ended with."""
+        found: dict[str, list[int]] = {}
+        for name in self.tested:
+            runs = rows.get(self.job("run", name, table, tuned[name]).name, [])
+            for placement, _ in Counter(tuple(row["placement"]) for row in runs).most_common(1):
+                found[name] = list(placement)
+        return self.job("test", "all", table, found)
 
     def tuned(self, contender: str, rows: Mapping[str, list[Row]]) -> dict[str, Any] | None:
         """Return the settings of the best trial; nothing to set without ranges; None before it is tuned."""
@@ -70,13 +85,13 @@ class Plan(Frozen):
 
     def job(
         self,
-        kind: Literal["tune", "run"],
+        kind: Literal["tune", "run", "test"],
         contender: str,
         table: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Job:
         """Return a job; its digest changes with what stands behind its label."""
-        what = self.contenders[contender].model_dump(mode="json")
+        what = self.contenders[contender].model_dump(mode="json") if kind != "test" else {}
         if kind == "run":
             what.pop("ranges")
         tables = self.tuning.tables if kind == "tune" else [table for table in [table] if table is not None]
@@ -85,9 +100,12 @@ class Plan(Frozen):
 
 
 class Job(Frozen):
-    """A piece of work that one process does: a contender's tuning, or its runs on one table."""
+    """A piece of work that one process does: a contender's tuning, its runs on one table, or the test of placements.
 
-    kind: Literal["tune", "run"]
+    `settings` are those of a run, or the placements of a test.
+    """
+
+    kind: Literal["tune", "run", "test"]
     contender: str
     table: str | None
     settings: dict[str, Any]

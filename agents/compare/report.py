@@ -8,33 +8,56 @@ from pathlib import Path
 from agents.compare.figures import curves, tuning
 from agents.compare.page import page
 from agents.compare.plan import Plan
-from agents.compare.results import RUNS, TRIALS, Results
-from agents.compare.tables import table
-from agents.study import Journal, write_csv
+from agents.compare.results import RUNS, TABLES, TESTED, TRIALS, read_groups
+from agents.compare.tables import text_of
+from agents.compare.targets import targets
+from agents.study import Journal, Row, write_csv, write_targets
+from cimenv.tasks.table import TableEvaluator
 
 
 def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     """Write the CSV files and what follows from them."""
     rows = journal.finished(plan.stages(journal.rows))
     trials = [{**row, "settings": json.dumps(row["settings"])} for row in rows if row["kind"] == "tune"]
-    runs = [row for row in rows if row["kind"] == "run"]
     if trials:
         write_csv(out / TRIALS, trials)
-    if runs:
-        write_csv(out / RUNS, runs)
+    for kind, name in (("test", TESTED), ("run", RUNS)):
+        if of_kind := [{"group": plan.tables[row["table"]], **row} for row in rows if row["kind"] == kind]:
+            write_csv(out / name, of_kind)
+    if any(row["kind"] == "run" for row in rows):
+        write_csv(out / TABLES, [about(table, group) for table, group in plan.tables.items()])
         write_report(out)
 
 
+def about(name: str, group: str) -> Row:
+    """Return what a table holds, and how many of its placements are as good as the best."""
+    table = TableEvaluator(name)
+    return {
+        "group": group,
+        "table": name,
+        "placements": len(table.enumeration.rows),
+        "chips": table.enumeration.header.chips,
+        "images": table.enumeration.header.images,
+        "optimum": table.extremes[0],
+        "mean": table.extremes[1],
+        "indistinguishable": table.indistinguishable(),
+    }
+
+
 def write_report(out: Path) -> None:
-    """Write table.md, the figures and index.html from the CSV files of a folder.
+    """Write table.md, targets.json, the figures and index.html from the CSV files of a folder.
 
     Raises:
         ConfigError: they are not there.
     """
-    results = Results.read(out)
-    text = table(results)
+    groups = read_groups(out)
+    text = text_of(groups)
     (out / "table.md").write_text(text)
-    figures = {"regret": curves(results)} | ({"tuning": tuning(results)} if results.trials else {})
+    write_targets(out, targets(groups))
+    figures = {f"regret-{group}": curves(results) for group, results in groups.items()}
+    first = next(iter(groups.values()))
+    if first.trials:
+        figures["tuning"] = tuning(first)
     for name, figure in figures.items():
         figure.savefig(out / f"{name}.png", dpi=120)
     (out / "index.html").write_text(page("Where to put compensation blocks: searches and agents", text, figures))

@@ -12,7 +12,7 @@ from agents.statistics import Scores
 from agents.study import Row
 from cimenv.core.errors import ConfigError
 
-RUNS, TRIALS = "runs.csv", "trials.csv"
+RUNS, TRIALS, TABLES, TESTED = "runs.csv", "trials.csv", "tables.csv", "tested.csv"
 REGRET = "regret_"
 
 
@@ -29,39 +29,46 @@ def read_rows(path: Path) -> list[Row]:
         raise ConfigError(f"{path}: {error.strerror}; python -m agents.compare writes it.") from None
 
 
+def read_groups(folder: Path) -> dict[str, Results]:
+    """Return the results in a folder by group of tables.
+
+    Raises:
+        ConfigError: they are not there.
+    """
+    runs = read_rows(folder / RUNS)
+    trials, tables, tested = (
+        read_rows(folder / name) if (folder / name).exists() else [] for name in (TRIALS, TABLES, TESTED)
+    )
+    if not runs:
+        raise ConfigError(f"{folder / RUNS} has no rows; python -m agents.compare adds some.")
+    groups = dict.fromkeys(row["group"] for row in runs)
+
+    def of(group: str, rows: list[Row]) -> list[Row]:
+        return [row for row in rows if row["group"] == group]
+
+    return {group: Results(of(group, runs), of(group, tables), of(group, tested), trials) for group in groups}
+
+
 class Results:
     """Regret of every run after some numbers of distinct evaluations.
 
     Args:
-        runs: rows of runs.csv.
+        runs: rows of runs.csv, at least one.
+        about: rows of tables.csv.
+        tested: rows of tested.csv.
         trials: rows of trials.csv.
-
-    Raises:
-        ConfigError: there are no runs.
     """
 
-    def __init__(self, runs: Sequence[Row], trials: Sequence[Row]) -> None:
-        if not runs:
-            raise ConfigError("runs.csv has no rows; python -m agents.compare adds some.")
+    def __init__(self, runs: Sequence[Row], about: Sequence[Row], tested: Sequence[Row], trials: Sequence[Row]) -> None:
         self.points = [int(name.removeprefix(REGRET)) for name in runs[0] if name.startswith(REGRET)]
         self.tables = list(dict.fromkeys(row["table"] for row in runs))
         self.seeds = sorted({int(row["seed"]) for row in runs})
-        self.trials = list(trials)
+        self.about, self.tested, self.trials = list(about), list(tested), list(trials)
         self._runs = {(row["contender"], row["table"], int(row["seed"])): row for row in runs}
         names = dict.fromkeys(row["contender"] for row in runs)
         whole = len(self.tables) * len(self.seeds)
         self.contenders = [name for name in names if sum(key[0] == name for key in self._runs) == whole]
         self.missing = [name for name in names if name not in self.contenders]
-
-    @staticmethod
-    def read(folder: Path) -> Results:
-        """Return the results in a folder.
-
-        Raises:
-            ConfigError: they are not there.
-        """
-        trials = folder / TRIALS
-        return Results(read_rows(folder / RUNS), read_rows(trials) if trials.exists() else [])
 
     def regret(self, contender: str, point: int) -> Scores:
         """Return the regret after a number of evaluations, `[seeds, tables]`."""

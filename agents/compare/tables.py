@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 
 from agents.compare.results import Results
@@ -21,8 +24,23 @@ def ranked(results: Results, point: int) -> list[str]:
     return sorted(results.contenders, key=lambda name: interquartile_mean(results.regret(name, point)))
 
 
-def table(results: Results) -> str:
-    """Return how everyone did, as Markdown."""
+def text_of(groups: Mapping[str, Results]) -> str:
+    """Return how everyone did on every group of tables, as Markdown."""
+    return "\n".join(
+        f"## {group}\n\n{_about(results)}{_regrets(results)}{_tested(results)}" for group, results in groups.items()
+    )
+
+
+def _about(results: Results) -> str:
+    lines = ["| table | placements | chips x images | within two standard errors of the best |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {row['table']} | {row['placements']} | {row['chips']} x {row['images']} | {row['indistinguishable']} |"
+        for row in results.about
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def _regrets(results: Results) -> str:
     points = sorted({*SHOWN, results.points[-1]} & set(results.points))
     first = points[len(points) // 2]
     head = ["", *(f"regret at {point}" for point in points), f"better than {BASE} at {first}"]
@@ -41,6 +59,28 @@ def table(results: Results) -> str:
     ]
     if results.missing:
         lines += ["", f"Not finished: {', '.join(results.missing)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _tested(results: Results) -> str:
+    """Return what the placements that most runs of a contender ended with give on the test split."""
+    if not results.tested:
+        return ""
+    first = results.tested[0]
+    lines = [
+        "",
+        f"What most runs of a contender ended with, on {first['chips']} fresh chips x {first['images']} test images "
+        "with blocks fitted for the placement (fidelity `tuned`); J on validation.",
+        "",
+        "| table | who ended there | J | accuracy | weights | MACs |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in results.tested:
+        error = 2 * float(row["std"]) / math.sqrt(int(row["chips"]))
+        shares = (f"{float(row[term]):.2%}" for term in ("weights", "macs"))
+        accuracy = f"{float(row['mean']):.2%} ± {error:.2%}"
+        cells = [row["table"], row["method"], f"{float(row['objective']):.3f}", accuracy, *shares]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -30,7 +30,7 @@ from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, layer_forward
 from cimenv.crossbar.mapping import site_module
 from cimenv.evaluation.labels import count_correct
 from cimenv.evaluation.memory import LIVE, Room, room, tensor_bytes
-from cimenv.evaluation.prefix import PrefixCache, Sums, state_bytes
+from cimenv.evaluation.prefix import Kept, Key, PrefixCache, Sums, state_bytes
 from cimenv.evaluation.segments import SegmentedNetwork, State
 from cimenv.evaluation.workers import image_block, workers
 
@@ -148,13 +148,13 @@ class Engine:
         clean = np.zeros(len(self.layers))
         plain = not self.network.opaque and self.chip_modules is None
         cache = self.cache if len(tree) == 1 and plain else None
-        keeper = _Keeper(cache, tree[0], self.network.calls, len(self.blocks[0]) * len(chips)) if cache else None
+        keeper = _Keeper(cache, tree[0], self.network.calls, len(self.blocks[0]), len(chips)) if cache else None
         with (
             progress("evaluating chips", len(self.blocks[0]) * len(chips)) as advance,
             workers(held.threads) as each,
         ):
             for start in range(0, len(chips), held.chips):
-                group = [self._chip(source, chip, tree) for chip in chips[start : start + held.chips]]
+                group = [self._chip(source, chip, tree, keeper) for chip in chips[start : start + held.chips]]
                 span = slice(start, start + len(group))
                 for counted, summed, clean_sums in each(partial(self._evaluate, tree, group, keeper), *self.blocks):
                     correct[:, span] += counted
@@ -197,7 +197,7 @@ class Engine:
         """Return the bytes of a chip, of its largest layer, of all site outputs for a block, of the batch norms."""
         _, images, labels = self.blocks
         with torch.inference_mode(), self._arithmetic():
-            one = self._clean_block(0, images[0][:1], labels[0][:1])
+            one = self._clean_block(0, images[0][:1], labels[0][:1], None)
         layers = [tensor_bytes(weight) for weight in self.chips.all_weights(0).values()]
         norms = [dict(module.state_dict()) for module in batch_norms(self.network.model).values()]
         return sum(layers), max(layers), tensor_bytes(one.clean) * len(labels[0]), tensor_bytes(norms)
@@ -205,15 +205,23 @@ class Engine:
     def _arithmetic(self) -> AbstractContextManager[None]:
         return arithmetic(self.precision, self.device.type)
 
-    def _chip(self, source: Chips, number: int, tree: list[Placement]) -> _Chip:
-        drawn = source.all_weights(number)
+    def _chip(self, source: Chips, number: int, tree: list[Placement], keeper: _Keeper | None) -> _Chip:
+        weights = self._weights(source, number, keeper)
         modules: dict[Placement, Mapping[str, nn.Module]] = {}
         if self.chip_modules:
             for placement in tree:
                 made = self.chip_modules(source.all_weights(number), placement)  # read noise starts anew for each
                 modules[placement] = {name: module.to(self.device) for name, module in made.items()}
-        weights = {name: self._placed(weight) for name, weight in drawn.items()}
         return _Chip(source, number, weights, modules)
+
+    def _weights(self, source: Chips, number: int, keeper: _Keeper | None) -> dict[str, ProgrammedWeight]:
+        key = ("weights", number, source.t_s)
+        if keeper and (kept := keeper.cache.get(key)):
+            return kept[0]
+        weights = {name: self._placed(weight) for name, weight in source.all_weights(number).items()}
+        if keeper and not any(isinstance(weight, AnalogWeight) for weight in weights.values()):
+            keeper.keep(key, weights, [], keeper.chips)
+        return weights
 
     def _placed(self, weight: ProgrammedWeight) -> ProgrammedWeight:
         """Return a weight on the engine's device, and in the layout of its images."""
@@ -235,7 +243,7 @@ class Engine:
         labels: Tensor,
     ) -> tuple[Counts, Sums64, Sums64]:
         with torch.inference_mode(), self._arithmetic():
-            block = self._clean_block(number, images, labels)
+            block = self._clean_block(number, images, labels, keeper)
             clean = np.zeros(len(self.layers))
             for site, output in zip(block.called, block.clean, strict=True):
                 clean[site] += _square(output)
@@ -247,7 +255,9 @@ class Engine:
                     _Walk(self, block, chip, tree[part], keeper, correct[part, k], squares[part, :, k]).run()
             return correct, squares, clean
 
-    def _clean_block(self, number: int, images: Tensor, labels: Tensor) -> _Block:
+    def _clean_block(self, number: int, images: Tensor, labels: Tensor, keeper: _Keeper | None) -> _Block:
+        if keeper and (kept := keeper.cache.get(("clean", number))):
+            return _Block(number, images, labels, list(self.network.calls), list(kept[0].values()))
         block = _Block(number, images, labels, [], [])
 
         def site(call: int, site: int, x: Tensor) -> Tensor:
@@ -263,14 +273,20 @@ class Engine:
                 f"Layer {self.network.sites[min(missing)].name} was mapped, but the network bypasses it when it runs "
                 "(a fused path of torch); use layers whose forward is called."
             )
+        if keeper:
+            keeper.keep(("clean", number), dict(enumerate(block.clean)), [], keeper.blocks)
         return block
 
 
 class _Keeper:
-    """Finds and keeps the states of one placement; late sites are small, early ones may not be worth their memory."""
+    """Finds and keeps what the next run of a single placement may need again.
 
-    def __init__(self, cache: PrefixCache, placement: Placement, calls: tuple[int, ...], units: int) -> None:
-        self.cache, self.units = cache, units
+    That is the states of this placement (late sites are small, early ones may not be worth their memory), the clean
+    network's outputs, and the chips' weights.
+    """
+
+    def __init__(self, cache: PrefixCache, placement: Placement, calls: tuple[int, ...], blocks: int, chips: int):
+        self.cache, self.blocks, self.chips = cache, blocks, chips
         decided = [sorted(set(calls[:call])) for call in range(len(calls))]
         self.prefixes = [tuple((s, placement[s]) for s in sites) for sites in decided]
 
@@ -282,10 +298,16 @@ class _Keeper:
                 return call, *found
         return None
 
-    def keep(self, chip: _Chip, block: int, call: int, state: State, sums: Sums) -> None:
-        """Keep a state, if those of all chips and blocks take at most a quarter of the memory."""
-        if call < len(self.prefixes) and state_bytes(state) * self.units <= self.cache.limit_bytes / 4:
-            self.cache.put((chip.number, chip.source.t_s, block, call, self.prefixes[call]), state, sums)
+    def keep_state(self, chip: _Chip, block: int, call: int, state: State, sums: Sums) -> None:
+        """Keep the state in front of a call."""
+        if call < len(self.prefixes):
+            key = (chip.number, chip.source.t_s, block, call, self.prefixes[call])
+            self.keep(key, state, sums, self.blocks * self.chips)
+
+    def keep(self, key: Key, state: Kept, sums: Sums, units: int) -> None:
+        """Keep one of `units` parts, if all of them take at most a quarter of the memory."""
+        if state_bytes(state) * units <= self.cache.limit_bytes / 4:
+            self.cache.put(key, state, sums)
 
 
 class _Walk:
@@ -336,7 +358,7 @@ class _Walk:
             after = self.network.advance(call, state, y, self.modules)
             errors = [*sums, self._errors(call, y)]
             if self.keeper:
-                self.keeper.keep(self.chip, self.block.number, call + 1, after, errors)
+                self.keeper.keep_state(self.chip, self.block.number, call + 1, after, errors)
             self._descend(call + 1, after, errors, low, end)
             low = end
 

@@ -1,29 +1,29 @@
-"""Activations kept between two evaluations, so that a block at a late site costs little more than what follows it."""
+"""What is kept between two evaluations, so that a block at a late site costs little more than what follows it."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from cimenv.evaluation.segments import State
-
 Sums = list[tuple[float, float]]  # per call so far: ||Y' - Y||^2, ||Y'||^2
 Key = tuple[Any, ...]
+Kept = Mapping[Any, Any]  # tensors by whatever names them: a state, weights, outputs
 
 
 class PrefixCache:
-    """Least recently used states in front of site calls, within `limit_bytes`."""
+    """Least recently used tensors, above all the states in front of site calls, within `limit_bytes`."""
 
     def __init__(self, limit_bytes: int = 256 * 2**20) -> None:
         self.limit_bytes = limit_bytes
         self.bytes = 0
-        self._entries: OrderedDict[Key, tuple[State, Sums, int]] = OrderedDict()
+        self._entries: OrderedDict[Key, tuple[dict[Any, Any], Sums, int]] = OrderedDict()
         self._mutex = threading.Lock()
 
-    def get(self, key: Key) -> tuple[State, Sums] | None:
+    def get(self, key: Key) -> tuple[dict[Any, Any], Sums] | None:
         """Return state and error sums, or None."""
         with self._mutex:
             found = self._entries.get(key)
@@ -32,7 +32,7 @@ class PrefixCache:
             self._entries.move_to_end(key)
             return found[0], found[1]
 
-    def put(self, key: Key, state: State, sums: Sums) -> None:
+    def put(self, key: Key, state: Kept, sums: Sums) -> None:
         """Keep a state; the least recently used ones make room."""
         size = state_bytes(state)
         with self._mutex:
@@ -51,7 +51,7 @@ class PrefixCache:
             self.bytes = 0
 
 
-def state_bytes(state: State) -> int:
+def state_bytes(state: Kept) -> int:
     """Return the bytes of the tensors in a state."""
     tensors = (value for value in state.values() if isinstance(value, Tensor))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

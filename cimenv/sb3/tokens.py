@@ -76,12 +76,20 @@ class SiteTokens(BaseFeaturesExtractor):
         """Return the features of observations `[n, size]`."""
         split = self.sites * self.fields
         by_site = observations[:, :split].unflatten(1, (self.sites, self.fields))
-        everywhere = observations[:, None, split:].expand(-1, self.sites, -1)
+        used = self._sites_used(by_site)
+        by_site = by_site[:, :used]
+        everywhere = observations[:, None, split:].expand(-1, used, -1)
         valid = by_site[..., self.valid] > 0
         tokens = self.encoder(self.embed(torch.cat([by_site, everywhere], -1)), src_key_padding_mask=~valid)
         shares = valid.float() / valid.sum(1, keepdim=True).clamp_min(1)
         pooled = (tokens * shares[..., None]).sum(1)
-        return torch.cat([self.stop(pooled), self.place(tokens).flatten(1), pooled], 1)
+        options = nn.functional.pad(self.place(tokens), (0, 0, 0, self.sites - used))
+        return torch.cat([self.stop(pooled), options.flatten(1), pooled], 1)
+
+    def _sites_used(self, by_site: Tensor) -> int:
+        """Return how many sites the largest network of a batch has; the rest is padding, which nobody may choose."""
+        valid = (by_site[..., self.valid] > 0).any(0).nonzero()
+        return int(valid.max()) + 1 if len(valid) else 1
 
 
 class _Part(nn.Module):

@@ -136,6 +136,22 @@ class TableEvaluator:
         optimum, mean = self.extremes
         return (optimum - objective) / max(optimum - mean, SMALLEST_SPREAD)
 
+    def indistinguishable(self, errors: float = 2.0) -> int:
+        """Return how many placements J does not tell from the best: within some standard errors of their difference.
+
+        Chips are paired: the error is that of the mean over chips of the difference in accuracy.
+
+        Raises:
+            ConfigError: the task's metric is not the mean over chips.
+        """
+        if self.task.metric != "mean":
+            raise ConfigError(f"metric is {self.task.metric}; only a mean over chips has a standard error; take mean.")
+        rows = list(self._rows.values())
+        values = np.array([self.objective.value(self.enumeration.evaluation(row)) for row in rows])
+        counts = np.array([row.correct for row in rows]) / self.enumeration.header.images
+        spread = (counts - counts[values.argmax()]).std(axis=1, ddof=1) / np.sqrt(counts.shape[1])
+        return int((values.max() - values <= errors * spread / self.objective.gap + SMALLEST_SPREAD).sum())
+
     def __getstate__(self) -> dict[str, Any]:
         return {"table": self.table, "changes": self.changes}
 

@@ -9,11 +9,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from agents.compare.contender import Contender, best_so_far
+from agents.compare.contender import Contender, run
 from agents.compare.measure import first_at, measure, regrets
 from agents.compare.plan import Plan
 from agents.compare.report import write_report, write_results
-from agents.compare.results import Results
+from agents.compare.results import read_groups
+from agents.compare.targets import targets
 from agents.report import main
 from agents.study import Journal
 from cimenv.core.config import read_yaml
@@ -22,14 +23,15 @@ from cimenv.tasks.table import TableEvaluator
 
 NAME = "lenet5-fashion-mini"
 SMALL = {
-    "tables": [NAME],
+    "groups": {"deep": [NAME]},
     "seeds": 3,
-    "evaluations": 40,
-    "points": [1, 10, 40],
+    "evaluations": 60,
+    "points": [1, 10, 60],
     "tuning": {"tables": [NAME], "seeds": 1, "trials": 3, "evaluations": 20},
     "contenders": {
         "random": {"search": "random"},
         "knapsack": {"search": "knapsack"},
+        "maskable_ppo": {"agent": "maskable_ppo", "settings": {"n_steps": 16, "batch_size": 16}},
         "genetic": {"search": "genetic", "ranges": {"population": {"low": 4, "high": 16}}},
     },
 }
@@ -55,7 +57,9 @@ def folder(tmp_path_factory):
 
 
 def test_a_curve_is_the_best_of_distinct_evaluations(table):
-    curve = best_so_far(Contender(search="exhaustive"), {}, table, 2_000, 0)
+    ended = run(Contender(search="exhaustive"), {}, table, 2_000, 0)
+    curve = ended.best_so_far
+    assert ended.placement == table.enumeration.best.placement
     assert curve[-1] == pytest.approx(table.extremes[0], abs=1e-12) and (np.diff(curve) >= 0).all() and curve[0] == 0.0
     assert regrets(curve, table)[-1] == pytest.approx(0.0, abs=1e-12)
     assert first_at(curve, table.extremes[0]) == len(curve) - int((curve == curve[-1]).sum()) + 1
@@ -68,9 +72,11 @@ def test_agents_are_counted_like_searches(table, agent):
     settings = {"learning_starts": 20} if agent == "dqn" else {"n_steps": 16}
     if agent.endswith("ppo"):
         settings["batch_size"] = 16
-    curve = best_so_far(Contender(agent=agent, settings=settings), {}, table, 40, 1)
+    ended = run(Contender(agent=agent, settings=settings), {}, table, 40, 1)
+    curve = ended.best_so_far
+    assert curve[-1] == table.objective.value(table.evaluate(ended.placement))
     assert len(curve) == 40 and curve[0] == 0.0 < curve[-1] <= table.extremes[0]
-    assert np.array_equal(curve, best_so_far(Contender(agent=agent, settings=settings), {}, table, 40, 1))
+    assert np.array_equal(curve, run(Contender(agent=agent, settings=settings), {}, table, 40, 1).best_so_far)
 
 
 def test_the_shipped_plan_names_searches_agents_and_settings_that_exist(request, table):
@@ -78,7 +84,7 @@ def test_the_shipped_plan_names_searches_agents_and_settings_that_exist(request,
     for contender in plan.contenders.values():
         if contender.search:
             ends = {n: (s[0] if isinstance(s, list) else s["low"]) for n, s in contender.ranges.items()}
-            assert best_so_far(contender, ends, table, 5, 0)[0] == 0.0
+            assert run(contender, ends, table, 5, 0).best_so_far[0] == 0.0
 
 
 def test_winners_of_the_tuning_run(folder):
@@ -92,12 +98,32 @@ def test_winners_of_the_tuning_run(folder):
 
 
 def test_tables_say_what_the_runs_do(folder):
-    results = Results.read(folder)
-    assert results.contenders == ["random", "knapsack", "genetic"] and results.regret("random", 40).shape == (3, 1)
+    results = read_groups(folder)["deep"]
+    assert results.contenders == ["random", "knapsack", "maskable_ppo", "genetic"]
+    assert results.regret("random", 60).shape == (3, 1)
     text = (folder / "table.md").read_text()
     knapsack = next(line for line in text.splitlines() if line.startswith("| knapsack"))
-    assert f"{results.regret('knapsack', 40).mean():.1%}" in knapsack  # no draws: every seed alike
-    assert "1 tables x 3 seeds" in text
+    assert f"{results.regret('knapsack', 60).mean():.1%}" in knapsack  # no draws: every seed alike
+    assert "1 tables x 3 seeds" in text and "## deep" in text
+
+
+def test_targets_are_of_the_deep_task(folder):
+    groups = read_groups(folder)
+    found = {entry["target"]: entry for entry in json.loads((folder / "targets.json").read_text())}
+    (beyond,) = [entry for name, entry in found.items() if "beyond knapsack" in name]
+    ours, theirs = (groups["deep"].regret(name, 60).mean() for name in ("maskable_ppo", "knapsack"))
+    assert beyond["measured"] == pytest.approx(ours - theirs)  # of three runs the middle half is all of them
+    (tpe,) = [entry for name, entry in found.items() if "tpe" in name]
+    assert tpe["measured"] is None and not tpe["met"]  # nobody ran it
+    assert targets({"lenet5": groups["deep"]}) == []
+
+
+def test_the_test_takes_what_most_runs_ended_with(folder):
+    plan = Plan(**{**SMALL, "tested": ["random", "knapsack"]})
+    rows = Journal(folder / "jobs.jsonl", plan.measured()).rows
+    *_, (job,) = plan.stages(rows)
+    ended = next(rows[name] for name in rows if name.startswith("run-knapsack"))
+    assert job.kind == "test" and job.settings["knapsack"] == ended[0]["placement"]
 
 
 class Page(HTMLParser):
@@ -115,7 +141,7 @@ class Page(HTMLParser):
 def test_the_page_needs_no_other_file(folder):
     page = Page()
     page.feed((folder / "index.html").read_text())
-    assert not page.links and page.tags.count("svg") == 2 and page.tags.count("table") == 1
+    assert not page.links and page.tags.count("svg") == 2 and page.tags.count("table") == 2
 
 
 def test_the_page_in_a_browser(folder, tmp_path):
@@ -124,14 +150,14 @@ def test_the_page_in_a_browser(folder, tmp_path):
     if browser is None:
         pytest.skip("no chromium or chrome on the path")
     source = (folder / "index.html").read_text()
-    click = "<script>document.querySelectorAll('th')[1].click()</script></body>"
+    click = "<script>document.querySelectorAll('table')[1].querySelectorAll('th')[1].click()</script></body>"
     (tmp_path / "page.html").write_text(source.replace("</body>", click))
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     address = (tmp_path / "page.html").as_uri()
     shown = subprocess.run([browser, *options, "--dump-dom", address], capture_output=True, text=True, timeout=120)
-    rows = shown.stdout.split("<tbody>")[1].split("</tbody>")[0].split("<tr>")[1:]
+    rows = shown.stdout.split("<tbody>")[2].split("</tbody>")[0].split("<tr>")[1:]
     found = [float(row.split("<td>")[2].split("%")[0]) for row in rows]
-    assert len(found) == 3 and found == sorted(found)
+    assert len(found) == 4 and found == sorted(found)
 
 
 def test_a_folder_without_results_is_refused(tmp_path, capsys):
@@ -141,7 +167,7 @@ def test_a_folder_without_results_is_refused(tmp_path, capsys):
 
 
 def test_the_report_is_written_again_from_the_csv(folder, tmp_path, capsys):
-    for name in ("runs.csv", "trials.csv"):
+    for name in ("runs.csv", "trials.csv", "tables.csv"):
         shutil.copy(folder / name, tmp_path / name)
     assert main([str(tmp_path)]) == 0
     assert (tmp_path / "table.md").read_text() == (folder / "table.md").read_text() in capsys.readouterr().out
@@ -154,6 +180,7 @@ def test_the_report_is_written_again_from_the_csv(folder, tmp_path, capsys):
         ({"points": [0]}, "points are"),
         ({"contenders": {"nobody": {}}}, "either a search or an agent"),
         ({"contenders": {"both": {"search": "random", "agent": "ppo"}}}, "either a search or an agent"),
+        ({"tested": ["nobody"]}, "none of the contenders"),
         ({"tuning": {**SMALL["tuning"], "trials": 0}}, "trials"),
     ],
 )
