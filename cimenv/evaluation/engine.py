@@ -148,7 +148,7 @@ class Engine:
         clean = np.zeros(len(self.layers))
         plain = not self.network.opaque and self.chip_modules is None
         cache = self.cache if len(tree) == 1 and plain else None
-        keeper = _Keeper(cache, tree[0], self.network.calls, len(self.blocks[0]), len(chips)) if cache else None
+        keeper = _Keeper(cache, tree[0], self.network.calls, self.blocks[0], chips, t_s) if cache else None
         with (
             progress("evaluating chips", len(self.blocks[0]) * len(chips)) as advance,
             workers(held.threads) as each,
@@ -285,23 +285,35 @@ class _Keeper:
     network's outputs, and the chips' weights.
     """
 
-    def __init__(self, cache: PrefixCache, placement: Placement, calls: tuple[int, ...], blocks: int, chips: int):
-        self.cache, self.blocks, self.chips = cache, blocks, chips
+    def __init__(
+        self,
+        cache: PrefixCache,
+        placement: Placement,
+        calls: tuple[int, ...],
+        blocks: range,
+        chips: Sequence[int],
+        t_s: float,
+    ) -> None:
+        self.cache, self.blocks, self.chips, self.t_s = cache, len(blocks), len(chips), t_s
         decided = [sorted(set(calls[:call])) for call in range(len(calls))]
         self.prefixes = [tuple((s, placement[s]) for s in sites) for sites in decided]
+        for block in blocks:  # used now, so that what this run adds takes the place of what it does not need
+            self.cache.get(("clean", block))
+            for chip in chips:
+                self.latest(chip, block)
 
-    def latest(self, chip: _Chip, block: int) -> tuple[int, State, Sums] | None:
+    def latest(self, chip: int, block: int) -> tuple[int, State, Sums] | None:
         """Return the state in front of the latest possible call."""
         for call in range(len(self.prefixes) - 1, 0, -1):
-            found = self.cache.get((chip.number, chip.source.t_s, block, call, self.prefixes[call]))
+            found = self.cache.get((chip, self.t_s, block, call, self.prefixes[call]))
             if found is not None:
                 return call, *found
         return None
 
-    def keep_state(self, chip: _Chip, block: int, call: int, state: State, sums: Sums) -> None:
+    def keep_state(self, chip: int, block: int, call: int, state: State, sums: Sums) -> None:
         """Keep the state in front of a call."""
         if call < len(self.prefixes):
-            key = (chip.number, chip.source.t_s, block, call, self.prefixes[call])
+            key = (chip, self.t_s, block, call, self.prefixes[call])
             self.keep(key, state, sums, self.blocks * self.chips)
 
     def keep(self, key: Key, state: Kept, sums: Sums, units: int) -> None:
@@ -337,7 +349,7 @@ class _Walk:
             for p in range(len(self.tree)):
                 self._opaque(p)
             return
-        found = self.keeper.latest(self.chip, self.block.number) if self.keeper else None
+        found = self.keeper.latest(self.chip.number, self.block.number) if self.keeper else None
         call, state, sums = found or (0, self.network.start(self.block.images), [])
         self._descend(call, state, sums, 0, len(self.tree))
 
@@ -358,7 +370,7 @@ class _Walk:
             after = self.network.advance(call, state, y, self.modules)
             errors = [*sums, self._errors(call, y)]
             if self.keeper:
-                self.keeper.keep_state(self.chip, self.block.number, call + 1, after, errors)
+                self.keeper.keep_state(self.chip.number, self.block.number, call + 1, after, errors)
             self._descend(call + 1, after, errors, low, end)
             low = end
 

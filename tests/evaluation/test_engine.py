@@ -208,6 +208,25 @@ def test_kept_activations_change_no_bit(limit):
     assert 0 < keeping.cache.bytes <= limit
 
 
+def chain():
+    """Return a network whose states all have one size."""
+    layers = [nn.Conv2d(1 if k == 0 else 4, 4, 3, padding=1) for k in range(8)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * 28 * 28, 10))
+
+
+def test_a_memory_that_is_nearly_full_serves_the_next_step(monkeypatch):
+    """A step at the fifth of nine sites needs 3.3 and adds 4 of the 10 states that fit: it computes nothing in front."""
+    steps = [(0,) * 9, *[(0, 0, 0, 0, option, 0, 0, 0, 0) for option in (1, 2, 1, 2)]]
+    *_, roomy = made(chain, images=750, cache=PrefixCache(2**30))
+    roomy.run(steps[:1], range(4))
+    *_, tight = made(chain, images=750, cache=PrefixCache(int(0.97 * roomy.cache.bytes)))
+    for step in steps[:2]:
+        tight.run([step], range(4))
+    monkeypatch.delattr(SegmentedNetwork, "start")
+    for step in steps[2:]:
+        tight.run([step], range(4))
+
+
 def test_threads_and_chip_ranges_change_no_bit():
     *_, one = made(lambda: build_backbone("lenet5"))
     *_, two = made(lambda: build_backbone("lenet5"), threads=2)
