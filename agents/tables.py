@@ -1,13 +1,18 @@
 """Make the tables that ship with the package: `python -m agents.tables [NAME ...] [--into FOLDER]`.
 
 configs/studies/tables.yaml says which; without names all that are missing or do not fit are made. Every table is what
-`cimenv enumerate` writes, in runs/tables/ (a killed run goes on there), compressed by xz into cimenv/tasks/tables/.
+`cimenv enumerate` writes, in runs/tables/ (a killed run goes on there), compressed by xz into cimenv/tasks/tables/. The
+networks and blocks behind it go into cimenv/tasks/shipped/ under the task's own keys, without thread count and torch
+version, so that every machine finds them; those that are there are not trained again.
 """
 
 from __future__ import annotations
 
+import json
 import lzma
 import os
+import shutil
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,12 +20,14 @@ from typing import Any
 from pydantic import Field
 
 from agents.study import ROOT
-from cimenv.core.config import Frozen, read_yaml
+from cimenv.core.config import Frozen, canonical, read_yaml
 from cimenv.core.errors import CimenvError, ConfigError, UnknownNameError
 from cimenv.core.progress import bar
-from cimenv.core.store import Store
+from cimenv.core.store import INDEX, Store, kind_of
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import Task, load_task
+from cimenv.tasks.keys import training_environment
+from cimenv.tasks.problem import SHIPPED
 from cimenv.tasks.table import SHIPPED_TABLES, SUFFIX, load_table
 
 YAML, WORK = ROOT / "configs/studies/tables.yaml", ROOT / "runs/tables"
@@ -50,7 +57,7 @@ def fits(path: Path, task: Task) -> bool:
         return False
 
 
-def make(name: str, task: Task, into: Path, work: Path = WORK, store: Store | None = None) -> Path:
+def make(name: str, task: Task, into: Path, store: Store, work: Path = WORK) -> Path:
     """Enumerate a task and compress what that wrote; return the table.
 
     Raises:
@@ -65,6 +72,21 @@ def make(name: str, task: Task, into: Path, work: Path = WORK, store: Store | No
     temporary.write_bytes(lzma.compress(plain.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
     os.replace(temporary, table)
     return table
+
+
+def ship(task: Task, trained: Store, layer: Path = SHIPPED) -> None:
+    """Add the networks and banks in a store, all of one task, to the read-only layer that ships."""
+    environment = training_environment(task)
+    shipped = Store(layer)
+    kept = [key for key in trained.keys() if kind_of(key) in ("backbone", "bank")]  # noqa: SIM118 a store is no mapping
+    for key in kept:
+        if (record := trained.get(key)) is not None:
+            own = {name: value for name, value in json.loads(key).items() if name not in environment}
+            shipped.put(canonical(own), record)
+    shipped.close()
+    with sqlite3.connect(layer / INDEX) as index:  # readable from a folder that cannot be written
+        index.execute("PRAGMA journal_mode=DELETE")
+    shutil.rmtree(layer / "locks", ignore_errors=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -87,7 +109,9 @@ def main(arguments: list[str] | None = None) -> int:
             table = into / f"{name}{SUFFIX}"
             if not arguments and fits(table, task):
                 continue
-            table = make(name, task, into)
+            trained = Store(WORK / name, layers=(SHIPPED,))
+            table = make(name, task, into, trained)
+            ship(task, trained)
             print(f"{table}: {table.stat().st_size / 2**10:.0f} KiB")
     except CimenvError as error:
         print(error, file=sys.stderr)

@@ -3,7 +3,9 @@
 import pytest
 
 from agents import tables
-from cimenv.tasks import TableEvaluator, load_task, shipped_tables
+from cimenv.core.store import Store
+from cimenv.tasks import MonteCarloEvaluator, Problem, TableEvaluator, load_task, shipped_tables
+from cimenv.tasks.problem import SHIPPED
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.table import SHIPPED_TABLES, load_table
 
@@ -23,10 +25,30 @@ def test_what_ships_is_what_is_planned(name):
 
 
 def test_a_table_is_made_and_found_fit(toy, tmp_path, capsys):
-    made = tables.make("toy", toy.task, tmp_path / "tables", tmp_path / "work", toy.store)
+    made = tables.make("toy", toy.task, tmp_path / "tables", toy.store, tmp_path / "work")
     assert tables.fits(made, toy.task) and not tables.fits(made, load_task("mlp-4"))
     assert not tables.fits(tmp_path / "none.csv.xz", toy.task)
     assert TableEvaluator(made).evaluate((1, 0, 0, 0)).value("mean") == toy.evaluate((1, 0, 0, 0)).value("mean")
     assert tables.main(["mlp-5"]) == 2
     assert "Unknown table 'mlp-5'" in capsys.readouterr().err
     assert tables.main(["--help"]) == 0
+
+
+def test_what_is_behind_a_table_is_shipped(toy, tmp_path):
+    """A store over the new layer has nothing to train, whatever the torch version: it stays empty."""
+    tables.ship(toy.task, toy.store, tmp_path / "layer")
+    fresh = Store(tmp_path / "own", layers=(tmp_path / "layer",))
+    assert Problem.build(toy.task, fresh).weights_digest == toy.problem.weights_digest
+    assert fresh.keys() == [] and not (tmp_path / "layer/locks").exists()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in shipped_tables() if load_table(name).header.task.data == "fashion-mini"]
+)
+def test_rows_follow_from_what_is_shipped(name, tmp_path):
+    """The optimum's first chips, evaluated again from the shipped weights: within two images of what its row says."""
+    table, store = load_table(name), Store(tmp_path, layers=(SHIPPED,))
+    task = table.header.task.model_copy(update={"chips": 2})
+    again = MonteCarloEvaluator(task, store, threads=1).evaluate(table.best.placement)
+    assert abs(again.correct[0] - table.best.correct[:2]).max() <= 2
+    assert not {"backbone", "bank"} & set(store.info()["kinds"])
