@@ -30,7 +30,7 @@ from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, layer_forward
 from cimenv.crossbar.mapping import site_module
 from cimenv.evaluation.labels import count_correct
 from cimenv.evaluation.memory import LIVE, Room, room, tensor_bytes
-from cimenv.evaluation.prefix import Kept, Key, PrefixCache, Sums, state_bytes
+from cimenv.evaluation.prefix import Keeper, PrefixCache, Sums
 from cimenv.evaluation.segments import SegmentedNetwork, State
 from cimenv.evaluation.workers import image_block, workers
 
@@ -148,7 +148,7 @@ class Engine:
         clean = np.zeros(len(self.layers))
         plain = not self.network.opaque and self.chip_modules is None
         cache = self.cache if len(tree) == 1 and plain else None
-        keeper = _Keeper(cache, tree[0], self.network.calls, self.blocks[0], chips, t_s) if cache else None
+        keeper = Keeper(cache, tree[0], self.network.calls, self.blocks[0], chips, t_s) if cache else None
         with (
             progress("evaluating chips", len(self.blocks[0]) * len(chips)) as advance,
             workers(held.threads) as each,
@@ -205,7 +205,7 @@ class Engine:
     def _arithmetic(self) -> AbstractContextManager[None]:
         return arithmetic(self.precision, self.device.type)
 
-    def _chip(self, source: Chips, number: int, tree: list[Placement], keeper: _Keeper | None) -> _Chip:
+    def _chip(self, source: Chips, number: int, tree: list[Placement], keeper: Keeper | None) -> _Chip:
         weights = self._weights(source, number, keeper)
         modules: dict[Placement, Mapping[str, nn.Module]] = {}
         if self.chip_modules:
@@ -214,7 +214,7 @@ class Engine:
                 modules[placement] = {name: module.to(self.device) for name, module in made.items()}
         return _Chip(source, number, weights, modules)
 
-    def _weights(self, source: Chips, number: int, keeper: _Keeper | None) -> dict[str, ProgrammedWeight]:
+    def _weights(self, source: Chips, number: int, keeper: Keeper | None) -> dict[str, ProgrammedWeight]:
         key = ("weights", number, source.t_s)
         if keeper and (kept := keeper.cache.get(key)):
             return kept[0]
@@ -237,7 +237,7 @@ class Engine:
         self,
         tree: list[Placement],
         chips: list[_Chip],
-        keeper: _Keeper | None,
+        keeper: Keeper | None,
         number: int,
         images: Tensor,
         labels: Tensor,
@@ -255,7 +255,7 @@ class Engine:
                     _Walk(self, block, chip, tree[part], keeper, correct[part, k], squares[part, :, k]).run()
             return correct, squares, clean
 
-    def _clean_block(self, number: int, images: Tensor, labels: Tensor, keeper: _Keeper | None) -> _Block:
+    def _clean_block(self, number: int, images: Tensor, labels: Tensor, keeper: Keeper | None) -> _Block:
         if keeper and (kept := keeper.cache.get(("clean", number))):
             return _Block(number, images, labels, list(self.network.calls), list(kept[0].values()))
         block = _Block(number, images, labels, [], [])
@@ -278,50 +278,6 @@ class Engine:
         return block
 
 
-class _Keeper:
-    """Finds and keeps what the next run of a single placement may need again.
-
-    That is the states of this placement (late sites are small, early ones may not be worth their memory), the clean
-    network's outputs, and the chips' weights.
-    """
-
-    def __init__(
-        self,
-        cache: PrefixCache,
-        placement: Placement,
-        calls: tuple[int, ...],
-        blocks: range,
-        chips: Sequence[int],
-        t_s: float,
-    ) -> None:
-        self.cache, self.blocks, self.chips, self.t_s = cache, len(blocks), len(chips), t_s
-        decided = [sorted(set(calls[:call])) for call in range(len(calls))]
-        self.prefixes = [tuple((s, placement[s]) for s in sites) for sites in decided]
-        for block in blocks:  # used now, so that what this run adds takes the place of what it does not need
-            self.cache.get(("clean", block))
-            for chip in chips:
-                self.latest(chip, block)
-
-    def latest(self, chip: int, block: int) -> tuple[int, State, Sums] | None:
-        """Return the state in front of the latest possible call."""
-        for call in range(len(self.prefixes) - 1, 0, -1):
-            found = self.cache.get((chip, self.t_s, block, call, self.prefixes[call]))
-            if found is not None:
-                return call, *found
-        return None
-
-    def keep_state(self, chip: int, block: int, call: int, state: State, sums: Sums) -> None:
-        """Keep the state in front of a call."""
-        if call < len(self.prefixes):
-            key = (chip, self.t_s, block, call, self.prefixes[call])
-            self.keep(key, state, sums, self.blocks * self.chips)
-
-    def keep(self, key: Key, state: Kept, sums: Sums, units: int) -> None:
-        """Keep one of `units` parts, if all of them take at most a quarter of the memory."""
-        if state_bytes(state) * units <= self.cache.limit_bytes / 4:
-            self.cache.put(key, state, sums)
-
-
 class _Walk:
     """The depth-first walk over a tree of placements, for one chip and one block of images.
 
@@ -334,7 +290,7 @@ class _Walk:
         block: _Block,
         chip: _Chip,
         tree: list[Placement],
-        keeper: _Keeper | None,
+        keeper: Keeper | None,
         correct: Counts,
         squares: Sums64,
     ) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+
+from cimenv.compensation.options import Placement
+from cimenv.evaluation.segments import State
 
 Sums = list[tuple[float, float]]  # per call so far: ||Y' - Y||^2, ||Y'||^2
 Key = tuple[Any, ...]
@@ -49,6 +52,50 @@ class PrefixCache:
         with self._mutex:
             self._entries.clear()
             self.bytes = 0
+
+
+class Keeper:
+    """Finds and keeps what the next run of a single placement may need again.
+
+    That is the states of this placement (late sites are small, early ones may not be worth their memory), the clean
+    network's outputs, and the chips' weights.
+    """
+
+    def __init__(
+        self,
+        cache: PrefixCache,
+        placement: Placement,
+        calls: tuple[int, ...],
+        blocks: range,
+        chips: Sequence[int],
+        t_s: float,
+    ) -> None:
+        self.cache, self.blocks, self.chips, self.t_s = cache, len(blocks), len(chips), t_s
+        decided = [sorted(set(calls[:call])) for call in range(len(calls))]
+        self.prefixes = [tuple((s, placement[s]) for s in sites) for sites in decided]
+        for block in blocks:  # used now, so that what this run adds takes the place of what it does not need
+            self.cache.get(("clean", block))
+            for chip in chips:
+                self.latest(chip, block)
+
+    def latest(self, chip: int, block: int) -> tuple[int, State, Sums] | None:
+        """Return the state in front of the latest possible call."""
+        for call in range(len(self.prefixes) - 1, 0, -1):
+            found = self.cache.get((chip, self.t_s, block, call, self.prefixes[call]))
+            if found is not None:
+                return call, *found
+        return None
+
+    def keep_state(self, chip: int, block: int, call: int, state: State, sums: Sums) -> None:
+        """Keep the state in front of a call."""
+        if call < len(self.prefixes):
+            key = (chip, self.t_s, block, call, self.prefixes[call])
+            self.keep(key, state, sums, self.blocks * self.chips)
+
+    def keep(self, key: Key, state: Kept, sums: Sums, units: int) -> None:
+        """Keep one of `units` parts, if all of them take at most a quarter of the memory."""
+        if state_bytes(state) * units <= self.cache.limit_bytes / 4:
+            self.cache.put(key, state, sums)
 
 
 def state_bytes(state: Kept) -> int:

@@ -215,7 +215,7 @@ def chain():
 
 
 def test_a_memory_that_is_nearly_full_serves_the_next_step(monkeypatch):
-    """A step at the fifth of nine sites needs 3.3 and adds 4 of the 10 states that fit: nothing in front is computed."""
+    """A step at the fifth of nine sites needs 3.3 and adds 4 of 10 states that fit: nothing in front is computed."""
     steps = [(0,) * 9, *[(0, 0, 0, 0, option, 0, 0, 0, 0) for option in (1, 2, 1, 2)]]
     *_, roomy = made(chain, images=750, cache=PrefixCache(2**30))
     roomy.run(steps[:1], range(4))
