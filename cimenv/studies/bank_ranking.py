@@ -153,7 +153,7 @@ def main(arguments: list[str]) -> None:
         raise ConfigError(f"{unknown[0]}: unknown option; known: --tuned-only.")
     folder, task = Path(names[0] if names else "results/bank_ranking"), (names[1:] or ["lenet5-fashion-mini"])[0]
     overrides = [argument for argument in arguments if "=" in argument]
-    found = run(folder, MonteCarloEvaluator(load_task(task, overrides)), tuned_only)
+    found = run(folder, MonteCarloEvaluator(load_task(task, overrides), progress=bar), tuned_only)
     write_targets(folder, found, " ".join(["python -m cimenv.studies.bank_ranking", *arguments]))
     draw_figure(folder)
     print(json.dumps(found, indent=2))
