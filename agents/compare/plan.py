@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from agents.compare.contender import Contender
 from agents.study import Row, settings_digest, tables_digest
-from cimenv.core.config import Frozen
+from cimenv.core.config import Frozen, merged
 
 
 class Tuning(Frozen):
@@ -82,6 +82,16 @@ class Plan(Frozen):
             return {}
         trials = rows.get(self.job("tune", contender).name)
         return dict(min(trials, key=lambda row: row["regret"])["settings"]) if trials else None
+
+    def as_tuned(self, rows: Mapping[str, list[Row]]) -> dict[str, Any]:
+        """Return the contenders that are tuned, with the settings of their best trial in the place of ranges."""
+        found = {}
+        for name, contender in self.contenders.items():
+            settings = self.tuned(name, rows)
+            if settings:
+                who = contender.model_dump(mode="json", include={"search", "agent"}, exclude_none=True)
+                found[name] = {**who, "settings": merged(contender.settings, settings)}
+        return found
 
     def job(
         self,

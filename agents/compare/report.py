@@ -1,9 +1,11 @@
-"""From the journal to results/agents: runs.csv, trials.csv, and all that follows from them."""
+"""From the journal to results/agents: the CSV files, the settings as tuned, and all that follows from them."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+
+import yaml
 
 from agents.compare.figures import curves, tuning
 from agents.compare.page import page
@@ -14,6 +16,8 @@ from agents.compare.targets import targets
 from agents.study import Journal, Row, write_csv, write_targets
 from cimenv.tasks.table import TableEvaluator
 
+TUNED = "tuned.yaml"
+
 
 def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     """Write the CSV files and what follows from them."""
@@ -21,6 +25,7 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     trials = [{**row, "settings": json.dumps(row["settings"])} for row in rows if row["kind"] == "tune"]
     if trials:
         write_csv(out / TRIALS, trials)
+        (out / TUNED).write_text(yaml.safe_dump(plan.as_tuned(journal.rows), sort_keys=False))
     for kind, name in (("test", TESTED), ("run", RUNS)):
         if of_kind := [{"group": plan.tables[row["table"]], **row} for row in rows if row["kind"] == kind]:
             write_csv(out / name, of_kind)

@@ -93,6 +93,8 @@ def test_winners_of_the_tuning_run(folder):
     trials = next(rows for name, rows in journal.rows.items() if name.startswith("tune-genetic"))
     assert len(trials) == 3 and plan.tuned("genetic", journal.rows) in [row["settings"] for row in trials]
     assert plan.tuned("genetic", {}) is None and plan.tuned("random", {}) == {}
+    tuned = read_yaml(folder / "tuned.yaml")
+    assert tuned == {"genetic": {"search": "genetic", "settings": plan.tuned("genetic", journal.rows)}}
     with (folder / "trials.csv").open() as file:
         assert [json.loads(row["settings"])["population"] for row in csv.DictReader(file)]
 
