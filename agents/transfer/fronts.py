@@ -9,9 +9,8 @@ from sb3_contrib import MaskablePPO
 
 from agents.study import Row
 from agents.transfer.plan import Plan
-from agents.transfer.policy import first_choice
+from agents.transfer.policy import first_choice, tabular
 from cimenv.compensation.options import Placement
-from cimenv.envs import CompensationTabularEnv
 from cimenv.search import run_search
 from cimenv.studies.pareto import pareto_front
 from cimenv.tasks.table import TableEvaluator
@@ -21,7 +20,7 @@ def policy_front(plan: Plan, model: MaskablePPO, table: str) -> Row:
     """Ask a policy at every price; return the share of the exact hypervolume that its placements reach."""
     found: set[Placement] = set()
     for price in plan.prices:
-        env = CompensationTabularEnv(table, {"cost_weight": price}, feedback="reset", max_sites=plan.max_sites)
+        env = tabular(plan, table, {"cost_weight": price}).single
         found |= {env.table.space.empty(), first_choice(model, env)}
     return {"evaluations": len(found), "hypervolume": share_of_exact(found, TableEvaluator(table))}
 

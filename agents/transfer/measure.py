@@ -7,9 +7,8 @@ from pathlib import Path
 from agents.study import Row
 from agents.transfer.fronts import nsga2_front, policy_front
 from agents.transfer.plan import Job, Plan
-from agents.transfer.policy import choices, first_choice, trained
+from agents.transfer.policy import choices, first_choice, tabular, trained
 from agents.transfer.rivals import best_rule, placed, regret
-from cimenv.envs import CompensationTabularEnv
 from cimenv.search import run_search
 from cimenv.tasks.table import TableEvaluator
 
@@ -21,24 +20,24 @@ def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
 
 
 def policy(plan: Plan, job: Job, folder: Path) -> list[Row]:
-    """Train a policy on what is not held out, and use it on all tables without and with a few evaluations."""
+    """Train a policy on what is not held out; use it on all tables at once, on unseen ones also with evaluations."""
     seen, _ = plan.split(job.held_out)
     model = trained(plan, seen, job.seed)
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / f"{job.name}.zip")
     rows: list[Row] = []
     for table in plan.tables:
-        if table not in seen:
+        unseen = table not in seen
+        if unseen:
             front = {"table": table, "unseen": True, "seed": job.seed, "front": "policy"}
             rows.append({**front, **policy_front(plan, model, table)})
         for number, variant in enumerate(plan.variants):
-            env = CompensationTabularEnv(table, variant, feedback="reset", max_sites=plan.max_sites)
-            few = min(regret(each, env.table) for each in choices(model, env, plan.evaluations, job.seed))
-            what = {"table": table, "variant": number, "unseen": table not in seen, "seed": job.seed}
-            rows.append(
-                {**what, "method": "policy", "evaluations": 0, "regret": regret(first_choice(model, env), env.table)}
-            )
-            rows.append({**what, "method": "policy", "evaluations": plan.evaluations, "regret": few})
+            env = tabular(plan, table, variant).single
+            what = {"table": table, "variant": number, "unseen": unseen, "seed": job.seed, "method": "policy"}
+            rows.append({**what, "evaluations": 0, "regret": regret(first_choice(model, env), env.table)})
+            if unseen:
+                few = min(regret(each, env.table) for each in choices(model, env, plan.evaluations, job.seed))
+                rows.append({**what, "evaluations": plan.evaluations, "regret": few})
     return rows
 
 

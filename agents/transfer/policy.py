@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from sb3_contrib import MaskablePPO
 
 from agents.transfer.plan import Plan
 from cimenv.compensation.options import Placement
+from cimenv.core.config import canonical
 from cimenv.envs import CompensationTabularEnv, TabularVectorEnv
 from cimenv.sb3 import MixedVecEnv, SitePolicy, TabularVecEnv, deterministic_rollout, placement_of
 
@@ -19,13 +22,20 @@ PATIENCE = 8  # episodes in a row without a new placement after which the temper
 HOTTEST = 1e4
 
 
+def tabular(plan: Plan, table: str, variant: Mapping[str, Any]) -> TabularVectorEnv:
+    """Return the environments of a table at one budget and price; a process makes them once."""
+    return _tabular(plan.copies, table, canonical(variant), plan.max_sites)
+
+
+@cache
+def _tabular(copies: int, table: str, variant: str, max_sites: int) -> TabularVectorEnv:
+    changes = json.loads(variant)
+    return TabularVectorEnv(copies, table, changes=changes, feedback="reset", max_sites=max_sites)
+
+
 def trained(plan: Plan, tables: Sequence[str], seed: int) -> MaskablePPO:
     """Return a policy trained on tables; nothing but errors of the empty placement is in its observations."""
-    parts = [
-        TabularVecEnv(TabularVectorEnv(plan.copies, table, changes=variant, feedback="reset", max_sites=plan.max_sites))
-        for table in tables
-        for variant in plan.variants
-    ]
+    parts = [TabularVecEnv(tabular(plan, table, variant)) for table in tables for variant in plan.variants]
     torch.set_num_threads(1)
     settings = copy.deepcopy(plan.hyper_parameters)
     model = MaskablePPO(SitePolicy, MixedVecEnv(parts), seed=seed, gamma=1.0, device="cpu", **settings)

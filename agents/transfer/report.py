@@ -22,7 +22,7 @@ from agents.transfer.plan import Plan
 COMMAND = "python -m agents.transfer"
 Methods = Mapping[tuple[str, str], Scores]  # (method, evaluations) -> regret [seeds, tables x variants]
 NAN = float("nan")
-LIMITS = {"noise": 0.1, "recipe": 0.1, "family": 0.2, "data": 0.2}
+LIMITS = {"noise": 0.1, "stronger_noise": 0.1, "recipe": 0.1, "family": 0.2, "data": 0.2}
 
 
 def write_results(plan: Plan, journal: Journal, out: Path) -> None:
