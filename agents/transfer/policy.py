@@ -18,6 +18,7 @@ from cimenv.core.config import canonical
 from cimenv.envs import CompensationTabularEnv, TabularVectorEnv
 from cimenv.sb3 import MixedVecEnv, SitePolicy, TabularVecEnv, deterministic_rollout, placement_of
 
+SMALLEST_SPREAD = 0.01  # of J
 PATIENCE = 8  # episodes in a row without a new placement after which the temperature rises
 HOTTEST = 1e4
 
@@ -34,12 +35,20 @@ def _tabular(copies: int, table: str, variant: str, max_sites: int) -> TabularVe
 
 
 def trained(plan: Plan, tables: Sequence[str], seed: int) -> MaskablePPO:
-    """Return a policy trained on tables; nothing but errors of the empty placement is in its observations."""
-    parts = [TabularVecEnv(tabular(plan, table, variant)) for table in tables for variant in plan.variants]
+    """Return a policy trained on tables, every reward in units of its task's J* - mean J, so that its return is regret.
+
+    Nothing but errors of the empty placement is in its observations.
+    """
+    parts = [_in_regret(tabular(plan, table, variant)) for table in tables for variant in plan.variants]
     torch.set_num_threads(1)
     settings = copy.deepcopy(plan.hyper_parameters)
     model = MaskablePPO(SitePolicy, MixedVecEnv(parts), seed=seed, gamma=1.0, device="cpu", **settings)
     return model.learn(plan.steps)
+
+
+def _in_regret(envs: TabularVectorEnv) -> TabularVecEnv:
+    best, mean = envs.single.table.extremes
+    return TabularVecEnv(envs, reward_scale=1 / max(best - mean, SMALLEST_SPREAD))
 
 
 def first_choice(model: MaskablePPO, env: CompensationTabularEnv) -> Placement:

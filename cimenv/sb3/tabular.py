@@ -29,15 +29,17 @@ class TabularVecEnv(VecEnv):
 
     Args:
         envs: the environments, with `infos="all"` and `copy=True`.
+        reward_scale: what rewards are multiplied by, so that one policy weighs tasks alike whose J differ in spread;
+            `episode` in the infos counts them as they are.
 
     Raises:
         ConfigError: they tell less, or reuse their arrays, which SB3 keeps from step to step.
     """
 
-    def __init__(self, envs: TabularVectorEnv) -> None:
+    def __init__(self, envs: TabularVectorEnv, reward_scale: float = 1.0) -> None:
         if envs.infos != "all" or not envs.copy:
             raise ConfigError(f"envs: got infos='{envs.infos}', copy={envs.copy}; give infos='all' and copy=True.")
-        self.envs = envs
+        self.envs, self.reward_scale = envs, reward_scale
         self.actions = np.zeros(envs.num_envs, dtype=np.int64)
         self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
@@ -68,7 +70,7 @@ class TabularVecEnv(VecEnv):
                 infos[k]["terminal_observation"] = observations[k].copy()
             self.returns[ended], self.lengths[ended] = 0.0, 0
             observations = self.envs.restart(ended)
-        return observations, rewards.astype(np.float32), ended, infos
+        return observations, (rewards * self.reward_scale).astype(np.float32), ended, infos
 
     def close(self) -> None:
         """Close."""
