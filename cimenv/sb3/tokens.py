@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import gymnasium as gym
@@ -48,6 +50,7 @@ class SiteTokens(BaseFeaturesExtractor):
         width: of a token.
         layers: of attention.
         heads: of attention.
+        ignored: patterns of names of numbers that are not read, such as `type_*`, in which unseen networks may differ.
     """
 
     def __init__(
@@ -57,12 +60,17 @@ class SiteTokens(BaseFeaturesExtractor):
         width: int = 64,
         layers: int = 2,
         heads: int = 4,
+        ignored: Sequence[str] = (),
     ) -> None:
         self.actions = 1 + layout.max_sites * layout.options
         super().__init__(observation_space, self.actions + width)
         self.sites, self.fields = layout.max_sites, len(layout.site_fields)
         self.valid = layout.site_fields.index("valid")
-        self.embed = nn.Linear(self.fields + len(layout.global_fields), width)
+        names = (*layout.site_fields, *layout.global_fields)
+        read = torch.tensor([not any(fnmatchcase(name, pattern) for pattern in ignored) for name in names])
+        self.read: Tensor
+        self.register_buffer("read", read.float(), persistent=False)
+        self.embed = nn.Linear(len(names), width)
         layer = nn.TransformerEncoderLayer(
             width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -80,7 +88,8 @@ class SiteTokens(BaseFeaturesExtractor):
         by_site = by_site[:, :used]
         everywhere = observations[:, None, split:].expand(-1, used, -1)
         valid = by_site[..., self.valid] > 0
-        tokens = self.encoder(self.embed(torch.cat([by_site, everywhere], -1)), src_key_padding_mask=~valid)
+        numbers = torch.cat([by_site, everywhere], -1) * self.read
+        tokens = self.encoder(self.embed(numbers), src_key_padding_mask=~valid)
         shares = valid.float() / valid.sum(1, keepdim=True).clamp_min(1)
         pooled = (tokens * shares[..., None]).sum(1)
         options = nn.functional.pad(self.place(tokens), (0, 0, 0, self.sites - used))
@@ -110,7 +119,7 @@ class SitePolicy(MaskableActorCriticPolicy):
         observation_space: of `CiMCompensation-v0` or its tabular twin, padded by `max_sites` or not.
         action_space: its actions.
         lr_schedule: of the optimiser.
-        tokens: arguments of `SiteTokens`: `width`, `layers`, `heads`.
+        tokens: arguments of `SiteTokens`: `width`, `layers`, `heads`, `ignored`.
         more: further arguments of SB3's policy.
 
     Raises:

@@ -50,6 +50,17 @@ def test_permuted_sites_permute_the_logits():
     assert a[:, 1:16].std() > 0.01
 
 
+def test_ignored_numbers_change_nothing():
+    env = CompensationTabularEnv()
+    layout, (seen, _) = env.layout, env.reset(seed=0)
+    types = [name.partition(".")[2].startswith("type_") for name in layout.names]
+    x = torch.from_numpy(seen)[None]
+    other = torch.where(torch.tensor(types), 1.0 - x, x)
+    blind, reader = (stirred(SiteTokens(env.observation_space, layout, ignored=i)) for i in (["type_*"], []))
+    with torch.no_grad():
+        assert torch.equal(blind(x), blind(other)) and not torch.allclose(reader(x), reader(other), atol=1e-3)
+
+
 def test_padding_changes_nothing():
     narrow, wide = CompensationTabularEnv(), CompensationTabularEnv(max_sites=8, max_steps=11)
     (a, _), (b, _) = narrow.reset(seed=0), wide.reset(seed=0)
