@@ -1,5 +1,7 @@
 """The tabular environments: one, many as arrays, and the shipped table behind them."""
 
+import math
+import statistics
 import warnings
 
 import gymnasium as gym
@@ -9,12 +11,15 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from cimenv.core.errors import ConfigError, InvalidActionError, UnknownNameError
+from cimenv.core.store import Store
 from cimenv.envs import CompensationEnv, CompensationTabularEnv, TabularVectorEnv
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator, Objective, shipped_tables
-from cimenv.tasks.table import load_table
+from cimenv.tasks.problem import SHIPPED
+from cimenv.tasks.table import TableEvaluator, load_table
 
 NAME = "CiMCompensationTabular-v0"
+BUNDLED = [name for name in shipped_tables() if load_table(name).header.task.data == "fashion-mini"]
 
 
 @pytest.fixture(scope="module")
@@ -149,15 +154,32 @@ def test_shipped_tables_follow_from_their_counts(name):
         assert found.disagreements(row) == {}
 
 
-def test_the_default_table_is_what_this_machine_computes(cache):
-    """From the shipped weights: rows across the table, within .1 % of a chip's images."""
-    found = load_table("lenet5-fashion-mini")
-    evaluator = MonteCarloEvaluator(found.header.task)
+@pytest.mark.parametrize("name", BUNDLED)
+def test_tables_are_what_this_machine_computes(name, tmp_path):
+    """From the shipped weights, nothing trained: rows across the table, within .1 % of a chip's images."""
+    found, store = load_table(name), Store(tmp_path, layers=(SHIPPED,))
+    evaluator = MonteCarloEvaluator(found.header.task, store)
     assert evaluator.problem.weights_digest == found.header.weights_digest
-    rows = [found.rows[0], found.best, found.rows[777]]
+    rows = [found.rows[0], found.best, found.rows[2 * len(found.rows) // 3]]
     for row, fresh in zip(rows, evaluator.evaluate_many([row.placement for row in rows]), strict=True):
         assert np.abs(fresh.correct[0] - row.correct).max() <= 1
         assert np.array(row.errors) == pytest.approx(fresh.site_errors.reshape(-1), rel=1e-3)
+    assert not {"backbone", "bank"} & set(store.info()["kinds"])
+
+
+def test_placements_as_good_as_the_best():
+    """Counted one by one: the gap in J beside two standard errors of the paired difference in accuracy over chips."""
+    table = TableEvaluator("lenet5-fashion-mini")
+    best, images, gap = table.enumeration.best, table.enumeration.header.images, table.objective.gap
+    counted = 0
+    for row in table.enumeration.rows:
+        differences = [(a - b) / images / gap for a, b in zip(best.correct, row.correct, strict=True)]
+        error = statistics.stdev(differences) / math.sqrt(len(differences))
+        counted += best.numbers["objective"] - row.numbers["objective"] <= 2 * error + 1e-12
+    assert 1 <= counted == table.indistinguishable() < 1_024 / 2
+    assert table.indistinguishable(0.0) == 1
+    with pytest.raises(ConfigError, match="metric is percentile"):
+        TableEvaluator("lenet5-fashion-mini", {"metric": "percentile"}).indistinguishable()
 
 
 def test_other_objectives_on_the_same_counts(toy, table):
