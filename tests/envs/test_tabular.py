@@ -160,10 +160,13 @@ def test_tables_are_what_this_machine_computes(name, tmp_path):
     found, store = load_table(name), Store(tmp_path, layers=(SHIPPED,))
     evaluator = MonteCarloEvaluator(found.header.task, store)
     assert evaluator.problem.weights_digest == found.header.weights_digest
+    chips = found.header.chips if name == "lenet5-fashion-mini" else 2
     rows = [found.rows[0], found.best, found.rows[2 * len(found.rows) // 3]]
-    for row, fresh in zip(rows, evaluator.evaluate_many([row.placement for row in rows]), strict=True):
-        assert np.abs(fresh.correct[0] - row.correct).max() <= 1
-        assert np.array(row.errors) == pytest.approx(fresh.site_errors.reshape(-1), rel=1e-3)
+    again = evaluator.evaluate_many([row.placement for row in rows], chips=chips)
+    for row, fresh in zip(rows, again, strict=True):
+        assert np.abs(fresh.correct[0] - row.correct[:chips]).max() <= 1
+        if chips == found.header.chips:  # over which errors are
+            assert np.array(row.errors) == pytest.approx(fresh.site_errors.reshape(-1), rel=1e-3)
     assert not {"backbone", "bank"} & set(store.info()["kinds"])
 
 
