@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.algorithms import new_model
@@ -30,6 +30,7 @@ class Contender(Frozen):
 
     search: str | None = None
     agent: Algorithm | None = None
+    env_arguments: dict[str, Any] = Field({}, description="of an agent's environment, such as feedback: reset")
     settings: dict[str, Any] = {}
     ranges: dict[str, dict[str, Any] | list[Any]] = {}
 
@@ -75,8 +76,7 @@ def run(contender: Contender, settings: Mapping[str, Any], table: TableEvaluator
     if contender.search is not None:
         steps = run_search(table, contender.search, evaluations, seed, given).steps
         return Run.of([(step.placement, step.objective) for step in steps], evaluations)
-    assert contender.agent is not None
-    return Run.of(_agent(contender.agent, given, table, evaluations, seed), evaluations)
+    return Run.of(_agent(contender, given, table, evaluations, seed), evaluations)
 
 
 class _UntilSpent(BaseCallback):
@@ -91,13 +91,14 @@ class _UntilSpent(BaseCallback):
 
 
 def _agent(
-    algorithm: Algorithm, settings: dict[str, Any], table: TableEvaluator, evaluations: int, seed: int
+    contender: Contender, settings: dict[str, Any], table: TableEvaluator, evaluations: int, seed: int
 ) -> list[tuple[Placement, float]]:
     """Train an agent until its budget is spent or its steps are; return what it paid for, in order."""
     steps = STEPS_PER_EVALUATION * evaluations
     config = AgentConfig(
         name="compared",
-        algorithm=algorithm,
+        algorithm=contender.agent or "maskable_ppo",
+        env_arguments=contender.env_arguments,
         seed=seed,
         evaluations=evaluations,
         steps=steps,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FLOOR = 1e-3  # regret below it is drawn there
-AGENTS = ("maskable_ppo", "ppo", "a2c", "dqn", "lstm_controller", "one_step")
+AGENTS = ("maskable_ppo", "maskable_ppo_reset", "ppo", "a2c", "dqn", "lstm_controller", "one_step")
 DRAWS = 400
 
 

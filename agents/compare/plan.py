@@ -89,7 +89,9 @@ class Plan(Frozen):
         for name, contender in self.contenders.items():
             settings = self.tuned(name, rows)
             if settings:
-                who = contender.model_dump(mode="json", include={"search", "agent"}, exclude_none=True)
+                who = contender.model_dump(
+                    mode="json", include={"search", "agent", "env_arguments"}, exclude_defaults=True
+                )
                 found[name] = {**who, "settings": merged(contender.settings, settings)}
         return found
 
@@ -102,6 +104,8 @@ class Plan(Frozen):
     ) -> Job:
         """Return a job; its digest changes with what stands behind its label."""
         what = self.contenders[contender].model_dump(mode="json") if kind != "test" else {}
+        if not what.get("env_arguments"):
+            what.pop("env_arguments", None)
         if kind == "run":
             what.pop("ranges")
         tables = self.tuning.tables if kind == "tune" else [table for table in [table] if table is not None]
