@@ -19,7 +19,7 @@ DRAWS = 400
 
 
 def curves(results: Results) -> Figure:
-    """Draw regret against distinct evaluations, interquartile mean with its interval."""
+    """Draw regret against distinct evaluations: interquartile means, those of agents with their intervals."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -28,10 +28,11 @@ def curves(results: Results) -> Figure:
     for k, name in enumerate(ranked(results, results.points[-1])):
         scores = [results.regret(name, point) for point in results.points]
         middle = np.maximum([interquartile_mean(each) for each in scores], FLOOR)
-        bands = np.maximum([bootstrap_interval(each, draws=DRAWS) for each in scores], FLOOR)
-        color, line = colors(k % 20), "-" if name in AGENTS else "--"
-        ax.plot(results.points, middle, line, color=color, lw=1.6, label=name)
-        ax.fill_between(results.points, bands[:, 0], bands[:, 1], color=color, alpha=0.12, lw=0)
+        color, agent = colors(k % 20), name in AGENTS
+        ax.plot(results.points, middle, "-" if agent else "--", color=color, lw=2.2 if agent else 1.3, label=name)
+        if agent:
+            bands = np.maximum([bootstrap_interval(each, draws=DRAWS) for each in scores], FLOOR)
+            ax.fill_between(results.points, bands[:, 0], bands[:, 1], color=color, alpha=0.12, lw=0)
     ax.set(xscale="log", yscale="log", xlabel="distinct evaluations", ylabel="regret of the best placement so far")
     ax.grid(alpha=0.25)
     figure.legend(frameon=False, fontsize=8, ncols=1, loc="outside right center")
