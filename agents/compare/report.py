@@ -11,7 +11,7 @@ from agents.compare.figures import curves, tuning
 from agents.compare.page import page
 from agents.compare.plan import Plan
 from agents.compare.results import RUNS, TABLES, TESTED, TRIALS, read_groups
-from agents.compare.tables import text_of
+from agents.compare.tables import summary_of, text_of
 from agents.compare.targets import targets
 from agents.study import Journal, Row, write_csv, write_targets
 from cimenv.tasks.table import TableEvaluator
@@ -50,7 +50,7 @@ def about(name: str, group: str) -> Row:
 
 
 def write_report(out: Path) -> None:
-    """Write table.md, targets.json, the figures and index.html from the CSV files of a folder.
+    """Write table.md, summary.md, targets.json, the figures and index.html from the CSV files of a folder.
 
     Raises:
         ConfigError: they are not there.
@@ -58,6 +58,7 @@ def write_report(out: Path) -> None:
     groups = read_groups(out)
     text = text_of(groups)
     (out / "table.md").write_text(text)
+    (out / "summary.md").write_text(summary_of(next(iter(groups.values()))))
     write_targets(out, targets(groups))
     figures = {f"regret-{group}": curves(results) for group, results in groups.items()}
     first = next(iter(groups.values()))

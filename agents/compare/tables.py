@@ -31,6 +31,19 @@ def text_of(groups: Mapping[str, Results]) -> str:
     )
 
 
+def summary_of(results: Results) -> str:
+    """Return the regret of everyone on one group, a line each, as Markdown."""
+    points = sorted({*SHOWN, results.points[-1]} & set(results.points))
+    lines = [
+        "| " + " | ".join(["distinct evaluations", *map(str, points)]) + " |",
+        "|---" + "|---:" * len(points) + "|",
+    ]
+    for name in ranked(results, points[len(points) // 2]):
+        cells = [f"{interquartile_mean(results.regret(name, point)):.1%}" for point in points]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _about(results: Results) -> str:
     lines = ["| table | placements | chips x images | within two standard errors of the best |", "|---|---:|---:|---:|"]
     lines += [
