@@ -35,5 +35,6 @@ def workers(threads: int) -> Iterator[Map]:
         if threads == 1:
             yield cast(Map, map)
         else:
-            with ThreadPoolExecutor(threads) as pool:
+            # In every thread: torch tells OpenMP only at its first convolution there, and a dot product may come first.
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 yield cast(Map, pool.map)

@@ -181,8 +181,8 @@ def test_placements_as_good_as_the_best():
         counted += best.numbers["objective"] - row.numbers["objective"] <= 2 * error + 1e-12
     assert 1 <= counted == table.indistinguishable() < 1_024 / 2
     assert table.indistinguishable(0.0) == 1
-    with pytest.raises(ConfigError, match="metric is percentile"):
-        TableEvaluator("lenet5-fashion-mini", {"metric": "percentile"}).indistinguishable()
+    with pytest.raises(ConfigError, match="metric is mean_minus_std"):
+        TableEvaluator("lenet5-fashion-mini", {"metric": "mean_minus_std"}).indistinguishable()
 
 
 def test_other_objectives_on_the_same_counts(toy, table):
