@@ -94,10 +94,11 @@ def _agent(
     contender: Contender, settings: dict[str, Any], table: TableEvaluator, evaluations: int, seed: int
 ) -> list[tuple[Placement, float]]:
     """Train an agent until its budget is spent or its steps are; return what it paid for, in order."""
+    assert contender.agent is not None
     steps = STEPS_PER_EVALUATION * evaluations
     config = AgentConfig(
         name="compared",
-        algorithm=contender.agent or "maskable_ppo",
+        algorithm=contender.agent,
         env_arguments=contender.env_arguments,
         seed=seed,
         evaluations=evaluations,

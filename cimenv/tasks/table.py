@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError, PlacementError, UnknownNameError
@@ -125,11 +126,14 @@ class TableEvaluator:
     @cached_property
     def extremes(self) -> tuple[float, float]:
         """Return the largest and the mean objective of all feasible placements: what regret is measured by."""
+        return float(self._values.max()), float(self._values.mean())
+
+    @cached_property
+    def _values(self) -> npt.NDArray[np.float64]:
+        """Return J of every feasible placement, in the order of the rows."""
         if not self.changes:
-            values = [row.numbers["objective"] for row in self.enumeration.rows]
-        else:
-            values = [self.objective.value(self.enumeration.evaluation(row)) for row in self._rows.values()]
-        return max(values), float(np.mean(values))
+            return np.array([row.numbers["objective"] for row in self._rows.values()])
+        return np.array([self.objective.value(self.enumeration.evaluation(row)) for row in self._rows.values()])
 
     def regret(self, objective: float) -> float:
         """Return (J* - J) / (J* - mean J of all feasible placements)."""
@@ -146,9 +150,8 @@ class TableEvaluator:
         """
         if self.task.metric != "mean":
             raise ConfigError(f"metric is {self.task.metric}; only a mean over chips has a standard error; take mean.")
-        rows = list(self._rows.values())
-        values = np.array([self.objective.value(self.enumeration.evaluation(row)) for row in rows])
-        counts = np.array([row.correct for row in rows]) / self.enumeration.header.images
+        values = self._values
+        counts = np.array([row.correct for row in self._rows.values()]) / self.enumeration.header.images
         spread = (counts - counts[values.argmax()]).std(axis=1, ddof=1) / np.sqrt(counts.shape[1])
         return int((values.max() - values <= errors * spread / self.objective.gap + SMALLEST_SPREAD).sum())
 
