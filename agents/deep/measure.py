@@ -74,8 +74,14 @@ def blocks(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
         "all_and_affine": (everything, with_affine(everything, largest_within(evaluator)), 1),
         "digital": digital_at(task, agent.final, evaluator, store),
     }
-    rows = [report(where, name, placement, spent) for name, (where, placement, spent) in found.items()]
-    return [{"statistics": task.crossbar.batch_norm, **row} for row in rows]
+    return [
+        {
+            "statistics": task.crossbar.batch_norm,
+            **report(where, name, placement, spent),
+            "validation": where.evaluate(placement, "val", "tuned", plan.chips).value("mean"),
+        }
+        for name, (where, placement, spent) in found.items()
+    ]
 
 
 def largest_within(evaluator: MonteCarloEvaluator) -> Placement:

@@ -35,6 +35,7 @@ STATISTICS = {
 }
 HELD = 0.95
 TWO_DIGIT = ("two-digit-0.5", "two-digit-0.8", "two-digit-1.0")
+STANDARD = ("standard", "standard_5")
 GOALS = {"two-digit-0.8": 0.97, "two-digit-0.5": 0.99}
 
 
@@ -134,12 +135,13 @@ def targets(rows: list[Row]) -> list[dict[str, Any]]:
     """Return every target with what was measured."""
     found = []
     standard = select(rows, kind="curve", problem="two-digit-0.8", recipe="standard", statistics="none")
-    clean = standard[0]["clean_whole_split"] if standard else NAN
+    trained = [row for name in STANDARD for row in select(rows, recipe=name) if "clean_whole_split" in row]
+    clean = max((row["clean_whole_split"] for row in trained if row["problem"] == "two-digit-0.8"), default=NAN)
     found.append(target("two-digit, standard: clean accuracy", ">= 0.988", clean, clean >= 0.988, COMMAND))
     bare = next((row["mean"] for row in standard if row["sigma"] == 0.8), NAN)
     found.append(target("two-digit, standard, sigma 0.8 without blocks", "< 0.03", bare, bare < 0.03, COMMAND))
     for problem, goal in GOALS.items():
-        best = max(affordable(rows, problem), key=kept, default=None)
+        best = max(affordable(rows, problem), key=lambda row: row["validation"], default=None)
         share = kept(best) if best else NAN
         what = f" ({best['recipe']}, {METHODS[best['method']]})" if best else ""
         name = f"{problem}: share of standard clean, <= 2 % weights, <= 10 % MACs{what}"

@@ -81,12 +81,14 @@ def test_the_largest_blocks_keep_the_budget(toy):
     assert all(o == 1 for o, was in zip(with_affine(evaluator, (0,) * 4), found, strict=True)) and any(found)
 
 
-def test_targets_take_the_best_placement_within_the_cost():
-    def row(method, mean, weights, macs):
+def test_targets_take_the_placement_that_is_best_on_validation_within_the_cost():
+    def row(method, mean, weights, macs, validation=0.9):
         fields = {"kind": "blocks", "problem": "two-digit-0.8", "recipe": "noise", "method": method, "mean": mean}
-        return {**fields, "sigma": 0.8, "standard_clean": 0.99, "weights": weights, "macs": macs}
+        cost = {"weights": weights, "macs": macs}
+        return {**fields, **cost, "sigma": 0.8, "standard_clean": 0.99, "validation": validation}
 
-    rows = [row("agent", 0.95, 0.01, 0.09), row("all", 0.97, 0.03, 0.05), row("digital", 0.98, 0.01, 0.01)]
+    rows = [row("agent", 0.95, 0.01, 0.09), row("affine", 0.96, 0.01, 0.0, validation=0.8)]
+    rows += [row("all", 0.97, 0.03, 0.05, validation=1.0), row("digital", 0.98, 0.01, 0.01, validation=1.0)]
     (found,) = [each for each in targets(rows) if each["target"].startswith("two-digit-0.8")]
     assert found["measured"] == pytest.approx(0.95 / 0.99) and not found["met"]
     assert targets(rows)[-1]["measured"] == 0.8 and targets(rows)[-2]["measured"] is None
