@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -124,7 +126,7 @@ def enumeration_figure(problem: Problem) -> Figure:
 
 
 def cluster_figure(problem: Problem) -> Figure:
-    """Compare an enumeration by one and by two worker processes of one thread each; the second run is timed."""
+    """Compare enumerations by one and by two worker processes of one thread each: medians of three, after a first."""
     from distributed import LocalCluster
 
     took: list[float] = []
@@ -135,16 +137,15 @@ def cluster_figure(problem: Problem) -> Figure:
             Cluster(scheduler.scheduler_address) as cluster,
             tempfile.TemporaryDirectory() as folder,
         ):
-            runs = [
-                seconds(
-                    lambda k=k: enumerate_placements(  # type: ignore[misc]
-                        problem.task, f"{folder}/{k}.csv", store=problem.store, cluster=cluster
-                    )
-                )
-                for k in range(2)
-            ]
-            took.append(runs[1])
+            paths = iter(Path(folder, f"{k}.csv") for k in range(4))
+            enumerate_next = partial(enumerate_on, cluster, problem, paths)
+            took.append(statistics.median([seconds(enumerate_next) for _ in range(4)][1:]))
     return Figure("time of two cluster workers / one, all 1,024 placements", took[1] / took[0], "x", 1 / 1.8)
+
+
+def enumerate_on(cluster: Cluster, problem: Problem, paths: Iterator[Path]) -> None:
+    """Enumerate a problem into the next file."""
+    enumerate_placements(problem.task, next(paths), store=problem.store, cluster=cluster)
 
 
 def environment_figures(store: Store) -> list[Figure]:

@@ -185,7 +185,7 @@ def _evaluated_by(
 ) -> Iterator[list[Row]]:
     """Yield the rows that are missing, in chunks for the workers; their numbers know no chunks."""
     shared, rest = cluster.share(problem), (header.split, FIDELITY, range(header.chips), "cpu")
-    size = len(placements) // (JOBS_PER_WORKER * cluster.workers)
+    size = -(-len(placements) // (JOBS_PER_WORKER * cluster.workers))
     size = min(max(size, LEAST_CHUNK), LARGEST_CHUNK)
     left = placements[len(known) :]
     calls = [(run_shared, shared, left[start : start + size], *rest) for start in range(0, len(left), size)]

@@ -33,6 +33,15 @@ def test_a_cluster_enumerates_the_same_bytes(toy, tmp_path, scheduler):
     assert (tmp_path / "far.csv").read_bytes() == (tmp_path / "near.csv").read_bytes()
 
 
+def test_every_worker_has_the_problem_before_the_first_job_and_keeps_its_engine(toy, scheduler):
+    with Cluster(scheduler.scheduler_address) as cluster:
+        handle = cluster.share(toy.problem)
+        assert len(cluster._client.who_has([handle])[handle.key]) == 2  # else Dask gives all jobs to one of them
+        assert cluster.share(toy.problem) is handle
+        same = cluster.submit(lambda shared: shared.engine("val", "cpu") is shared.engine("val", "cpu"), handle)
+        assert same.result()
+
+
 def test_a_search_on_a_cluster_finds_the_same(toy, scheduler):
     task = toy.task.with_changes(chip_seed=1)  # chips whose evaluations are not known yet
     with Cluster(scheduler.scheduler_address) as cluster:

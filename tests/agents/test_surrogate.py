@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from cimenv.studies.surrogate_ranking import DRAWS, main, rankings
+from agents.surrogate import DRAWS, main, rankings
 
 
 def test_it_ranks_unseen_placements_and_better_the_more_it_knows():

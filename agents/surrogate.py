@@ -1,6 +1,6 @@
 """Does the learned surrogate rank placements that it has not seen?
 
-`python -m cimenv.studies.surrogate_ranking [OUT] [TABLE ...]`, by default every table that ships. From a few random
+`python -m agents.surrogate [OUT] [TABLE ...]`, by default every table that ships. From a few random
 placements of an enumerated table, the regression of `cimenv.search.surrogate` predicts the accuracy of all others.
 Writes ranking.csv (a row a table, number of placements and draw), table.md and ranking.png.
 """
