@@ -55,68 +55,83 @@ class AffineBlock(nn.Module):
         return torch.addcmul(self.shift.view(shape).to(y.dtype), y, self.scale.view(shape).to(y.dtype))
 
 
-class FullBlock(nn.Module):
+class ChannelBlock(nn.Module):
+    """A block that mixes the channels of a site's input and output; it takes them in the layout they come in."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.conv = site.type == "conv"
+
+    def forward(self, x: Tensor, y: Tensor, width: int) -> Tensor:
+        """Return the compensated output, with the first `width` filters (ranks)."""
+        if not self.conv:
+            return self.of_vectors(x, y, width)
+        x = pooled(x, y)
+        if channels_last(y):
+            return self.of_vectors(x.movedim(1, -1), y.movedim(1, -1), width).movedim(-1, 1)
+        return self.of_maps(x.flatten(2), y.flatten(2), width).view_as(y)
+
+    def of_vectors(self, x: Tensor, y: Tensor, width: int) -> Tensor:
+        """Return the compensated `y` `[..., c]`: here a plain matrix product beats a batched one."""
+        raise NotImplementedError
+
+    def of_maps(self, x: Tensor, y: Tensor, width: int) -> Tensor:
+        """Return the compensated `y` `[n, c, positions]`."""
+        raise NotImplementedError
+
+
+class FullBlock(ChannelBlock):
     """Generator and compensator (CorrectNet, DATE 2023; physics as the design states, section 3).
 
     `g = relu(G [pool(x); y] + b_G)`, `y' = C [y; g] + b_C`; C starts as the identity on y and zero on g.
     """
 
     def __init__(self, site: Site, width: int) -> None:
-        super().__init__()
-        self.conv, c_in, c_out = site.type == "conv", site.in_channels, site.out_channels
+        super().__init__(site)
+        c_in, c_out = site.in_channels, site.out_channels
         self.generator_weight = nn.Parameter(_kaiming(width, c_in + c_out))
         self.generator_bias = nn.Parameter(torch.zeros(width))
         self.compensator_weight = nn.Parameter(torch.cat([torch.eye(c_out), torch.zeros(c_out, width)], 1))
         self.compensator_bias = nn.Parameter(torch.zeros(c_out))
 
-    def forward(self, x: Tensor, y: Tensor, width: int) -> Tensor:
-        """Return the compensated output, with the first `width` filters of the generator."""
-        if not self.conv:
-            return self._of_vectors(x, y, width)
-        x = pooled(x, y)
-        if channels_last(y):
-            return self._of_vectors(x.movedim(1, -1), y.movedim(1, -1), width).movedim(-1, 1)
-        xs, ys, c_in, c_out = x.flatten(2), y.flatten(2), x.shape[1], y.shape[1]
-        generator, bias = self.generator_weight[:width], self.generator_bias[:width]
-        compensator = self.compensator_weight[:, : c_out + width]
-        hidden = mix(generator[:, :c_in], xs, mix(generator[:, c_in:], ys, bias[:, None])).relu()
-        kept = mix(compensator[:, :c_out], ys, self.compensator_bias[:, None])
-        return mix(compensator[:, c_out:], hidden, kept).view_as(y)
-
-    def _of_vectors(self, x: Tensor, y: Tensor, width: int) -> Tensor:
-        """Return the compensated `y` `[..., c]`: here a plain matrix product beats a batched one."""
+    def of_vectors(self, x: Tensor, y: Tensor, width: int) -> Tensor:
+        """Return the compensated vectors."""
         compensator = self.compensator_weight[:, : y.shape[-1] + width]
         hidden = F.linear(torch.cat([x, y], -1), self.generator_weight[:width], self.generator_bias[:width]).relu()
         return F.linear(torch.cat([y, hidden], -1), compensator, self.compensator_bias)
 
+    def of_maps(self, x: Tensor, y: Tensor, width: int) -> Tensor:
+        """Return the compensated maps."""
+        c_in, c_out = x.shape[1], y.shape[1]
+        generator, bias = self.generator_weight[:width], self.generator_bias[:width]
+        compensator = self.compensator_weight[:, : c_out + width]
+        hidden = mix(generator[:, :c_in], x, mix(generator[:, c_in:], y, bias[:, None])).relu()
+        kept = mix(compensator[:, :c_out], y, self.compensator_bias[:, None])
+        return mix(compensator[:, c_out:], hidden, kept)
 
-class LowRankBlock(nn.Module):
+
+class LowRankBlock(ChannelBlock):
     """Low-rank residual: `y' = y + B relu(A [pool(x); y] + a) + b`, B starting at zero."""
 
     def __init__(self, site: Site, width: int) -> None:
-        super().__init__()
-        self.conv, c_in, c_out = site.type == "conv", site.in_channels, site.out_channels
+        super().__init__(site)
+        c_in, c_out = site.in_channels, site.out_channels
         self.down_weight = nn.Parameter(_kaiming(width, c_in + c_out))
         self.down_bias = nn.Parameter(torch.zeros(width))
         self.up_weight = nn.Parameter(torch.zeros(c_out, width))
         self.up_bias = nn.Parameter(torch.zeros(c_out))
 
-    def forward(self, x: Tensor, y: Tensor, width: int) -> Tensor:
-        """Return the compensated output, with the first `width` ranks."""
-        if not self.conv:
-            return self._of_vectors(x, y, width)
-        x = pooled(x, y)
-        if channels_last(y):
-            return self._of_vectors(x.movedim(1, -1), y.movedim(1, -1), width).movedim(-1, 1)
-        xs, ys, c_in = x.flatten(2), y.flatten(2), x.shape[1]
-        down, up = self.down_weight[:width], self.up_weight[:, :width]
-        hidden = mix(down[:, :c_in], xs, mix(down[:, c_in:], ys, self.down_bias[:width, None])).relu()
-        return mix(up, hidden, ys + self.up_bias[:, None]).view_as(y)
-
-    def _of_vectors(self, x: Tensor, y: Tensor, width: int) -> Tensor:
-        """Return the compensated `y` `[..., c]`."""
+    def of_vectors(self, x: Tensor, y: Tensor, width: int) -> Tensor:
+        """Return the compensated vectors."""
         down = F.linear(torch.cat([x, y], -1), self.down_weight[:width], self.down_bias[:width])
         return y + F.linear(down.relu(), self.up_weight[:, :width], self.up_bias)
+
+    def of_maps(self, x: Tensor, y: Tensor, width: int) -> Tensor:
+        """Return the compensated maps."""
+        c_in = x.shape[1]
+        down, up = self.down_weight[:width], self.up_weight[:, :width]
+        hidden = mix(down[:, :c_in], x, mix(down[:, c_in:], y, self.down_bias[:width, None])).relu()
+        return mix(up, hidden, y + self.up_bias[:, None])
 
 
 def _kaiming(rows: int, columns: int) -> Tensor:

@@ -7,7 +7,8 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,33 @@ class Frozen(BaseModel):
     if not TYPE_CHECKING:
 
         def __init__(self, **data: Any) -> None:
-            try:
+            with in_one_sentence(type(self)):
                 super().__init__(**data)
-            except ValidationError as error:
-                raise ConfigError(one_sentence(error, type(self))) from None
+
+        @classmethod
+        def model_validate(cls, obj: Any, **settings: Any) -> Any:
+            """Validate; raise ConfigError."""
+            with in_one_sentence(cls):
+                return super().model_validate(obj, **settings)
+
+        @classmethod
+        def model_validate_json(cls, json_data: Any, **settings: Any) -> Any:
+            """Validate; raise ConfigError."""
+            with in_one_sentence(cls):
+                return super().model_validate_json(json_data, **settings)
 
     def canonical(self) -> str:
         """Return the configuration as canonical JSON: equal configurations give equal text."""
         return canonical(self.model_dump(mode="json"))
+
+
+@contextmanager
+def in_one_sentence(model: type[BaseModel]) -> Iterator[None]:
+    """Raise what pydantic complains about as a ConfigError."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ConfigError(one_sentence(error, model)) from None
 
 
 def one_sentence(error: ValidationError, model: type[BaseModel]) -> str:

@@ -1,3 +1,4 @@
+import json
 import math
 import pickle
 
@@ -49,6 +50,18 @@ def test_nested_error_names_the_whole_path_once():
         "Outer.many.1.sizes: unknown key (got 2); known: size. Did you mean 'size'?"
     )
     assert message(lambda: Outer(inner={"size": "a\nb"})).startswith("Outer.inner.size: got 'a\\nb'; ")
+
+
+@pytest.mark.parametrize("wrong", [{"sgma": 1}, {"sigma": -1}, {"sigma": math.nan}, {"sigma": "much"}])
+def test_every_way_to_validate_says_the_same_sentence(wrong):
+    text = message(lambda: LogNormal(**wrong))
+    assert message(lambda: LogNormal.model_validate(wrong)) == text
+    device = {"device": {"kind": "log_normal", **wrong}}
+    nested = message(lambda: CrossbarConfig(**device))
+    assert message(lambda: CrossbarConfig.model_validate(device)) == nested
+    if wrong.get("sigma") is not math.nan:  # which JSON does not know
+        assert message(lambda: LogNormal.model_validate_json(json.dumps(wrong))) == text
+    assert message(lambda: LogNormal.model_validate_json("{")).startswith("LogNormal: got '{'; invalid JSON")
 
 
 def test_nested_cross_field_error_names_both_fields():
