@@ -55,7 +55,7 @@ def _of_markdown(text: str) -> str:
             found.append(f"<h2>{html.escape(lines[0].removeprefix('## '))}</h2>")
             continue
         if not lines[0].startswith("|"):
-            found.append(f"<p>{html.escape(' '.join(lines))}</p>")
+            found.append(re.sub(r"`([^`]+)`", r"<code>\1</code>", f"<p>{html.escape(' '.join(lines))}</p>"))
             continue
         head, _, *rows = ([html.escape(cell.strip()) for cell in line.strip("|").split("|")] for line in lines)
         cells = "".join(f"<th>{cell}</th>" for cell in head)
@@ -67,7 +67,11 @@ def _of_markdown(text: str) -> str:
 
 
 def _svg(figure: Figure) -> str:
+    """Return a figure as SVG: the same text for the same figure."""
+    from matplotlib import rc_context
+
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
+    with rc_context({"svg.hashsalt": "cimenv"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

@@ -106,7 +106,7 @@ def test_tables_say_what_the_runs_do(folder):
     text = (folder / "table.md").read_text()
     knapsack = next(line for line in text.splitlines() if line.startswith("| knapsack"))
     assert f"{results.regret('knapsack', 60).mean():.1%}" in knapsack  # no draws: every seed alike
-    assert "1 tables x 3 seeds" in text and "## deep" in text
+    assert "tables (1) x seeds (3)" in text and "## deep" in text
     summary = (folder / "summary.md").read_text().splitlines()
     assert summary[0] == "| distinct evaluations | 10 | 60 |" and len(summary) == 2 + 4
 
