@@ -60,9 +60,9 @@ def _regrets(results: Results) -> str:
     head += ["evaluations to 95 %", "to 99 %", "tuning: median trial"]
     lines = [
         f"Regret (J* - J) / (J* - mean J): interquartile mean over tables ({len(results.tables)}) x "
-        f"seeds ({len(results.seeds)}) with its 95 % stratified-bootstrap interval, after so many DISTINCT evaluations. "
-        "Evaluations to a share of the optimum: median, - where fewer than half of the runs get there. Tuning: regret "
-        "of the median trial, how much it matters that a method is tuned.",
+        f"seeds ({len(results.seeds)}) with its 95 % stratified-bootstrap interval, after so many DISTINCT "
+        "evaluations. Evaluations to a share of the optimum: median, - where fewer than half of the runs get there. "
+        "Tuning: regret of the median trial, how much it matters that a method is tuned.",
         "",
         "| " + " | ".join(head) + " |",
         "|---" + "|---:" * (len(head) - 1) + "|",
