@@ -32,15 +32,17 @@ def text_of(groups: Mapping[str, Results]) -> str:
 
 
 def summary_of(results: Results) -> str:
-    """Return the regret of everyone on one group, a line each, as Markdown."""
+    """Return the regret of everyone on one group as Markdown; contenders with the same numbers share a line."""
     points = sorted({*SHOWN, results.points[-1]} & set(results.points))
+    equals: dict[tuple[str, ...], list[str]] = {}
+    for name in ranked(results, points[len(points) // 2]):
+        cells = tuple(f"{interquartile_mean(results.regret(name, point)):.1%}" for point in points)
+        equals.setdefault(cells, []).append(name)
     lines = [
         "| " + " | ".join(["distinct evaluations", *map(str, points)]) + " |",
         "|---" + "|---:" * len(points) + "|",
     ]
-    for name in ranked(results, points[len(points) // 2]):
-        cells = [f"{interquartile_mean(results.regret(name, point)):.1%}" for point in points]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
+    lines += ["| " + " | ".join([", ".join(names), *cells]) + " |" for cells, names in equals.items()]
     return "\n".join(lines) + "\n"
 
 
