@@ -35,7 +35,7 @@ STATISTICS = {
 }
 HELD = 0.95
 TWO_DIGIT = ("two-digit-0.5", "two-digit-0.8", "two-digit-1.0")
-STANDARD = ("standard", "standard_5")
+STANDARD = ("standard", "standard_5", "standard_slow", "standard_small_batches")
 GOALS = {"two-digit-0.8": 0.97, "two-digit-0.5": 0.99}
 
 
@@ -189,6 +189,7 @@ def chips_of(row: Row) -> npt.NDArray[np.float64]:
 def collapse(plan: Plan, rows: list[Row]) -> Figure:
     """Draw accuracy against sigma without blocks."""
     figure, shown = panels(plan, rows, "curve")
+    recipes = list(dict.fromkeys(recipe for problem in plan.problems.values() for recipe in problem.recipes))
     for name, ax in shown:
         for recipe in plan.problems[name].recipes:
             found = select(rows, kind="curve", problem=name, recipe=recipe, statistics="none")
@@ -196,7 +197,8 @@ def collapse(plan: Plan, rows: list[Row]) -> Figure:
             if found:
                 means, spread = [each.mean() for each in chips], [each.std(ddof=1) for each in chips]
                 sigmas = [row["sigma"] for row in found]
-                ax.errorbar(sigmas, means, spread, marker="o", ms=3, capsize=2, label=recipe)
+                color = f"C{recipes.index(recipe)}"
+                ax.errorbar(sigmas, means, spread, marker="o", ms=3, capsize=2, color=color, label=recipe)
         ax.axvline(own_sigma(plan, name), color="#888888", lw=0.8, ls="--")
         ax.set(xlabel="sigma of the log-normal variation", ylim=(0, 1.02))
         ax.legend(frameon=False, fontsize=7)
