@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from cimenv.core.config import Frozen, merged
+from cimenv.core.errors import ConfigError
 from cimenv.crossbar.devices import Device, DeviceModel, LogNormal
 from cimenv.crossbar.presets import preset_fields
 
@@ -87,8 +89,7 @@ class CrossbarConfig(Frozen):
                 if whole := sorted(set(changes) & NETWORK_WIDE):
                     raise ValueError(f"overrides['{pattern}'].{whole[0]} holds for the whole network; set it there")
             plain = self.model_dump(mode="json", exclude={"overrides"})
-            made = [CrossbarConfig(**merged(plain, changes)) for changes in self.overrides.values()]
-            self._overridden = dict(zip(self.overrides, made, strict=True))
+            self._overridden = {name: _overridden(plain, name, changes) for name, changes in self.overrides.items()}
         return self
 
     def devices(self) -> tuple[DeviceModel, ...]:
@@ -103,6 +104,14 @@ class CrossbarConfig(Frozen):
     def at(self, site: str) -> CrossbarConfig:
         """Return the configuration of one layer: the first override whose pattern matches its name, or this one."""
         return next((made for pattern, made in self._overridden.items() if fnmatchcase(site, pattern)), self)
+
+
+def _overridden(plain: Mapping[str, Any], pattern: str, changes: Mapping[str, Any]) -> CrossbarConfig:
+    try:
+        return CrossbarConfig(**merged(plain, changes))
+    except ConfigError as error:
+        field = str(error).removeprefix("CrossbarConfig")
+        raise ConfigError(f"CrossbarConfig.overrides.{pattern}{field}") from None
 
 
 def preset(name: str, **changes: Any) -> CrossbarConfig:

@@ -189,7 +189,8 @@ class Engine:
             walk=int((LIVE + digital) * block) + counts * CHIP_GROUP,
             threads=self.threads,
             chips=CHIP_GROUP,
-            always=counts * chips + (self.cache.limit_bytes if self.cache else 0),
+            always=counts * chips,
+            kept=self.cache.limit_bytes if self.cache else 0,
         )
 
     @cached_property
@@ -306,7 +307,7 @@ class _Walk:
                 self._opaque(p)
             return
         found = self.keeper.latest(self.chip.number, self.block.number) if self.keeper else None
-        call, state, sums = found or (0, self.network.start(self.block.images), [])
+        call, state, sums = found or (0, self.network.start(self.block.images, self.modules), [])
         self._descend(call, state, sums, 0, len(self.tree))
 
     def _descend(self, call: int, state: State, sums: Sums, low: int, high: int) -> None:

@@ -7,9 +7,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from cimenv.compensation.options import Placement
+from cimenv.evaluation.memory import tensor_bytes
 from cimenv.evaluation.segments import State
 
 Sums = list[tuple[float, float]]  # per call so far: ||Y' - Y||^2, ||Y'||^2
@@ -100,5 +99,4 @@ class Keeper:
 
 def state_bytes(state: Kept) -> int:
     """Return the bytes of the tensors in a state."""
-    tensors = (value for value in state.values() if isinstance(value, Tensor))
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return tensor_bytes(dict(state))

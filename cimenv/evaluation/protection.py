@@ -86,9 +86,9 @@ def by_second_derivative(network: MappedNetwork, images: Tensor, chips: NoisyWei
 
 
 def by_damage(network: MappedNetwork, images: Tensor, labels: Tensor, chips: NoisyWeights) -> dict[str, Tensor]:
-    """Return `[out]` by site: rise of the cross-entropy where this channel alone varies, mean over chips.
+    """Return `[out]` by site: the cross-entropy where this channel alone varies, summed over images, mean over chips.
 
-    One forward pass a channel and chip.
+    What it is without variation is the same for all channels. One forward pass a channel and chip.
 
     Args:
         network: the clean network.
@@ -121,9 +121,10 @@ def _recorded(network: MappedNetwork, images: Tensor, calls: list[tuple[str, Map
 
         def record(
             module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], y: Tensor, name: str = site.name
-        ) -> None:
+        ) -> Tensor:
             assert isinstance(module, MappedLayer)
-            calls.append((name, module, layer_input(args, named).detach(), y))
+            calls.append((name, module, layer_input(args, named).detach().clone(), y))
+            return y.clone()  # an activation in place must not change what is differentiated
 
         hooks.append(site_module(network.model, site).register_forward_hook(record, with_kwargs=True))
     try:

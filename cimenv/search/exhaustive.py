@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.objective import Objective
@@ -17,7 +19,7 @@ class Exhaustive:
 
     def propose(self) -> list[Placement]:
         """Return the next batch."""
-        return [placement for placement, _ in zip(self.left, range(BATCH), strict=False)]
+        return list(islice(self.left, BATCH))
 
     def observe(self, evaluation: Evaluation, value: float) -> None:
         """Nothing to learn."""

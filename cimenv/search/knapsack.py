@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -73,5 +74,6 @@ class Knapsack:
         if not limits or option == 0:
             return 0
         terms = dict(zip(COST_TERMS, self.space.terms[site, option], strict=True))
-        use = max(terms[name] / limit if limit > 0 else float("inf") * terms[name] for name, limit in limits.items())
+        used = {name: terms[name] for name in limits if terms[name] > 0}  # a limit of 0 allows what adds nothing
+        use = max((term / limits[name] if limits[name] else math.inf for name, term in used.items()), default=0.0)
         return int(np.ceil(use * GRID - 1e-9)) if np.isfinite(use) else GRID + 1

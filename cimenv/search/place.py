@@ -15,6 +15,8 @@ from cimenv.core.progress import Progress, bar
 from cimenv.core.store import Store
 from cimenv.cost.hardware import Cost
 from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.explicit import explicit
+from cimenv.crossbar.mapping import SITE_TYPES
 from cimenv.data import DataSplits, load_data
 from cimenv.evaluation.record import Evaluation
 from cimenv.search.base import SearchResult
@@ -52,9 +54,12 @@ class PlacementResult:
 
     @contextmanager
     def inserted(self, model: nn.Module) -> Iterator[nn.Module]:
-        """Run `model` with the fitted blocks behind its layers; leaves no trace."""
-        with self.evaluator.problem.tuned_bank(self.placement).inserted(model, self.placement):
-            yield model
+        """Yield `model` with the fitted blocks behind its layers; leaves no trace.
+
+        Where the model has LSTM, GRU or attention modules, it is a copy in which these are written out as matrices.
+        """
+        with self.evaluator.problem.tuned_bank(self.placement).inserted(explicit(model), self.placement) as network:
+            yield network
 
     def __str__(self) -> str:
         low, high = self.cost.energy_pj.low, self.cost.energy_pj.high
@@ -103,19 +108,21 @@ def place(
         seed: of the search.
         store: where trained weights and evaluations are kept.
         progress: opens bars.
-        task_fields: any other field of `Task`, such as `options` or `chips`.
+        task_fields: any other field of `Task`, such as `options` (default those of `lenet5-fashion-mini`, a dense
+            layer's for every layer that is no convolution) or `chips`.
 
     Raises:
         MappingError: the model has no layer with a matrix.
         DataError: the data does not fit the model.
-        UnknownNameError: unknown method or budget term.
+        UnknownNameError: unknown method.
+        ConfigError: another argument is unknown or holds what is not allowed, a term of the budget for example.
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model: got a {type(model).__name__}; give a trained torch.nn.Module.")
     splits = load_data(data) if isinstance(data, str) else data
-    defaults = load_task("lenet5-fashion-mini").model_dump(mode="json", include={"options"})
+    options = load_task("lenet5-fashion-mini").options
     fields: dict[str, Any] = {
-        **defaults,
+        "options": {site: options["conv" if site == "conv" else "dense"] for site in SITE_TYPES},
         "name": type(model).__name__,
         "crossbar": (crossbar or CrossbarConfig()).model_dump(mode="json"),
         "budget": dict(budget or {}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +113,7 @@ class _Field:
         self.evaluator, self.task = evaluator, evaluator.task
         self.objective = Objective.of(evaluator, chips=chips)
         self.confidence = 1 - (1 - confidence) / comparisons
+        self.correct: dict[Placement, npt.NDArray[np.int64]] = {}
         self.accuracy: dict[Placement, Floats] = {}
 
     def run(self, placements: list[Placement], chips: range) -> None:
@@ -120,8 +121,9 @@ class _Field:
         if not chips:
             return
         for found in self.evaluator.evaluate_many(placements, chips=chips):
-            before = self.accuracy.get(found.placement, np.zeros(0))
-            self.accuracy[found.placement] = np.concatenate([before, found.accuracy])
+            before = self.correct.get(found.placement, found.correct[:, :0])
+            whole = self.correct[found.placement] = np.concatenate([before, found.correct], axis=1)
+            self.accuracy[found.placement] = replace(found, correct=whole).accuracy  # at the worst time of all chips
 
     def metric(self, placement: Placement) -> float:
         """Return the task's metric on the chips so far."""

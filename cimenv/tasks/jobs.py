@@ -70,9 +70,11 @@ def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelit
         key["worst_case"] = {"version": STAGE_VERSIONS["attack"], **attack}
         if split == "val":  # where the attack starts from what the ensemble finds
             key["worst_case"]["start"] = task.worst_case.model_dump(mode="json")
+        else:
+            key["worst_case"]["start"] = problem.reference_digest
     if fidelity == "tuned":
         key["tuned"] = {**task.tuned.model_dump(mode="json"), **precision_of(task.training_precision)}
-        key["environment"] = training_environment(task)
+        key["environment"] = training_environment(task, task.training_threads)  # also where a worker, with one, asks
     return canonical(key)
 
 

@@ -30,7 +30,7 @@ from cimenv.crossbar.saturation import Saturation, saturation
 from cimenv.data import DataSplits, load_data
 from cimenv.data.splits import Split
 from cimenv.evaluation.engine import ChipModules, Engine
-from cimenv.evaluation.memory import GIB
+from cimenv.evaluation.memory import GIB, KEPT
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.protection import channel_scores
 from cimenv.evaluation.segments import SegmentedNetwork
@@ -116,6 +116,11 @@ class Problem:
         """Return the backbone, cut at its sites."""
         return SegmentedNetwork(self.network.model, self.network.sites)
 
+    @cached_property
+    def reference_digest(self) -> str:
+        """Return a hash of the reference's weights."""
+        return weights_digest(self.reference.state_dict(), self.reference)
+
     def images(self, split: Split) -> int:
         """Return how many images an evaluation uses."""
         return min(self.task.images if split == "val" else self.task.report_images, len(self.data[split]))
@@ -126,8 +131,7 @@ class Problem:
         MNIST's official test images become harder towards the end, so that the first ones would flatter.
         """
         part, count = self.data[split], self.images(split)
-        step = len(part) // count if split == "test" else 1
-        which = slice(0, step * count, step)
+        which = torch.arange(count) * len(part) // count if split == "test" else slice(count)
         return part.inputs(which), part.labels[which]
 
     def saturation(self, split: Split) -> dict[str, Saturation]:
@@ -156,7 +160,7 @@ class Problem:
             threads=threads,
             device=device,
             precision=self.task.precision,
-            cache=PrefixCache(min(kept, limit // 4)) if bank is None else None,
+            cache=PrefixCache(min(kept, int(KEPT * limit))) if bank is None else None,
             memory_limit=limit,
             chip_modules=self._calibrator(bank or self.bank) if per_chip else None,
         )

@@ -85,17 +85,13 @@ class Task(Frozen):
     def _shorthands(cls, fields: Any) -> Any:
         if not isinstance(fields, dict):
             return fields
-        fields = dict(fields)
+        fields = _written_out(fields)
         for field, default in (("recipe", "lipschitz"), ("reference", "standard")):
             recipe = fields.get(field)
-            if isinstance(recipe, str):
-                recipe = {"name": recipe}
             if isinstance(recipe, dict):
                 fields[field] = recipe = {"name": default, **recipe}
                 if recipe["name"] not in RECIPES:
                     raise UnknownNameError("recipe", recipe["name"], RECIPES)
-        if isinstance(fields.get("options"), list | tuple):
-            fields["options"] = dict.fromkeys(("conv", "dense"), fields["options"])
         return fields
 
     @model_validator(mode="after")
@@ -162,6 +158,17 @@ class Task(Frozen):
         return Task(**merged(self.model_dump(mode="json"), changes))
 
 
+def _written_out(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields with mappings where a name of a recipe, or one list of options, stands for them."""
+    found = dict(fields)
+    for field in ("recipe", "reference"):
+        if isinstance(found.get(field), str):
+            found[field] = {"name": found[field]}
+    if isinstance(found.get("options"), list | tuple):
+        found["options"] = dict.fromkeys(("conv", "dense"), found["options"])
+    return found
+
+
 @lru_cache(maxsize=64)
 def _sites(backbone: str, arguments: str, data: str, digital: tuple[str, ...]) -> tuple[Site, ...]:
     shape, crossbar = image_shape(data), CrossbarConfig(digital=digital)
@@ -190,15 +197,17 @@ def load_task(task: str | Path | Task | Mapping[str, Any], overrides: list[str] 
         fields = _extended(read_yaml(task))
     else:
         fields = _extended(named_task(str(task)))
-    return Task(**with_overrides(fields, overrides or []))
+    for override in overrides or []:
+        fields = _written_out(with_overrides(fields, [override]))
+    return Task(**fields)
 
 
 def _extended(fields: dict[str, Any]) -> dict[str, Any]:
-    seen = []
+    fields, seen = _written_out(fields), []
     while "extends" in fields:
         parent = str(fields.pop("extends"))
         if parent in seen:
             raise ConfigError(f"extends: '{parent}' extends itself; remove the circle.")
         seen.append(parent)
-        fields = merged(named_task(parent), fields)
+        fields = merged(_written_out(named_task(parent)), fields)
     return fields

@@ -130,6 +130,11 @@ def test_overrides_by_name_and_presets():
         CrossbarConfig(adc_bits=1)
 
 
+def test_a_bad_override_is_named_with_its_pattern():
+    with pytest.raises(ConfigError, match=r"^CrossbarConfig\.overrides\.fc\*\.adc_bit: unknown key"):
+        CrossbarConfig(overrides={"fc*": {"adc_bit": 7}})
+
+
 def test_overrides_that_hold_for_the_whole_network_are_refused():
     for field, value in (("preset", "ideal"), ("batch_norm", "shared"), ("input_quantile", 0.9)):
         with pytest.raises(ConfigError, match=f"{field} holds for the whole network"):

@@ -51,6 +51,34 @@ class Branching(Residual):
         return super().forward(x)
 
 
+class Overwriting(Residual):
+    """A value that is used again after an activation in place has changed it."""
+
+    def forward(self, x):
+        y = self.stem(x)
+        z = self.act(y)
+        return self.head((y + self.shared(z)).mean((2, 3)))
+
+
+class OverwritingAView(Residual):
+    """The same through a view, and with +=."""
+
+    def forward(self, x):
+        y = self.stem(x)
+        rows = y.flatten(2)
+        rows += 1
+        return self.head((y + self.shared(y)).mean((2, 3)))
+
+
+class Written(Residual):
+    """Part of a value is set."""
+
+    def forward(self, x):
+        y = self.stem(x)
+        y[:, 0] = 0.0
+        return self.head(self.shared(y).mean((2, 3)))
+
+
 def made(model, sigma=0.5, images=300, seed=0, **engine):
     torch.manual_seed(seed)
     model = model().eval()
@@ -76,10 +104,13 @@ def wide():
     return build_backbone("vgg16", {"width": 0.25, "padding": 2})
 
 
-@pytest.mark.parametrize("model", [lambda: build_backbone("lenet5"), Residual, Branching, wide])
+OPAQUE = (Branching, Overwriting, OverwritingAView, Written)
+
+
+@pytest.mark.parametrize("model", [lambda: build_backbone("lenet5"), Residual, wide, *OPAQUE])
 def test_engine_equals_plain_forwards(model):
     network, bank, chips, x, y, engine = made(model)
-    assert engine.network.opaque == (model is Branching)
+    assert engine.network.opaque == (model in OPAQUE)
     sites = len(network.sites)
     placements = [(0,) * sites, (2,) * sites, tuple(k % 4 for k in range(sites)), (3,) * sites]
     tally = engine.run(placements, range(3))
@@ -256,6 +287,28 @@ def test_calibrated_chips_use_their_own_batch_norm():
         model.norm.load_state_dict(norms["norm"].state_dict())
         with torch.no_grad(), programmed(model, chips.all_weights(chip)), bank.inserted(model, (0, 2, 1)):
             assert abs(int((model(x).argmax(1) == y).sum()) - found[1, chip]) <= 1
+
+
+class NormedFirst(Residual):
+    """A batch norm in front of the first site."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, x):
+        return self.head(self.shared(self.stem(self.norm(x))).mean((2, 3)))
+
+
+def test_a_batch_norm_before_the_first_site_is_calibrated_too():
+    network, bank, chips, x, y, engine = made(NormedFirst)
+    other = nn.BatchNorm2d(1).eval().requires_grad_(False)
+    other.weight.fill_(-2.0)
+    engine = Engine(engine.network, chips, bank, x, y, chip_modules=lambda weights, placement: {"norm": other})
+    found = int(engine.run([(0, 0, 0)], range(1)).correct[0, 0])
+    network.model.norm.load_state_dict(other.state_dict())
+    logits = naive(network, bank, chips, x, (0, 0, 0), 0)
+    assert found == int((logits.argmax(1) == y).sum())
 
 
 def test_evaluation_leaves_the_network_as_it_was():

@@ -15,7 +15,7 @@ from cimenv.compensation.options import BlockOption, options_by_type
 from cimenv.core.errors import ConfigError
 from cimenv.crossbar import Chips, CrossbarConfig, LogNormal, map_network
 from cimenv.evaluation import Engine, SegmentedNetwork
-from cimenv.evaluation.memory import DRAWS, GIB, LIVE, MIB, SLACK, Room, room
+from cimenv.evaluation.memory import DRAWS, GIB, KEPT, LIVE, MIB, SLACK, Room, room
 from cimenv.networks import build_backbone
 
 OPTIONS = (BlockOption(kind="affine"), BlockOption(kind="full", size=0.5), BlockOption(kind="digital"))
@@ -106,6 +106,16 @@ def test_fewer_chips_first_then_fewer_threads():
     assert room(GIB, threads=4, always=500 * MIB, **wanted) == Room(1, 4)
     with pytest.raises(ConfigError, match=r"memory_limit: got 0.195 GiB, .* in one thread needs 0.246; give at least"):
         room(200 * MIB, threads=4, **wanted)
+
+
+def test_prefixes_that_are_kept_grow_with_the_limit():
+    """A limit as large as the message asks for is enough, though more is kept within it."""
+    wanted = {"chip": 100 * MIB, "largest": 10 * MIB, "walk": 80 * MIB, "chips": 32, "threads": 1}
+    for most in (50 * MIB, 10 * GIB):
+        with pytest.raises(ConfigError) as refused:
+            room(200 * MIB, kept=min(most, 50 * MIB), **wanted)
+        least = int(float(str(refused.value).split("give at least ")[1].split(",")[0]) * GIB)
+        assert room(least, kept=min(most, int(KEPT * least)), **wanted) == Room(1, 1)
 
 
 def test_a_limit_below_one_chip_names_what_is_needed():

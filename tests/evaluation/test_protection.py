@@ -45,6 +45,26 @@ def test_second_derivative_of_a_convolution_sums_its_positions():
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["second_derivative", "damage"])
+def test_an_activation_in_place_changes_no_score(kind):
+    def network(inplace):
+        torch.manual_seed(0)
+        layers = nn.Linear(6, 8), nn.ReLU(inplace=inplace), nn.Linear(8, 3)
+        return map_network(nn.Sequential(*layers), CrossbarConfig(), (6,))
+
+    images = torch.rand(200, 6, generator=torch.Generator().manual_seed(1))
+    chips = [{name: 1.2 * weight for name, weight in network(False).weights().items()}]
+    labels = torch.arange(200) % 3
+
+    def scores(inplace):
+        if kind == "damage":
+            return by_damage(network(inplace), images, labels, chips)
+        return by_second_derivative(network(inplace), images, chips)
+
+    plain, found = scores(False), scores(True)
+    assert all(torch.equal(plain[name], found[name]) for name in plain) and len(plain) == 2
+
+
 def test_damage_finds_the_channel_that_breaks_the_network():
     weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
     x = torch.eye(2).repeat(50, 1)

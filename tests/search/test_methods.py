@@ -9,14 +9,30 @@ import pytest
 from cimenv.core.errors import ConfigError
 from cimenv.search import METHODS, run_search
 from cimenv.search.annealing import Annealing
+from cimenv.search.exhaustive import Exhaustive
 from cimenv.search.ladder import Rung, climb, coarser
 from cimenv.search.methods import NAMES
 from cimenv.search.moves import mended, moved_blocks, random_placement, single_changes
 from cimenv.search.steps import write_steps
 from cimenv.search.surrogate import PENALTIES, Ridge
 from cimenv.tasks import MonteCarloEvaluator, Objective
+from cimenv.tasks.table import TableEvaluator
 
 DRAWING = ("annealing", "genetic", "tpe", "nsga2", "surrogate", "lstm_controller", "one_step")
+
+
+def test_exhaustive_leaves_none_out_between_batches(toy, monkeypatch):
+    monkeypatch.setattr("cimenv.search.exhaustive.BATCH", 7)
+    method = Exhaustive(Objective.of(toy))
+    batches = list(iter(method.propose, []))
+    assert [p for batch in batches for p in batch] == list(toy.space.all_placements()) and len(batches) == 12  # 81 / 7
+
+
+def test_a_budget_of_nothing_leaves_the_knapsack_what_is_free():
+    """`affine` adds no MACs: enumerated, it is best at every site under that budget."""
+    for budget in ({"macs": 0.0}, {"macs": 0.0, "weights": 0.05}, {"weights": 0.05, "macs": 0.0}):
+        table = TableEvaluator("lenet5-fashion-mini", {"budget": budget})
+        assert run_search(table, "knapsack").best == run_search(table, "exhaustive").best == (1, 1, 1, 1, 1)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -5,6 +5,7 @@ import pytest
 
 from cimenv.core.errors import ConfigError
 from cimenv.search import race, run_search
+from cimenv.search.racing import _Field
 from cimenv.tasks import MonteCarloEvaluator, load_task
 
 
@@ -52,6 +53,20 @@ def test_racing_is_a_search_method_with_a_budget(many):
     assert found.passes < 20 * 64 * found.evaluation.images
     assert found.best == max(found.steps, key=lambda step: step.placement == found.best).placement
     assert found.evaluation.correct.shape == (1, 64)
+
+
+def test_the_worst_time_is_that_of_all_chips(many):
+    """Not that of every round's chips: a race that runs to the end sees what one evaluation sees."""
+    times = many.task.with_changes(
+        crossbar={"device": {"kind": "pcm"}}, times_s=[1.0, 3.15e7], over_times="worst", chips=16, images=100
+    )
+    evaluator = MonteCarloEvaluator(times, many.store)
+    few = [(0, 0, 0, 0), (1, 1, 1, 1)]
+    whole = {found.placement: found.accuracy for found in evaluator.evaluate_many(few)}
+    field = _Field(evaluator, 0.95, 8, 16)
+    for chips in (range(8), range(8, 16)):
+        field.run(few, chips)
+    assert all((field.accuracy[placement] == whole[placement]).all() for placement in few)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Searches against the enumerated toy task."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -103,10 +105,37 @@ def test_place_on_a_users_own_network(tiny_data, tmp_path):
     assert "fresh chips" in str(result) and result.tuned.interval("percentile") is not None
     x = tiny_data.test.inputs()
     plain = model(x)
-    with result.inserted(model):
-        assert any(result.placement) == (not torch.equal(model(x), plain))
+    with result.inserted(model) as network:
+        assert network is model and any(result.placement) == (not torch.equal(model(x), plain))
     assert torch.equal(model(x), plain)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+class Recurrent(nn.Module):
+    """Rows of an image, one by one."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.lstm(x.flatten(1, 2))[0][:, -1])
+
+
+def test_place_gives_recurrent_layers_blocks_and_inserts_them(tiny_data, tmp_path):
+    torch.manual_seed(0)
+    model, store = Recurrent().eval(), Store(tmp_path)
+    effort = {"bank": {"steps": 5}, "tuned": {"steps": 2}, "chips": 2, "report_chips": 2}
+    result = cimenv.place(model, tiny_data, store=store, method="first", cost_weight=0.0, **effort)
+    space = result.evaluator.space
+    sites = [site.name for site in space.options.sites]
+    assert sites == ["lstm.ih_l0", "lstm.hh_l0", "head"] and space.candidates[:, 1].all()
+    everywhere = replace(result, placement=space.uniform("affine"))
+    x = tiny_data.test.inputs()
+    plain = model(x)
+    with everywhere.inserted(model) as network:
+        assert not torch.allclose(network(x), plain, atol=1e-5)
+    assert torch.equal(model(x), plain)
 
 
 def test_place_refuses_what_does_not_fit(tiny_data, tmp_path):

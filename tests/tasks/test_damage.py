@@ -1,5 +1,8 @@
 """The worst case as a task's metric: evaluations, records, observations, splits."""
 
+import copy
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from cimenv.evaluation.worst_case import AttackTarget
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Objective, Task, load_task
 from cimenv.tasks.damage import attack_of, attacked, transfer
+from cimenv.tasks.jobs import evaluation_key
 
 BOUND = 0.02
 OVERRIDES = ["metric=worst_case", f"worst_case.bound={BOUND}", "images=200", "chips=2", "report_images=200"]
@@ -49,6 +53,19 @@ def test_the_start_belongs_to_the_key(evaluator):
     shorter = evaluator.task.with_changes(worst_case={"steps": 1, "lagrangian_rounds": 0})
     other = MonteCarloEvaluator(shorter, evaluator.store)
     assert other.evaluate((1, 0, 0, 0)).key != evaluator.evaluate((1, 0, 0, 0)).key
+
+
+def test_the_reference_belongs_to_the_key_of_a_report(evaluator):
+    """A report's attacks start from the worst of the reference network."""
+    problem, test = evaluator.problem, range(2)
+    other = replace(problem, reference=copy.deepcopy(problem.reference))
+    next(other.reference.parameters()).mul_(2.0)
+    keys = [
+        evaluation_key(each, (1, 0, 0, 0), split, "bank", test)
+        for split in ("val", "test")
+        for each in (problem, other)
+    ]
+    assert keys[0] == keys[1] and keys[2] != keys[3]
 
 
 def test_report_runs_the_ensemble_on_test_images_and_transfers(evaluator):

@@ -96,6 +96,17 @@ def test_yaml_extends_and_overrides(tmp_path):
     assert task.crossbar.device.sigma == 0.2 and task.backbone == "toy_cnn"
 
 
+def test_an_override_reaches_into_a_shorthand(tmp_path):
+    """`recipe: noise` is `recipe: {name: noise}` before anything is laid over it."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: lenet5-fashion-mini\nrecipe: noise\noptions: [{kind: affine}]\n")
+    found = load_task(path, ["recipe.epochs=2", "options.conv=[]"])
+    assert (found.recipe.name, found.recipe.epochs) == ("noise", 2)
+    assert found.options["conv"] == () and [option.kind for option in found.options["dense"]] == ["affine"]
+    again = load_task("lenet5-fashion-mini", ["recipe=standard", "recipe.epochs=3"])
+    assert (again.recipe.name, again.recipe.epochs) == ("standard", 3)
+
+
 def test_key_depends_on_what_changes_numbers_only():
     task = load_task("toy-4site")
     assert task.with_changes(name="other", training_threads=1).key == task.key
