@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from agents.study import Row, settings_digest
-from cimenv.core.config import Frozen, merged
+from cimenv.core.config import Frozen, merged, read_yaml
 from cimenv.tasks import Task, load_task
+from cimenv.tasks.task import task_fields
 
 
 class DeepProblem(Frozen):
@@ -62,9 +63,11 @@ class Plan(Frozen):
     def job(self, kind: Literal["curve", "blocks"], problem: str, recipe: str) -> Job:
         """Return a job; its digest changes with the settings behind its labels."""
         behind = self.problems[problem]
-        return Job(
-            kind=kind, problem=problem, recipe=recipe, settings=settings_digest(behind.task, behind.recipes[recipe])
-        )
+        task = {name: value for name, value in task_fields(behind.task).items() if name not in ("name", "description")}
+        settings = [task, behind.recipes[recipe]]
+        if kind == "blocks":
+            settings.append(read_yaml(self.agent))
+        return Job(kind=kind, problem=problem, recipe=recipe, settings=settings_digest(*settings))
 
 
 class Job(Frozen):

@@ -192,17 +192,23 @@ def load_task(task: str | Path | Task | Mapping[str, Any], overrides: list[str] 
     if isinstance(task, Task):
         fields: dict[str, Any] = task.model_dump(mode="json")
     elif isinstance(task, Mapping):
-        fields = _extended(dict(task))
+        fields = task_fields(task)
     elif str(task).endswith((".yaml", ".yml")):
-        fields = _extended(read_yaml(task))
+        fields = task_fields(read_yaml(task))
     else:
-        fields = _extended(named_task(str(task)))
+        fields = task_fields(named_task(str(task)))
     for override in overrides or []:
         fields = _written_out(with_overrides(fields, [override]))
     return Task(**fields)
 
 
-def _extended(fields: dict[str, Any]) -> dict[str, Any]:
+def task_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a task with those of the named tasks that it extends; nothing is checked but these names.
+
+    Raises:
+        UnknownNameError: no such task.
+        ConfigError: a task extends itself.
+    """
     fields, seen = _written_out(fields), []
     while "extends" in fields:
         parent = str(fields.pop("extends"))
