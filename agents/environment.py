@@ -57,5 +57,6 @@ def _budgeted(
     try:
         env = gym.make(config.env, **arguments)
     except TypeError as error:
-        raise ConfigError(f"env_arguments: {error}; use arguments of {config.env}.") from None
+        reason = str(error).split(" was raised from ")[0]  # what follows is the whole task
+        raise ConfigError(f"env_arguments: {reason}; use arguments of {config.env}.") from None
     return EvaluationBudget(env, evaluations, known)

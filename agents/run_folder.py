@@ -17,7 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.config import AgentConfig
 from agents.environment import Known
-from agents.logs import cut_logs
+from agents.logs import PROGRESS, cut_logs
 from cimenv.compensation.options import Placement
 from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
@@ -41,7 +41,7 @@ def claimed(folder: Path, config: AgentConfig) -> Iterator[None]:
     except Timeout:
         raise ConfigError(f"Another process trains in {folder}; wait for it or choose another name=... .") from None
     try:
-        if (folder / CONFIG).exists():
+        if (folder / CONFIG).exists() and begun(folder):
             _same(folder, config)
         else:
             text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
@@ -49,6 +49,11 @@ def claimed(folder: Path, config: AgentConfig) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def begun(folder: Path) -> bool:
+    """Return whether a run left anything; where one was refused at once, a corrected configuration may follow."""
+    return any((folder / name).exists() for name in ("checkpoint", RESULT, PROGRESS))
 
 
 def _same(folder: Path, config: AgentConfig) -> None:

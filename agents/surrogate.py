@@ -118,6 +118,9 @@ def draw_figure(found: list[Ranking], path: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run the study."""
+    if any(argument.startswith("-") for argument in arguments):
+        print(__doc__)
+        return
     folder, tables = Path(arguments[0] if arguments else "results/surrogate"), arguments[1:] or shipped_tables()
     folder.mkdir(parents=True, exist_ok=True)
     found: list[Ranking] = []

@@ -35,9 +35,9 @@ def enumerate_task(
     is that of an uninterrupted run, byte for byte. After a first line that fixes
     the problem (# and JSON), each row has the placement, its objective, mean, std
     and 5 % percentile of the accuracy, its costs as shares of the backbone's, the
-    correct images of every chip, and the feature errors of every site. Read it with
-    pandas.read_csv(CSV, comment="#"). Finished and compressed by xz, it is a table
-    for CiMCompensationTabular-v0.
+    correct images of every chip, and the feature errors of every site. With pandas,
+    which is yours to install, read it by pandas.read_csv(CSV, comment="#").
+    Finished and compressed by xz, it is a table for CiMCompensationTabular-v0.
 
     \b
     Example:

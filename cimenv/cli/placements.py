@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from cimenv.tasks import MonteCarloEvaluator
 
 METHOD_HELP = (
-    "greedy, swap, backward, knapsack; surrogate, annealing, genetic, tpe, nsga2, random; racing, ladder; exhaustive; "
-    "rules: uniform, first, last, error, error_per_cost."
+    "greedy, swap, backward, knapsack; surrogate, annealing, genetic, tpe, nsga2, random; lstm_controller, one_step; "
+    "racing, ladder; exhaustive; rules: uniform, first, last, error, error_per_cost."
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -95,9 +96,12 @@ class Options:
         """Return the placement as a tuple of ints.
 
         Raises:
-            PlacementError: wrong length, or an option out of range.
+            PlacementError: wrong length, or an option that is out of range or no whole number.
         """
-        values = tuple(int(option) for option in placement)
+        try:
+            values = tuple(operator.index(option) for option in placement)
+        except TypeError:
+            raise PlacementError(f"placement {placement!r}: give one option index, an int, for each site.") from None
         if len(values) != len(self.sites):
             raise PlacementError(
                 f"placement {values} has {len(values)} entries; give one option index for each of the "

@@ -5,17 +5,20 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import inspect
 import json
 import re
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cimenv.core.errors import ConfigError, UnknownNameError
+from cimenv.core.errors import CimenvError, ConfigError, UnknownNameError
 
 
 class Frozen(BaseModel):
@@ -78,6 +81,17 @@ def one_sentence(error: ValidationError, model: type[BaseModel]) -> str:
         return f"{path}{nested[1]}"
     whole = not first["loc"] and first["type"] == "value_error"  # a check of several fields names them itself
     return f"{path}: {text}" if whole else f"{path}: got {shown}; {text}"
+
+
+def checked_int(name: str, value: Any, at_least: int) -> int:
+    """Return a whole number.
+
+    Raises:
+        ConfigError: it is none, or too small.
+    """
+    if not isinstance(value, Integral) or value < at_least:
+        raise ConfigError(f"{name}: got {value!r}; give an int of at least {at_least}.")
+    return int(value)
 
 
 def canonical(value: Any) -> str:
@@ -158,3 +172,32 @@ def load_object(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"Cannot load '{path}': {error}; write package.module:name.") from None
+    except Exception as error:  # whatever a user's module does
+        raise ConfigError(f"Cannot load '{path}': {where(error)}; correct the module.") from error
+
+
+def call_object(path: str, arguments: Mapping[str, Any] | None = None, field: str = "arguments") -> Any:
+    """Call the function that `package.module:name` names.
+
+    Raises:
+        ConfigError: it does not exist, does not take the arguments (`field` is where they were given), or fails.
+    """
+    function, given = load_object(path), dict(arguments or {})
+    try:
+        inspect.signature(function).bind(**given)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{field}: '{path}' refuses them ({error}); correct its arguments.") from None
+    try:
+        return function(**given)
+    except CimenvError:
+        raise
+    except Exception as error:  # whatever a user's function does
+        raise ConfigError(f"'{path}' fails: {where(error)}; correct the function.") from error
+
+
+def where(error: Exception) -> str:
+    """Return the kind and the message of an exception, and the line that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    told = " ".join(str(error).split()).rstrip(".")
+    line = "" if isinstance(error, SyntaxError) else f" ({Path(last.filename).name}, line {last.lineno})"
+    return f"{type(error).__name__}: {told}{line}"

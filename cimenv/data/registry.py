@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from cimenv.core.config import load_object
+from cimenv.core.config import call_object
 from cimenv.core.errors import DataError, UnknownNameError
 from cimenv.data.bundled import fashion_mini
 from cimenv.data.splits import DataSplits
@@ -38,9 +38,10 @@ def load_data(name: str, root: str | Path | None = None, download: bool = False)
     Raises:
         UnknownNameError: no such data set.
         DataError: it is missing or damaged.
+        ConfigError: a function of one's own does not exist or fails.
     """
     if ":" in name:
-        loaded = load_object(name)()
+        loaded = call_object(name)
         if not isinstance(loaded, DataSplits):
             raise DataError(f"data: '{name}' returned a {type(loaded).__name__}; return a cimenv.data.DataSplits.")
         return loaded

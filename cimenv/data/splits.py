@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -22,7 +23,7 @@ class ImageSet:
 
     Attributes:
         images: `[n, channels, height, width]`, uint8 (scaled to [0, 1], then normalised) or float (used as it is).
-        labels: `[n]`, int64.
+        labels: `[n]`, int64; other integers are converted.
         mean: per-channel mean of the scaled images.
         std: per-channel standard deviation of the scaled images.
         crop: pixels by which a training image is shifted at most; zeros come in from outside.
@@ -37,6 +38,26 @@ class ImageSet:
     flip: bool = False
 
     def __post_init__(self) -> None:
+        """Check.
+
+        Raises:
+            DataError: images and labels are no tensors, do not belong together, or hold what cannot be used.
+        """
+        for name, value in (("images", self.images), ("labels", self.labels)):
+            if not isinstance(value, Tensor):
+                raise DataError(f"{name}: got a {type(value).__name__}; give a tensor: torch.as_tensor({name}).")
+        if self.labels.dim() != 1 or self.labels.is_floating_point() or self.labels.is_complex():
+            got = f"{self.labels.dtype} of shape {tuple(self.labels.shape)}"
+            raise DataError(f"labels: got {got}; give the number of its class for every image, int64 of shape [n].")
+        object.__setattr__(self, "labels", self.labels.long())
+        if self.images.dtype != torch.uint8 and not self.images.is_floating_point():
+            raise DataError(f"images: got {self.images.dtype}; give uint8, or float as the network takes it.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            channels = self.images.shape[1] if self.images.dim() > 1 else 1
+            if self.images.dtype == torch.uint8 and len(values) not in (1, channels):
+                raise DataError(f"{name}: got {len(values)} values; give one, or one for each of {channels} channels.")
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)) or min(self.std) <= 0:
+            raise DataError(f"mean, std: got {self.mean}, {self.std}; give finite numbers, and std above 0.")
         if len(self.images) != len(self.labels) or len(self.images) == 0:
             raise DataError(
                 f"A split has {len(self.images)} images and {len(self.labels)} labels; "
@@ -79,13 +100,36 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class DataSplits:
-    """The three splits of one data set."""
+    """The three splits of one data set.
+
+    Raises:
+        DataError: a split is no `ImageSet`, images differ in shape or type, or a label is none of the classes.
+    """
 
     name: str
     train: ImageSet
     val: ImageSet
     test: ImageSet
     classes: int
+
+    def __post_init__(self) -> None:
+        """Check."""
+        if not isinstance(self.classes, int) or self.classes < 1:
+            raise DataError(f"classes: got {self.classes!r}; give their number, an int of at least 1.")
+        for name, part in (("train", self.train), ("val", self.val), ("test", self.test)):
+            if not isinstance(part, ImageSet):
+                raise DataError(f"{name}: got a {type(part).__name__}; give cimenv.ImageSet(images, labels).")
+            of = self.train.images
+            if part.images.shape[1:] != of.shape[1:] or part.images.dtype != of.dtype:
+                here, there = (f"{i.dtype} {tuple(i.shape[1:])}" for i in (part.images, of))
+                raise DataError(f"{name}: images are {here}, those of train {there}; give all splits the same.")
+            low, high = int(part.labels.min()), int(part.labels.max())
+            if low < 0 or high >= self.classes:
+                wrong = low if low < 0 else high
+                raise DataError(
+                    f"{name}: label {wrong} is none of the {self.classes} classes; give labels from 0 to "
+                    f"{self.classes - 1}, or more classes."
+                )
 
     @property
     def image_shape(self) -> tuple[int, ...]:

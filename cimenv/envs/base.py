@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from cimenv.compensation.options import Placement
+from cimenv.core.config import checked_int
 from cimenv.core.errors import ConfigError, EpisodeError, InvalidActionError, UnknownNameError
 from cimenv.core.progress import bar, silent
 from cimenv.core.store import Store
@@ -66,6 +67,10 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         ):
             if given not in known:
                 raise UnknownNameError(what, given, [str(name) for name in known])
+        if evaluator is not None and not isinstance(getattr(evaluator, "task", None), Task):
+            raise ConfigError(f"evaluator: got a {type(evaluator).__name__}; give one of cimenv.tasks.")
+        if not isinstance(invalid_penalty, int | float) or not 0 <= invalid_penalty < np.inf:
+            raise ConfigError(f"invalid_penalty: got {invalid_penalty!r}; give a finite number of at least 0.")
         self.base_task = evaluator.task if evaluator is not None else load_task(task)
         self.reward = reward_named("terminal" if feedback == "reset" else reward)
         self.hooks = as_hooks(reset_hooks)
@@ -374,10 +379,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
 
 
 def _limit(name: str, given: int | None, default: int, at_least: int) -> int:
-    value = default if given is None else given
-    if value < at_least:
-        raise ConfigError(f"{name}: got {value}; give at least {at_least}.")
-    return value
+    return checked_int(name, default if given is None else given, at_least)
 
 
 def _calm_threads() -> None:

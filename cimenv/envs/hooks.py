@@ -43,9 +43,13 @@ def as_hooks(hooks: Sequence[str | ResetHook]) -> tuple[ResetHook, ...]:
 
     Raises:
         UnknownNameError: no such recipe.
+        ConfigError: a hook is neither a name nor a function.
     """
     if isinstance(hooks, str):
         hooks = [hooks]
+    for hook in hooks:
+        if not (isinstance(hook, str) or callable(hook)):
+            raise ConfigError(f"reset_hooks: got {hook!r}; give names of recipes, or functions of task and generator.")
     return tuple(RecipeHook(hook) if isinstance(hook, str) else hook for hook in hooks)
 
 
@@ -53,12 +57,14 @@ def apply_one(hooks: Sequence[ResetHook], task: Task, generator: np.random.Gener
     """Draw one hook and return the task it makes.
 
     Raises:
-        ConfigError: the hook changed the sites or the options.
+        ConfigError: the hook returned no task, or one with other sites or options.
     """
     if not hooks:
         return task
     hook = hooks[int(generator.integers(len(hooks)))]
     changed = hook(task, generator)
+    if not isinstance(changed, Task):
+        raise ConfigError(f"reset_hooks: {hook!r} returned a {type(changed).__name__}; return the episode's task.")
     if changed.sites() != task.sites() or changed.options != task.options:
         raise ConfigError(
             f"reset_hooks: {hook!r} changed the sites or options of the task; change recipe, training_seed, "

@@ -106,7 +106,8 @@ class Evaluation:
         metrics without an interval.
         """
         if metric == "mean":
-            return metrics.mean_interval(self.accuracy)
+            low, high = metrics.mean_interval(self.accuracy)
+            return max(0.0, low), min(1.0, high)  # few chips tell little, but an accuracy is a share
         if metric == "percentile":
             return metrics.percentile_interval(self.accuracy, quantile)[0]
         return None

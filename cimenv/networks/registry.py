@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
-from cimenv.core.config import load_object
+from cimenv.core.config import call_object
 from cimenv.core.errors import ConfigError, UnknownNameError
 from cimenv.networks.dense import mlp4
 from cimenv.networks.lenet import lenet5, toy_cnn
@@ -38,18 +39,26 @@ def build_backbone(name: str, arguments: Mapping[str, Any] | None = None) -> nn.
 
     Raises:
         UnknownNameError: no such backbone.
-        ConfigError: the factory refuses the arguments or returns no module.
+        ConfigError: the factory refuses the arguments, fails, or returns no module.
     """
     if ":" in name:
-        factory = load_object(name)
+        model = call_object(name, arguments, "backbone_args")
     elif name in BACKBONES:
-        factory = BACKBONES[name]
+        try:
+            model = BACKBONES[name](**(arguments or {}))
+        except TypeError as error:
+            raise ConfigError(f"backbone_args: '{name}' refuses them ({error}); correct its arguments.") from None
     else:
         raise UnknownNameError("backbone", name, BACKBONES)
-    try:
-        model = factory(**(arguments or {}))
-    except TypeError as error:
-        raise ConfigError(f"backbone_args: '{name}' refuses them ({error}); correct its arguments.") from None
     if not isinstance(model, nn.Module):
         raise ConfigError(f"backbone: '{name}' returned a {type(model).__name__}; return a torch.nn.Module.")
     return model
+
+
+def without_weights(name: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build a backbone whose weights need no memory, to be given some; a user's own is built as it is.
+
+    A user's module may hold tensors besides its parameters, which would lose their values too.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if ":" in name else "meta"):
+        return build_backbone(name, arguments)

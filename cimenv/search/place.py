@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import ConfigError
+from cimenv.core.config import checked_int
+from cimenv.core.errors import ConfigError, DataError, MappingError
 from cimenv.core.progress import Progress, bar
 from cimenv.core.store import Store
 from cimenv.cost.hardware import Cost
 from cimenv.crossbar.config import CrossbarConfig
+from cimenv.crossbar.devices import DeviceModel
 from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.mapping import SITE_TYPES
 from cimenv.data import DataSplits, load_data
@@ -22,9 +26,11 @@ from cimenv.evaluation.record import Evaluation
 from cimenv.search.base import SearchResult
 from cimenv.search.run import run_search
 from cimenv.tasks.evaluators import MonteCarloEvaluator
-from cimenv.tasks.problem import UserObjects
+from cimenv.tasks.problem import UserObjects, default_store
 from cimenv.tasks.space import describe
 from cimenv.tasks.task import Task, load_task
+
+OWN = ("backbone", "backbone_args", "data", "recipe", "reference", "weights")  # fields that the user's objects replace
 
 
 @dataclass(frozen=True)
@@ -56,19 +62,39 @@ class PlacementResult:
     def inserted(self, model: nn.Module) -> Iterator[nn.Module]:
         """Yield `model` with the fitted blocks behind its layers; leaves no trace.
 
-        Where the model has LSTM, GRU or attention modules, it is a copy in which these are written out as matrices.
+        It runs with its own, clean weights. Where the model has LSTM, GRU or attention modules, what is yielded is a
+        copy in which these are written out as matrices.
+
+        Raises:
+            MappingError: it is another network.
         """
-        with self.evaluator.problem.tuned_bank(self.placement).inserted(explicit(model), self.placement) as network:
+        network = explicit(model)
+        modules = dict(network.named_modules())
+        if missing := [site.name for site in self.evaluator.space.options.sites if site.name not in modules]:
+            raise MappingError(
+                f"inserted: the model has no layer {missing[0]}; give the one that blocks were placed in."
+            )
+        with self.evaluator.problem.tuned_bank(self.placement).inserted(network, self.placement):
             yield network
+
+    def _why_none(self) -> str:
+        """Return why there is no block."""
+        space = self.evaluator.space
+        if not space.affordable(space.empty())[:, 1:].any():
+            return "no block is allowed: loosen the budget, or give options and candidates"
+        if len(self.search.steps) == 1:
+            return "no placement of blocks was seen: allow more evaluations"
+        return "no block pays for itself"
 
     def __str__(self) -> str:
         low, high = self.cost.energy_pj.low, self.cost.energy_pj.high
         interval = self.tuned.interval("mean")
         assert interval is not None
-        lines = [f"  {site}: {block}" for site, block in self.blocks.items()] or ["  no block pays for itself"]
+        lines = [f"  {site}: {block}" for site, block in self.blocks.items()] or [f"  {self._why_none()}"]
+        spent = self.search.evaluations
         return "\n".join(
             [
-                f"placement {self.placement} ({self.search.method}, {self.search.evaluations} evaluations)",
+                f"placement {self.placement} ({self.search.method}, {spent} evaluation{'s' * (spent > 1)})",
                 *lines,
                 f"accuracy on {self.tuned.correct.shape[-1]} fresh chips x {self.tuned.images} test images: "
                 f"{self.tuned.value('mean'):.3f} (95 % interval {interval[0]:.3f} to {interval[1]:.3f}), "
@@ -83,13 +109,13 @@ class PlacementResult:
 def place(
     model: nn.Module,
     data: DataSplits | str,
-    crossbar: CrossbarConfig | None = None,
+    crossbar: CrossbarConfig | DeviceModel | Mapping[str, Any] | str | None = None,
     *,
     budget: Mapping[str, float] | None = None,
     method: str = "greedy",
     evaluations: int | None = None,
     seed: int = 0,
-    store: Store | None = None,
+    store: Store | str | Path | None = None,
     progress: Progress = bar,
     **task_fields: Any,
 ) -> PlacementResult:
@@ -101,12 +127,12 @@ def place(
     Args:
         model: a trained classifier; it is not changed.
         data: the splits, or the name of a data set.
-        crossbar: device model and array; default log-normal, sigma 0.5.
+        crossbar: device model and array, the device alone, or what a task's YAML says; default log-normal, sigma 0.5.
         budget: caps such as `{"weights": 0.05, "macs": 0.1}`, shares of the backbone.
         method: a name in `cimenv.search.methods.NAMES`, such as `greedy`, `knapsack`, `surrogate` or `exhaustive`.
         evaluations: largest number of distinct evaluations.
         seed: of the search.
-        store: where trained weights and evaluations are kept.
+        store: where trained weights and evaluations are kept, or its folder.
         progress: opens bars.
         task_fields: any other field of `Task`, such as `options` (default those of `lenet5-fashion-mini`, a dense
             layer's for every layer that is no convolution) or `chips`.
@@ -119,17 +145,30 @@ def place(
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model: got a {type(model).__name__}; give a trained torch.nn.Module.")
+    if wrong := [p.dtype for p in model.parameters() if p.is_floating_point() and p.dtype != torch.float32]:
+        raise ConfigError(f"model: its weights are {wrong[0]}; give model.float().")
+    if evaluations is not None:
+        checked_int("evaluations", evaluations, 1)
+    if budget is not None and not isinstance(budget, Mapping):
+        raise ConfigError(f"budget: got {budget!r}; give caps by term, such as {{'weights': 0.05}}.")
+    if idle := [name for name in task_fields if name in OWN]:
+        raise ConfigError(f"{idle[0]}: place takes the model and the data as they are; leave it out.")
     splits = load_data(data) if isinstance(data, str) else data
+    if not isinstance(splits, DataSplits):
+        raise DataError(f"data: got a {type(splits).__name__}; give cimenv.DataSplits, or the name of a data set.")
+    if isinstance(crossbar, DeviceModel):
+        crossbar = CrossbarConfig(device=crossbar)
     options = load_task("lenet5-fashion-mini").options
     fields: dict[str, Any] = {
         "options": {site: options["conv" if site == "conv" else "dense"] for site in SITE_TYPES},
         "name": type(model).__name__,
-        "crossbar": (crossbar or CrossbarConfig()).model_dump(mode="json"),
+        "crossbar": crossbar.model_dump(mode="json") if isinstance(crossbar, CrossbarConfig) else crossbar or {},
         "budget": dict(budget or {}),
         **task_fields,
     }
     task = Task(**fields)
-    evaluator = MonteCarloEvaluator(task, store, progress=progress, objects=UserObjects(model, splits))
+    kept = store if isinstance(store, Store) else default_store(store)
+    evaluator = MonteCarloEvaluator(task, kept, progress=progress, objects=UserObjects(model, splits))
     found = run_search(evaluator, method, evaluations, seed)
     return report(evaluator, found)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cimenv.compensation.options import Placement
+from cimenv.core.config import checked_int
 from cimenv.core.errors import ConfigError
 from cimenv.search.base import Search, SearchResult, Step
 from cimenv.search.ladder import SHARES, climb, coarser
@@ -41,9 +42,13 @@ def run_search(
 
     Raises:
         UnknownNameError: no such method.
-        ConfigError: a budget under 1, a setting that the method does not know, or a package that it needs is missing.
+        ConfigError: a budget under 1, a seed under 0, a setting that the method does not know, or a package that it
+            needs is missing.
     """
     check_name(method)  # before anything is trained
+    checked_int("seed", seed, 0)
+    if budget is not None:
+        checked_int("budget", budget, 1)
     if budget is None and method in (*ENDLESS, LADDER):
         budget = BUDGET
     ledger = Ledger(evaluator, budget)

@@ -103,10 +103,13 @@ class Cluster(Executor):
     def __init__(self, address: str, timeout_s: float = CONNECT_S) -> None:
         try:
             from distributed import Client
+            from distributed.comm.addressing import resolve_address
         except ImportError:
             raise ConfigError(INSTALL) from None
         try:
             connect: Any = Client  # which has no types
+            resolve: Any = resolve_address
+            resolve(address)  # a client of a name that is unknown would try to close for 20 s
             self._client = connect(address, timeout=timeout_s, set_as_default=False)
         except (OSError, TimeoutError, ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

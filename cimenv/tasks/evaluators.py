@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 
 from cimenv.compensation.options import Placement
+from cimenv.core.config import checked_int
+from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
@@ -73,6 +75,9 @@ class MonteCarloEvaluator:
         executor: any `concurrent.futures.Executor` for `evaluate_many`; a `Cluster` needs no common files.
         progress: opens bars.
         objects: a user's own network and data.
+
+    Raises:
+        ConfigError: an argument is of another type, `threads` is below 1, or there is no such device.
     """
 
     def __init__(
@@ -86,6 +91,12 @@ class MonteCarloEvaluator:
         progress: Progress = silent,
         objects: UserObjects | None = None,
     ) -> None:
+        if not isinstance(task, Task):
+            raise ConfigError(f"task: got a {type(task).__name__}; give load_task(...).")
+        if threads is not None:
+            checked_int("threads", threads, 1)
+        if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+            raise ConfigError(f"device: got {device!r}; use cpu, or cuda where torch finds a GPU.")
         self.task = task
         self.store = store or default_store()
         self.device, self.executor, self.progress, self.objects = device, executor, progress, objects

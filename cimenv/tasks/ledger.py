@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import BudgetError, ConfigError
+from cimenv.core.config import checked_int
+from cimenv.core.errors import BudgetError
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.evaluators import Evaluator
@@ -23,8 +24,8 @@ class Ledger:
     """
 
     def __init__(self, evaluator: Evaluator, budget: int | None = None) -> None:
-        if budget is not None and budget < 1:
-            raise ConfigError(f"budget: got {budget} evaluations; give at least 1.")
+        if budget is not None:
+            checked_int("budget", budget, 1)
         self.evaluator, self.budget = evaluator, budget
         self.requested: dict[Placement, Evaluation] = {}
 

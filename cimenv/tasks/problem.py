@@ -34,7 +34,7 @@ from cimenv.evaluation.memory import GIB, KEPT
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.protection import channel_scores
 from cimenv.evaluation.segments import SegmentedNetwork
-from cimenv.networks import build_backbone
+from cimenv.networks import build_backbone, without_weights
 from cimenv.tasks.keys import STAGE_VERSIONS, conditions_of, physics_of, precision_of, trained_once, weights_digest
 from cimenv.tasks.task import Task
 from cimenv.tasks.weights import load_weights, record_of, tensors_of
@@ -310,8 +310,7 @@ class _Builder:
 
         record = trained_once(self.store, task, key, compute, f"the backbone ({recipe.name})")
         self.histories[recipe.name] = record.meta["history"]
-        with torch.device("meta"):
-            model = explicit(build_backbone(task.backbone, task.backbone_args))
+        model = explicit(without_weights(task.backbone, task.backbone_args))
         arrays = tensors_of(record)
         ranges = {name.removeprefix(RANGE): arrays.pop(name) for name in list(arrays) if name.startswith(RANGE)}
         model.load_state_dict(arrays, assign=True)

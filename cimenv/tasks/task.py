@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import Field, model_validator
 
 from cimenv.compensation.options import BlockOption, Options, options_by_type
@@ -23,7 +22,7 @@ from cimenv.evaluation.metrics import smallest_chips
 from cimenv.evaluation.protection import Protection
 from cimenv.evaluation.record import OverTimes
 from cimenv.evaluation.worst_case import WorstCaseSearch
-from cimenv.networks import build_backbone
+from cimenv.networks import build_backbone, without_weights
 from cimenv.tasks.named import named_task
 from cimenv.training import AnyRecipe, BankRecipe, TunedRecipe, recipe_named
 from cimenv.training.registry import RECIPES
@@ -173,9 +172,7 @@ def _written_out(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _sites(backbone: str, arguments: str, data: str, digital: tuple[str, ...]) -> tuple[Site, ...]:
     shape, crossbar = image_shape(data), CrossbarConfig(digital=digital)
     try:
-        with torch.device("meta"):
-            model = build_backbone(backbone, json.loads(arguments))
-        return map_network(model, crossbar, shape).sites
+        return map_network(without_weights(backbone, json.loads(arguments)), crossbar, shape).sites
     except (DataError, NotImplementedError):  # a network whose control flow needs values
         return map_network(build_backbone(backbone, json.loads(arguments)), crossbar, shape).sites
 

@@ -79,6 +79,13 @@ def test_a_finished_run_is_not_trained_again(toy, tmp_path, capsys):
     assert "is finished" in capsys.readouterr().out
 
 
+def test_a_run_that_was_refused_leaves_its_folder_to_the_corrected_one(toy, tmp_path):
+    wrong = config_of("maskable_ppo").model_copy(update={"hyper_parameters": {"n_epoch": 3}})
+    with pytest.raises(ConfigError, match=r"hyper_parameters: .*n_epoch"):
+        train(wrong, tmp_path / "toy-0", toy)
+    assert train(config_of("maskable_ppo"), tmp_path / "toy-0", toy).evaluations > 0
+
+
 def test_another_configuration_in_the_same_folder_is_refused(toy, tmp_path, capsys):
     interrupted(config_of("dqn"), tmp_path / "toy-0", toy, 150)
     before = sorted(path.name for path in (tmp_path / "toy-0").rglob("*"))

@@ -272,3 +272,43 @@ def test_digest_sees_every_pixel_and_label():
 
     assert splits().digest == splits().digest
     assert len({splits().digest, splits(pixel=1).digest, splits(label=1).digest}) == 3
+
+
+PICTURES, LABELS = torch.zeros(6, 1, 4, 4), torch.arange(6) % 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"images": np.zeros((6, 1, 4, 4))}, "images: got a ndarray; give a tensor"),
+        ({"images": PICTURES.int()}, "images: got torch.int32; give uint8, or float"),
+        ({"labels": LABELS.float()}, r"labels: got torch.float32 of shape \(6,\); give the number of its class"),
+        ({"labels": torch.eye(6).long()}, r"labels: got torch.int64 of shape \(6, 6\)"),
+        ({"images": PICTURES.byte(), "mean": (0.0, 0.0)}, "mean: got 2 values; give one, or one for each"),
+        ({"std": (0.0,)}, "mean, std: got .* std above 0"),
+        ({"mean": (float("nan"),)}, "mean, std: got .* finite"),
+    ],
+)
+def test_images_that_cannot_be_used_are_refused(fields, words):
+    with pytest.raises(DataError, match=words):
+        ImageSet(**{"images": PICTURES, "labels": LABELS, **fields})
+
+
+def test_labels_of_other_integers_are_converted():
+    assert ImageSet(PICTURES, LABELS.to(torch.uint8)).labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"test": ImageSet(PICTURES, LABELS + 100)}, "test: label 102 is none of the 3 classes"),
+        ({"train": ImageSet(PICTURES, LABELS - 1)}, "train: label -1 is none"),
+        ({"val": ImageSet(PICTURES[:, :, :3], LABELS)}, r"val: images are torch.float32 \(1, 3, 4\), those of train"),
+        ({"val": (PICTURES, LABELS)}, "val: got a tuple; give cimenv.ImageSet"),
+        ({"classes": 3.0}, "classes: got 3.0; give their number"),
+    ],
+)
+def test_splits_that_do_not_fit_are_refused(fields, words):
+    part = ImageSet(PICTURES, LABELS)
+    with pytest.raises(DataError, match=words):
+        DataSplits(**{"name": "mine", "train": part, "val": part, "test": part, "classes": 3, **fields})

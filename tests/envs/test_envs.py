@@ -182,6 +182,18 @@ def test_unknown_names(kwargs):
 
 
 def test_too_few_sites_and_unknown_reset_option(toy):
+    for wrong, words in (
+        ({"invalid_penalty": float("nan")}, "invalid_penalty: got nan; give a finite number of at least 0"),
+        ({"invalid_penalty": -1}, "invalid_penalty: got -1"),
+        ({"max_steps": 1.5}, "max_steps: got 1.5; give an int of at least 1"),
+        ({"max_sites": "a"}, "max_sites: got 'a'"),
+        ({"evaluator": "toy"}, "evaluator: got a str"),
+        ({"reset_hooks": [3]}, "reset_hooks: got 3; give names of recipes"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            CompensationEnv("toy-4site", **wrong)
+    with pytest.raises(ConfigError, match=r"reset_hooks: .* returned a NoneType; return the episode's task"):
+        CompensationEnv("toy-4site", reset_hooks=[lambda task, generator: None]).reset(seed=0)
     with pytest.raises(ConfigError, match="max_sites"):
         CompensationEnv(task="toy-4site", max_sites=3)
     with pytest.raises(ConfigError, match="unknown key"):

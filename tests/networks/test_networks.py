@@ -1,13 +1,16 @@
 """Backbones of the registry: sites, shapes, and exact products where the crossbar is ideal."""
 
+import sys
+
 import pytest
 import torch
 
 from cimenv.core.errors import ConfigError
 from cimenv.crossbar import CrossbarConfig, map_network, programmed
 from cimenv.evaluation import SegmentedNetwork
-from cimenv.networks import build_backbone
+from cimenv.networks import build_backbone, without_weights
 from cimenv.networks.registry import BACKBONES
+from cimenv.tasks import load_task
 
 FACTS = {  # sites by type, parameters, MACs of one image
     "lenet5": ({"conv": 2, "dense": 3}, 61_706, 416_520),
@@ -72,3 +75,53 @@ def test_vgg_without_batch_norm_carries_its_signal():
     x = torch.randn(64, 1, 28, 28)
     with torch.no_grad():
         assert 1 / 3 < float(model.features[:-1](x).square().mean().sqrt() / 2**-0.5) < 3
+
+
+OWN = """
+import torch
+
+SCALE = torch.tensor([0.5])  # made when the module is imported
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.shift = torch.nn.Linear(784, 10), torch.tensor(2.0)  # neither parameter nor buffer
+
+    def forward(self, x):
+        return self.layer(x.flatten(1)) * SCALE + self.shift
+
+
+def network(width=1):
+    return Scaled()
+
+
+def broken():
+    raise FileNotFoundError("no weights here")
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "of_a_user.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "of_a_user"
+    sys.modules.pop("of_a_user", None)
+
+
+def test_a_users_tensors_keep_their_values(own):
+    """Sites are counted, and weights loaded, without building a network twice; a user's is built as it is."""
+    task = load_task("toy-4site", [f"backbone={own}:network", "backbone_args={}", "candidates=null"])
+    before = torch.random.get_rng_state()
+    assert [site.name for site in task.sites()] == ["layer"]
+    model = without_weights(f"{own}:network")
+    assert sys.modules[own].SCALE.item() == 0.5 and float(model.shift) == 2.0
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert next(without_weights("lenet5").parameters()).is_meta
+
+
+def test_what_a_users_function_does_is_one_sentence(own):
+    with pytest.raises(ConfigError, match=r"'of_a_user:broken' fails: FileNotFoundError: no weights here \(of_a"):
+        build_backbone(f"{own}:broken")
+    with pytest.raises(ConfigError, match=r"backbone_args: 'of_a_user:network' refuses them \(.*'depth'\)"):
+        build_backbone(f"{own}:network", {"depth": 3})

@@ -145,8 +145,36 @@ def test_place_refuses_what_does_not_fit(tiny_data, tmp_path):
         cimenv.place(nn.Linear(3, 4), tiny_data, store=Store(tmp_path))
     with pytest.raises(ConfigError, match="Module"):
         cimenv.place("lenet5", tiny_data)
+    model = trained(tiny_data)
+    for wrong, words in (
+        ({"budget": 0.05}, "budget: got 0.05; give caps by term"),
+        ({"seed": -1, "method": "random"}, "seed: got -1; give an int of at least 0"),
+        ({"evaluations": 2.5}, "evaluations: got 2.5; give an int of at least 1"),
+        ({"recipe": "noise"}, "recipe: place takes the model and the data as they are"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            cimenv.place(model, tiny_data, **{"store": tmp_path, "bank": {"steps": 1}, **wrong})
+    with pytest.raises(ConfigError, match=r"its weights are torch.float64; give model\.float"):
+        cimenv.place(trained(tiny_data).double(), tiny_data)
+    with pytest.raises(DataError, match=r"data: got a list; give cimenv\.DataSplits"):
+        cimenv.place(model, [])
     with pytest.raises(ConfigError, match="unknown term"):
         cimenv.place(trained(tiny_data), tiny_data, budget={"weight": 0.1})
+
+
+def test_place_takes_what_a_task_would_and_says_why_there_is_no_block(tiny_data, tmp_path):
+    effort = {"bank": {"steps": 1}, "tuned": {"steps": 1}, "chips": 2, "report_chips": 2, "store": tmp_path}
+    model = trained(tiny_data)
+    devices = [cimenv.LogNormal(sigma=0.3), {"device": {"kind": "log_normal", "sigma": 0.3}}, "ideal"]
+    found = [cimenv.place(model, tiny_data, crossbar, evaluations=1, **effort) for crossbar in devices]
+    assert found[0].none.correct.tolist() == found[1].none.correct.tolist() != found[2].none.correct.tolist()
+    assert "(greedy, 1 evaluation)" in str(found[0]) and "no placement of blocks was seen" in str(found[0])
+    low, high = found[0].none.interval("mean")
+    assert 0 <= low <= high <= 1  # two chips tell nothing, but an accuracy is a share
+    nothing = cimenv.place(model, tiny_data, budget={"weights": 1e-6}, **effort)
+    assert "no block is allowed: loosen the budget" in str(nothing)
+    with pytest.raises(MappingError, match="the model has no layer"), found[0].inserted(nn.Linear(3, 3)):
+        pass
 
 
 def test_defaults_of_the_named_task_are_not_touched():
