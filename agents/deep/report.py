@@ -98,6 +98,7 @@ def summary(plan: Plan, rows: list[Row]) -> str:
     """Return one column a problem: trainings, then placements on the network that the study places blocks on first."""
     shown = [name for name in plan.problems if select(rows, kind="blocks", problem=name)]
     recipes = list(dict.fromkeys(recipe for name in shown for recipe in plan.problems[name].recipes))
+    recipes = [recipe for recipe in recipes if recipe not in STANDARD[1:]]
     lines = ["| | " + " | ".join(shown) + " |", "|---|" + "---:|" * len(shown)]
     for recipe in recipes:
         found = [
@@ -172,12 +173,26 @@ def panels(plan: Plan, rows: list[Row], kind: str) -> tuple[Figure, list[tuple[s
     from matplotlib.figure import Figure
 
     names = [name for name in plan.problems if select(rows, kind=kind, problem=name)]
-    figure = Figure(figsize=(4.4 * len(names), 3.8), layout="constrained")
-    axes = list(figure.subplots(1, len(names), squeeze=False)[0])
-    for ax, name in zip(axes, names, strict=True):
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.6 * lines + 0.6), layout="constrained")
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for ax, name in zip(axes, names, strict=False):
         ax.set_title(name)
         ax.grid(alpha=0.25)
-    return figure, list(zip(names, axes, strict=True))
+    for ax in axes[len(names) :]:
+        ax.remove()
+    return figure, list(zip(names, axes, strict=False))
+
+
+def legend_of_all(figure: Figure) -> None:
+    """Put one legend for all panels below them."""
+    found = [pair for ax in figure.axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
+    by_label = {label: handle for handle, label in found}
+    columns = min(5, len(by_label))
+    figure.legend(
+        by_label.values(), list(by_label), frameon=False, fontsize=8, ncols=columns, loc="outside lower center"
+    )
 
 
 def chips_of(row: Row) -> npt.NDArray[np.float64]:
@@ -201,8 +216,8 @@ def collapse(plan: Plan, rows: list[Row]) -> Figure:
                 ax.errorbar(sigmas, means, spread, marker="o", ms=3, capsize=2, color=color, label=recipe)
         ax.axvline(own_sigma(plan, name), color="#888888", lw=0.8, ls="--")
         ax.set(xlabel="sigma of the log-normal variation", ylim=(0, 1.02))
-        ax.legend(frameon=False, fontsize=7)
     figure.axes[0].set_ylabel("accuracy (mean, standard deviation over chips)")
+    legend_of_all(figure)
     return figure
 
 
@@ -215,13 +230,15 @@ def recovery(plan: Plan, rows: list[Row]) -> Figure:
                 for row in select(rows, kind="blocks", problem=name, recipe=recipe, method=method):
                     chips = chips_of(row)
                     low, high = mean_interval(chips)
-                    label = f"{recipe}: {METHODS[method]}"
-                    interval = [[chips.mean() - low], [high - chips.mean()]]
-                    ax.errorbar(100 * row["weights"], chips.mean(), interval, fmt=marker, color=f"C{k}", label=label)
+                    interval, x = [[chips.mean() - low], [high - chips.mean()]], 100 * row["weights"]
+                    ax.errorbar(x, chips.mean(), interval, fmt=marker, color=f"C{k}", label=METHODS[method])
         ax.axhline(select(rows, kind="blocks", problem=name)[0]["standard_clean"], color="#888888", lw=0.8, ls="--")
-        ax.set(xlabel="added weights, %")
-        ax.legend(frameon=False, fontsize=6)
+        named = zip(("circle", "square", "diamond"), plan.problems[name].blocks, strict=False)
+        there = {row["recipe"] for row in select(rows, kind="blocks", problem=name)}
+        marks = ", ".join(f"{mark}: {recipe}" for mark, recipe in named if recipe in there)
+        ax.set(xlabel=f"added weights, % ({marks})")
     figure.axes[0].set_ylabel("test accuracy (95 %; dashed: clean)")
+    legend_of_all(figure)
     return figure
 
 
@@ -235,6 +252,6 @@ def growth(plan: Plan, rows: list[Row]) -> Figure:
                 errors = row["site_error"]
                 ax.plot(range(1, 1 + len(errors)), errors, marker="o", ms=3, label=METHODS[method])
         ax.set(xlabel=f"mapped layer ({recipe})", yscale="log", xticks=range(1, 17, 3))
-        ax.legend(frameon=False, fontsize=7)
+    legend_of_all(figure)
     figure.axes[0].set_ylabel("relative feature error, mean over chips")
     return figure
