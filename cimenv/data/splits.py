@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from dataclasses import dataclass, replace
@@ -138,7 +139,10 @@ class DataSplits:
 
     def for_training(self, device: torch.device | str) -> DataSplits:
         """Return the same splits with `train` and `val` on a device; training never sees `test`."""
-        return replace(self, train=self.train.to(device), val=self.val.to(device))
+        found = copy.copy(self)  # not checked again, which would read `test`
+        for name in ("train", "val"):
+            object.__setattr__(found, name, getattr(self, name).to(device))
+        return found
 
     def __getitem__(self, split: Split) -> ImageSet:
         return {"train": self.train, "val": self.val, "test": self.test}[split]
