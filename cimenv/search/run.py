@@ -47,8 +47,6 @@ def run_search(
     """
     check_name(method)  # before anything is trained
     checked_int("seed", seed, 0)
-    if budget is not None:
-        checked_int("budget", budget, 1)
     if budget is None and method in (*ENDLESS, LADDER):
         budget = BUDGET
     ledger = Ledger(evaluator, budget)
