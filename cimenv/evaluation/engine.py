@@ -2,7 +2,9 @@
 
 One code path serves a single placement and an enumeration: placements form a tree over site calls, and every edge of
 the tree is computed once per chip and block of images. Blocks of images are sized for the processor's cache and
-spread over threads of one torch thread each, so results do not depend on the number of threads.
+spread over threads of one torch thread each, so results do not depend on the number of threads. On an accelerator,
+where small kernels cost their launch, the same walk serves all chips at a time (`torch.vmap` over their weights).
+Counts stay on the device until a run ends.
 """
 
 from __future__ import annotations
@@ -19,19 +21,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cimenv.compensation.bank import CompensationBank, site_weight
-from cimenv.compensation.options import BlockOption, Placement
+from cimenv.compensation.bank import CompensationBank
+from cimenv.compensation.options import Placement
 from cimenv.core.errors import MappingError
 from cimenv.core.precision import Precision, arithmetic
 from cimenv.core.progress import Progress, silent
 from cimenv.crossbar.batchnorm import batch_norms
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, layer_forward
-from cimenv.crossbar.mapping import site_module
 from cimenv.evaluation.labels import count_correct
 from cimenv.evaluation.memory import LIVE, Room, room, tensor_bytes
-from cimenv.evaluation.prefix import Keeper, PrefixCache, Sums
-from cimenv.evaluation.segments import SegmentedNetwork, State
+from cimenv.evaluation.prefix import Keeper, PrefixCache
+from cimenv.evaluation.segments import SegmentedNetwork
+from cimenv.evaluation.walk import HeldChip, ImageBlock, Walk, square
 from cimenv.evaluation.workers import image_block, workers
 
 T = TypeVar("T")
@@ -56,27 +58,15 @@ class Tally:
 
 
 ChipModules = Callable[[Mapping[str, ProgrammedWeight], Placement], Mapping[str, nn.Module]]
-Counts = npt.NDArray[np.int64]
-Sums64 = npt.NDArray[np.float64]
+Counts = tuple[Tensor, Tensor, Tensor]  # of a block: see `Tally`, in its order
 
 
 @dataclass(frozen=True)
-class _Block:
-    """One block of images, with the clean output of every site call."""
+class _Group:
+    """Chips whose weights are held at a time: one by one, or stacked `[chips, ...]` by site."""
 
-    number: int
-    images: Tensor
-    labels: Tensor
-    called: list[int]
-    clean: list[Tensor]
-
-
-@dataclass(frozen=True)
-class _Chip:
-    source: Chips
-    number: int
-    weights: dict[str, ProgrammedWeight]
-    modules: dict[Placement, Mapping[str, nn.Module]]  # calibrated ones; empty: the network's own
+    chips: list[HeldChip]
+    stacked: dict[str, Tensor] | None
 
 
 class Engine:
@@ -95,6 +85,8 @@ class Engine:
         memory_limit: bytes that a run may hold at a time, besides images; None: no limit. Numbers do not depend on it.
         chip_modules: from a chip's weights and a placement, modules that replace the network's own (calibrated batch
             norms); placements then share no prefix.
+        chips_batched: compute all chips of a group at a time, where network and crossbar allow it; nothing but weights
+            is then kept between runs. Default: on an accelerator.
     """
 
     def __init__(
@@ -111,6 +103,7 @@ class Engine:
         cache: PrefixCache | None = None,
         memory_limit: int | None = None,
         chip_modules: ChipModules | None = None,
+        chips_batched: bool | None = None,
     ) -> None:
         self.device = torch.device(device)
         if self.device.type != "cpu":  # copies, so that the user's network stays where it is
@@ -123,8 +116,9 @@ class Engine:
         parts = [tensor.split(block) for tensor in (images, labels.to(self.device))]
         self.blocks = range(len(parts[0])), *parts
         self.images = len(labels)
-        self.layers = [site_module(network.model, site) for site in network.sites]
         self.chip_modules, self.memory_limit = chip_modules, memory_limit
+        self._called = torch.tensor(network.calls, device=self.device) if network.calls else None
+        self._wanted = self.device.type != "cpu" if chips_batched is None else chips_batched
 
     def run(
         self,
@@ -143,51 +137,76 @@ class Engine:
         held = self._room(len(placements), len(chips))
         order = sorted(range(len(placements)), key=lambda p: placements[p])
         tree = [placements[p] for p in order]
-        correct = np.zeros((len(tree), len(chips)), dtype=np.int64)
-        squares = np.zeros((len(tree), len(self.layers), len(chips), 2))
-        clean = np.zeros(len(self.layers))
+        sites = len(self.network.layers)
+        correct = torch.zeros(len(chips), len(tree), dtype=torch.int64, device=self.device)
+        squares = torch.zeros(len(chips), len(tree), sites, 2, dtype=torch.float64, device=self.device)
+        clean = torch.zeros(sites, dtype=torch.float64, device=self.device)
         plain = not self.network.opaque and self.chip_modules is None
-        cache = self.cache if len(tree) == 1 and plain else None
+        cache = self.cache if len(tree) == 1 and plain and not self.chips_batched else None
         keeper = Keeper(cache, tree[0], self.network.calls, self.blocks[0], chips, t_s) if cache else None
         with (
             progress("evaluating chips", len(self.blocks[0]) * len(chips)) as advance,
-            workers(held.threads) as each,
+            workers(1 if self.chips_batched else held.threads) as each,
         ):
             for start in range(0, len(chips), held.chips):
-                group = [self._chip(source, chip, tree, keeper) for chip in chips[start : start + held.chips]]
-                span = slice(start, start + len(group))
+                group = self._group(source, chips[start : start + held.chips], tree, keeper)
+                span = slice(start, start + len(group.chips))
                 for counted, summed, clean_sums in each(partial(self._evaluate, tree, group, keeper), *self.blocks):
-                    correct[:, span] += counted
-                    squares[:, :, span] += summed
-                    clean += clean_sums if start == 0 else 0.0
-                    advance(len(group))
+                    correct[span] += counted
+                    squares[span] += summed
+                    if start == 0:
+                        clean += clean_sums
+                    advance(len(group.chips))
         inverse = np.argsort(order)
-        return Tally(correct[inverse], squares[inverse], clean, self.images)
+        counts, sums = correct.T.cpu().numpy(), squares.permute(1, 2, 0, 3).cpu().numpy()
+        return Tally(counts[inverse], sums[inverse], clean.cpu().numpy(), self.images)
 
     def clean_correct(self) -> int:
         """Return how many images the clean network classifies correctly."""
 
         def count(_number: int, images: Tensor, labels: Tensor) -> int:
             with torch.inference_mode(), self._arithmetic():
-                return count_correct(self.network.forward(images, self._clean_site), labels)
+                return int(count_correct(self.network.forward(images, self._clean_site), labels))
 
         with workers(self.threads) as each:
             return sum(each(count, *self.blocks))
+
+    @cached_property
+    def chips_batched(self) -> bool:
+        """Whether all chips of a group are computed at a time: wanted, and possible with this network and crossbar."""
+        if not self._wanted or self.network.opaque or self.chip_modules is not None:
+            return False
+        weights = self._weights(self.chips, 0, None)
+        if any(isinstance(weight, AnalogWeight) for weight in weights.values()):
+            return False
+        _, images, labels = self.blocks
+        empty = [(0,) * len(self.network.layers)]
+        with torch.inference_mode(), self._arithmetic():
+            block = self._clean_block(0, images[0][:1], labels[0][:1], None)
+            try:
+                self._walk_all(block, self._stacked([weights, weights]), empty)
+            except (torch.OutOfMemoryError, RecursionError):
+                raise
+            except RuntimeError:  # an operation that vmap does not know
+                return False
+        return True
 
     def _room(self, placements: int, chips: int) -> Room:
         """Return how many chips and threads the memory limit allows."""
         if self.memory_limit is None:
             return Room(CHIP_GROUP, self.threads)
         chip, largest, block, norms = self._sizes
-        counts = 8 * placements * (1 + 2 * len(self.layers))  # of one chip, see `Tally`
+        counts = 8 * placements * (1 + 2 * len(self.network.layers))  # of one chip, see `Tally`
         calibrated = norms * placements if self.chip_modules else 0
         digital = max(sum(o.kind == "digital" for o in here) for here in self.bank.options.per_site)
+        walk = int((LIVE + digital) * block)
+        batched = self.chips_batched
         return room(
             self.memory_limit,
-            chip=chip + calibrated,
+            chip=2 * chip + walk if batched else chip + calibrated,  # as drawn, and stacked
             largest=largest,
-            walk=int((LIVE + digital) * block) + counts * CHIP_GROUP,
-            threads=self.threads,
+            walk=walk + counts * CHIP_GROUP,
+            threads=1 if batched else self.threads,
             chips=CHIP_GROUP,
             always=counts * chips,
             kept=self.cache.limit_bytes if self.cache else 0,
@@ -206,14 +225,27 @@ class Engine:
     def _arithmetic(self) -> AbstractContextManager[None]:
         return arithmetic(self.precision, self.device.type)
 
-    def _chip(self, source: Chips, number: int, tree: list[Placement], keeper: Keeper | None) -> _Chip:
+    def _group(self, source: Chips, numbers: Sequence[int], tree: list[Placement], keeper: Keeper | None) -> _Group:
+        if not self.chips_batched:
+            return _Group([self._chip(source, number, tree, keeper) for number in numbers], None)
+        key = ("stacked", tuple(numbers), source.t_s)
+        kept = self.cache.get(key) if self.cache else None
+        stacked = kept[0] if kept else self._stacked([self._weights(source, number, None) for number in numbers])
+        if self.cache and not kept:
+            self.cache.put(key, stacked, [])
+        return _Group([HeldChip(source, number, {}, {}) for number in numbers], stacked)
+
+    def _stacked(self, weights: Sequence[Mapping[str, ProgrammedWeight]]) -> dict[str, Tensor]:
+        return {name: torch.stack([chip[name] for chip in weights]) for name in weights[0]}  # type: ignore[misc]
+
+    def _chip(self, source: Chips, number: int, tree: list[Placement], keeper: Keeper | None) -> HeldChip:
         weights = self._weights(source, number, keeper)
         modules: dict[Placement, Mapping[str, nn.Module]] = {}
         if self.chip_modules:
             for placement in tree:
                 made = self.chip_modules(source.all_weights(number), placement)  # read noise starts anew for each
                 modules[placement] = {name: module.to(self.device) for name, module in made.items()}
-        return _Chip(source, number, weights, modules)
+        return HeldChip(source, number, weights, modules)
 
     def _weights(self, source: Chips, number: int, keeper: Keeper | None) -> dict[str, ProgrammedWeight]:
         key = ("weights", number, source.t_s)
@@ -232,34 +264,54 @@ class Engine:
 
     def _clean_site(self, call: int, site: int, x: Tensor) -> Tensor:
         del call
-        return layer_forward(self.layers[site], x, self.layers[site].weight)
+        return layer_forward(self.network.layers[site], x, self.network.layers[site].weight)
 
     def _evaluate(
         self,
         tree: list[Placement],
-        chips: list[_Chip],
+        group: _Group,
         keeper: Keeper | None,
         number: int,
         images: Tensor,
         labels: Tensor,
-    ) -> tuple[Counts, Sums64, Sums64]:
+    ) -> Counts:
         with torch.inference_mode(), self._arithmetic():
             block = self._clean_block(number, images, labels, keeper)
-            clean = np.zeros(len(self.layers))
-            for site, output in zip(block.called, block.clean, strict=True):
-                clean[site] += _square(output)
-            correct = np.zeros((len(tree), len(chips)), dtype=np.int64)
-            squares = np.zeros((len(tree), len(clean), len(chips), 2))
-            shared = [slice(0, len(tree))] if not self.chip_modules else [slice(p, p + 1) for p in range(len(tree))]
-            for k, chip in enumerate(chips):
-                for part in shared:
-                    _Walk(self, block, chip, tree[part], keeper, correct[part, k], squares[part, :, k]).run()
-            return correct, squares, clean
+            if group.stacked is not None:
+                correct, by_call = self._walk_all(block, group.stacked, tree)
+            else:
+                walked = [self._walk(block, chip, tree, keeper) for chip in group.chips]
+                correct, by_call = (torch.stack(parts) for parts in zip(*walked, strict=True))
+            called = self._called if self._called is not None else torch.tensor(block.called, device=self.device)
+            squares = by_call.new_zeros(*correct.shape, len(self.network.layers), 2).index_add_(2, called, by_call)
+            of_calls = torch.stack([square(output) for output in block.clean])
+            return correct, squares, of_calls.new_zeros(len(self.network.layers)).index_add_(0, called, of_calls)
 
-    def _clean_block(self, number: int, images: Tensor, labels: Tensor, keeper: Keeper | None) -> _Block:
+    def _walk(
+        self, block: ImageBlock, chip: HeldChip, tree: list[Placement], keeper: Keeper | None
+    ) -> tuple[Tensor, Tensor]:
+        """Walk one chip's tree; calibrated placements share nothing."""
+        if not self.chip_modules:
+            return Walk(self.network, self.bank, block, chip, tree, keeper).run()
+        walked = [Walk(self.network, self.bank, block, chip, [placement], keeper).run() for placement in tree]
+        correct, squares = zip(*walked, strict=True)
+        return torch.cat(correct), torch.cat(squares)
+
+    def _walk_all(self, block: ImageBlock, stacked: dict[str, Tensor], tree: list[Placement]) -> tuple[Tensor, Tensor]:
+        """Walk the tree of all chips at a time."""
+
+        def walk(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            return Walk(
+                self.network, self.bank, block, HeldChip(self.chips, 0, weights, {}), tree, None, batched=True
+            ).run()
+
+        correct, squares = torch.vmap(walk)(stacked)
+        return correct, squares
+
+    def _clean_block(self, number: int, images: Tensor, labels: Tensor, keeper: Keeper | None) -> ImageBlock:
         if keeper and (kept := keeper.cache.get(("clean", number))):
-            return _Block(number, images, labels, list(self.network.calls), list(kept[0].values()))
-        block = _Block(number, images, labels, [], [])
+            return ImageBlock(number, images, labels, list(self.network.calls), list(kept[0].values()))
+        block = ImageBlock(number, images, labels, [], [])
 
         def site(call: int, site: int, x: Tensor) -> Tensor:
             block.called.append(site)
@@ -268,7 +320,7 @@ class Engine:
             return output
 
         self.network.forward(images, site)
-        missing = set(range(len(self.layers))) - set(block.called)
+        missing = set(range(len(self.network.layers))) - set(block.called)
         if missing:
             raise MappingError(
                 f"Layer {self.network.sites[min(missing)].name} was mapped, but the network bypasses it when it runs "
@@ -277,100 +329,3 @@ class Engine:
         if keeper:
             keeper.keep(("clean", number), dict(enumerate(block.clean)), [], keeper.blocks)
         return block
-
-
-class _Walk:
-    """The depth-first walk over a tree of placements, for one chip and one block of images.
-
-    Fills `correct` `[placements]` and `squares` `[placements, sites, 2]`.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        block: _Block,
-        chip: _Chip,
-        tree: list[Placement],
-        keeper: Keeper | None,
-        correct: Counts,
-        squares: Sums64,
-    ) -> None:
-        self.engine, self.block, self.chip, self.tree, self.keeper = engine, block, chip, tree, keeper
-        self.network, self.options = engine.network, engine.bank.options
-        self.correct, self.squares = correct, squares
-        self.modules = chip.modules.get(tree[0], {})
-
-    def run(self) -> None:
-        """Walk the whole tree."""
-        if self.network.opaque:
-            for p in range(len(self.tree)):
-                self._opaque(p)
-            return
-        found = self.keeper.latest(self.chip.number, self.block.number) if self.keeper else None
-        call, state, sums = found or (0, self.network.start(self.block.images, self.modules), [])
-        self._descend(call, state, sums, 0, len(self.tree))
-
-    def _descend(self, call: int, state: State, sums: Sums, low: int, high: int) -> None:
-        """Walk the placements `low..high`, which agree on every site called before `call`."""
-        if call == len(self.network.calls):
-            self._leaf(self.network.logits(state), sums, low)
-            return
-        site = self.network.calls[call]
-        x = self.network.site_input(call, state)
-        raw: dict[BlockOption | None, Tensor] = {}
-        while low < high:
-            option = self.tree[low][site]
-            end = low + 1
-            while end < high and self.tree[end][site] == option:
-                end += 1
-            y = self._output(call, site, x, self.options.block(site, option), raw)
-            after = self.network.advance(call, state, y, self.modules)
-            errors = [*sums, self._errors(call, y)]
-            if self.keeper:
-                self.keeper.keep_state(self.chip.number, self.block.number, call + 1, after, errors)
-            self._descend(call + 1, after, errors, low, end)
-            low = end
-
-    def _output(
-        self, call: int, site: int, x: Tensor, option: BlockOption | None, raw: dict[BlockOption | None, Tensor]
-    ) -> Tensor:
-        """Return a site's output after its block; `raw` keeps the layer's own output for its other options."""
-        variant = option if option is not None and option.kind == "digital" else None
-        if variant not in raw:
-            layer = self.engine.layers[site]
-            name = self.network.sites[site].name
-            weight = site_weight(variant, layer.weight, self.chip.weights[name], self.engine.bank.order(site))
-            noise = None
-            if isinstance(weight, AnalogWeight):  # the same noise for every placement
-                noise = self.chip.source.read_generator(name, self.chip.number, self.block.number, call)
-            raw[variant] = layer_forward(layer, x, weight, noise)
-        return self.engine.bank.compensate(site, option, x, raw[variant])
-
-    def _errors(self, call: int, y: Tensor) -> tuple[float, float]:
-        return _square(y - self.block.clean[call]), _square(y)
-
-    def _leaf(self, logits: Tensor, sums: Sums, placement: int) -> None:
-        self.correct[placement] = count_correct(logits, self.block.labels)
-        for site, values in zip(self.block.called, sums, strict=True):
-            self.squares[placement, site] += values
-
-    def _opaque(self, placement: int) -> None:
-        blocks = self.options.blocks(self.tree[placement])
-        sums: Sums = []
-
-        def site(call: int, number: int, x: Tensor) -> Tensor:
-            y = self._output(call, number, x, blocks[number], {})
-            sums.append(self._errors(call, y))
-            return y
-
-        self._leaf(self.network.forward(self.block.images, site, self.modules), sums, placement)
-
-
-def _square(values: Tensor) -> float:
-    """Return ||values||_F^2; channels-last images are flattened without a copy."""
-    images = values.movedim(1, -1) if values.dim() == 4 and not values.is_contiguous() else values
-    if images.dtype != torch.bfloat16:
-        flat = images.reshape(-1)
-        return float(torch.dot(flat, flat))
-    norms = torch.linalg.vector_norm(images.flatten(1), dim=1)  # rounded to 8 bits, independently for every image
-    return float(norms.double().square().sum())

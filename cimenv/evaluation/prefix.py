@@ -7,11 +7,13 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.memory import tensor_bytes
 from cimenv.evaluation.segments import State
 
-Sums = list[tuple[float, float]]  # per call so far: ||Y' - Y||^2, ||Y'||^2
+Sums = list[Tensor]  # per call so far, `[2]`: ||Y' - Y||^2, ||Y'||^2
 Key = tuple[Any, ...]
 Kept = Mapping[Any, Any]  # tensors by whatever names them: a state, weights, outputs
 

@@ -24,12 +24,14 @@ class SegmentedNetwork:
     """A network as a chain of segments, each ending at the call of a site.
 
     Attributes:
+        layers: the module of every site.
         calls: site number of every call, in call order; empty if the network is opaque.
     """
 
     def __init__(self, model: nn.Module, sites: tuple[Site, ...]) -> None:
         self.sites = sites
         self.model = model
+        self.layers = [site_module(model, site) for site in sites]
         self._number = {site.name: s for s, site in enumerate(sites)}
         self._modules = dict(model.named_modules())
         graph = traced(model, set(self._number))

@@ -75,10 +75,10 @@ class HardwareAware(Recipe):
         x, y = val.inputs(slice(SCORING_IMAGES)), val.labels[:SCORING_IMAGES]
         found = []
         with torch.no_grad():
-            clean = count_correct(network.model(x), y) / len(y)
+            clean = int(count_correct(network.model(x), y)) / len(y)
             for chip in range(SCORING_CHIPS):
                 with programmed(network.model, chips.all_weights(chip)) as model:
-                    found.append(count_correct(model(x), y) / len(y))
+                    found.append(int(count_correct(model(x), y)) / len(y))
         return {"val_accuracy": float(np.mean(found)), "clean": clean}
 
 

@@ -148,5 +148,5 @@ def chip_accuracies(network: MappedNetwork, device: DeviceModel, x: Tensor, y: T
         for chip in range(chips):
             draw = torch_generator("recipe-score", chip)
             with programmed(network.model, network.program(draw, device)) as model:
-                found.append(count_correct(model(x), y) / len(y))
+                found.append(int(count_correct(model(x), y)) / len(y))
     return found

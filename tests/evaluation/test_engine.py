@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cimenv.compensation.bank import CompensationBank, site_weights
 from cimenv.compensation.options import BlockOption, options_by_type
@@ -83,7 +84,7 @@ def made(model, sigma=0.5, images=300, seed=0, **engine):
     torch.manual_seed(seed)
     model = model().eval()
     network = map_network(model, CrossbarConfig(device=LogNormal(sigma=sigma)), (1, 28, 28))
-    options = options_by_type(network.sites, {"conv": OPTIONS, "dense": OPTIONS})
+    options = options_by_type(network.sites, {site.type: OPTIONS for site in network.sites})
     bank = CompensationBank(options).eval().requires_grad_(False)
     for parameter in bank.parameters():
         parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -136,6 +137,48 @@ def test_wide_convolutions_run_channels_last(backbone, crossbar, layout):
     arguments = {"padding": 2} if backbone == "vgg16" else {}
     network = map_network(build_backbone(backbone, arguments), CrossbarConfig.model_validate(crossbar), (1, 28, 28))
     assert network.layout == layout
+
+
+BATCHED = {
+    "lenet5": (lambda: build_backbone("lenet5"), True),
+    "residual": (Residual, True),
+    "vgg16": (wide, True),
+    "lstm": (lambda: build_backbone("lstm_rows"), True),
+    "opaque": (Branching, False),
+}
+
+
+@pytest.mark.parametrize(("model", "possible"), BATCHED.values(), ids=BATCHED)
+def test_chips_as_a_batch_dimension_equal_the_loop(model, possible):
+    """Within the rounding of sums in another order, 1e-4 of a square; ties may fall otherwise."""
+    loop, batched = (made(model, images=130, chips_batched=wanted)[-1] for wanted in (False, True))
+    sites = len(loop.network.layers)
+    placements = [(0,) * sites, (2,) * sites, tuple(k % 4 for k in range(sites)), (3,) * sites]
+    assert batched.chips_batched == possible
+    a, b = loop.run(placements, range(35)), batched.run(placements, range(35))
+    assert abs(a.correct - b.correct).max() <= 1
+    np.testing.assert_allclose(b.squares, a.squares, rtol=1e-4, atol=1e-5 * a.squares.max())
+    np.testing.assert_array_equal(b.clean_squares, a.clean_squares)
+
+
+class NoReads(TorchDispatchMode):
+    """Refuses to read a value of a tensor, which on an accelerator waits for everything before it."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_walk_never_waits_for_the_device(batched):
+    *_, engine = made(wide, images=130, chips_batched=batched)
+    placements = [(0,) * 16, (2,) * 16, (3,) * 16]
+    group = engine._group(engine.chips, range(2), placements, None)
+    with NoReads():
+        for block in zip(*engine.blocks, strict=True):
+            engine._evaluate(placements, group, None, *block)
+        with pytest.raises(AssertionError):
+            float(engine.blocks[1][0].sum())
 
 
 def test_bfloat16_is_close():

@@ -87,7 +87,7 @@ DIGITAL = (BlockOption(kind="affine"), *(BlockOption(kind="digital", size=size) 
 def test_a_walk_holds_less_than_it_counts_on(backbone, shape, options):
     """Tensors that live at a time, by a tracking allocator, stay below the estimate that limits them."""
     tight = engine(backbone, shape, 250, options, memory_limit=4 * GIB)
-    sites = len(tight.layers)
+    sites = len(tight.network.layers)
     placements = [(o,) * sites for o in range(1 + len(options))] + [(3, 2, 1, *[0] * (sites - 3))]
     placements += [(*[0] * (sites - 1), o) for o in range(1, 1 + len(options))]
     chip, largest, block, _ = tight._sizes
@@ -96,6 +96,21 @@ def test_a_walk_holds_less_than_it_counts_on(backbone, shape, options):
     digital = sum(option.kind == "digital" for option in options)
     assert tracked.peak <= (LIVE + digital) * block + DRAWS * largest + 3 * chip  # and no need of SLACK
     assert tracked.peak >= 3 * chip + block  # the tracker sees what there is: chips, and clean outputs
+
+
+@pytest.mark.parametrize(
+    ("backbone", "shape"), [(("lenet5",), (1, 28, 28)), (("vgg16", {"width": 0.125}), (1, 32, 32))]
+)
+def test_chips_computed_at_a_time_hold_less_than_they_count_on(backbone, shape):
+    tight = engine(backbone, shape, 250, memory_limit=4 * GIB, chips_batched=True)
+    sites = len(tight.network.layers)
+    placements = [(option,) * sites for option in range(4)]
+    assert tight.chips_batched
+    chip, largest, block, _ = tight._sizes
+    with Tracked() as tracked:
+        tight.run(placements, range(3))
+    assert tracked.peak <= 4 * (LIVE + 1) * block + DRAWS * largest + 3 * 2 * chip
+    assert tracked.peak >= 3 * (chip + block)
 
 
 def test_fewer_chips_first_then_fewer_threads():
@@ -132,7 +147,7 @@ import torch
 from test_memory import engine, GIB
 torch.set_num_threads(2)
 tight = engine(("vgg16", {"width": 0.5}), (1, 32, 32), 250, threads=2, memory_limit=int(0.4 * GIB))
-sites = len(tight.layers)
+sites = len(tight.network.layers)
 tight.clean_correct()  # what torch itself needs once
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 tight.run([(0,) * sites, (2, 1, *[0] * (sites - 2))], range(40))

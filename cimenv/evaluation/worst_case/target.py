@@ -103,7 +103,7 @@ class AttackTarget:
 
         def count(images: Tensor, labels: Tensor) -> int:
             with torch.inference_mode():
-                return count_correct(self._logits(weights, images), labels)
+                return int(count_correct(self._logits(weights, images), labels))
 
         with torch.no_grad():
             weights = self._weights(deviation)
@@ -120,7 +120,7 @@ class AttackTarget:
             logits = self._logits(weights, images)
             total = LOSSES[loss](logits, labels).sum()
             parts = torch.autograd.grad(total, variables, retain_graph=True, materialize_grads=True)
-            return count_correct(logits, labels), total.item(), parts
+            return int(count_correct(logits, labels)), total.item(), parts
 
         weights = self._weights(leaves)
         found = list(self._each(one, blocks if blocks is not None else range(self.blocks)))

@@ -1,0 +1,143 @@
+"""The depth-first walk over a tree of placements, for one chip and one block of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cimenv.compensation.bank import CompensationBank, site_weight
+from cimenv.compensation.options import BlockOption, Placement
+from cimenv.crossbar.chips import Chips
+from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, layer_forward
+from cimenv.evaluation.labels import count_correct
+from cimenv.evaluation.prefix import Keeper, Sums
+from cimenv.evaluation.segments import SegmentedNetwork, State
+
+
+@dataclass(frozen=True)
+class ImageBlock:
+    """One block of images, with the clean output of every site call."""
+
+    number: int
+    images: Tensor
+    labels: Tensor
+    called: list[int]
+    clean: list[Tensor]
+
+
+@dataclass(frozen=True)
+class HeldChip:
+    """A chip whose weights are held; under `torch.vmap`, all of a group."""
+
+    source: Chips
+    number: int
+    weights: Mapping[str, ProgrammedWeight]
+    modules: dict[Placement, Mapping[str, nn.Module]]  # calibrated ones; empty: the network's own
+
+
+class Walk:
+    """Walks a tree of placements, each edge once.
+
+    Args:
+        network: cut at its sites.
+        bank: the blocks.
+        block: images.
+        chip: its weights.
+        tree: placements, sorted.
+        keeper: of states between runs.
+        batched: under `torch.vmap` over chips.
+    """
+
+    def __init__(
+        self,
+        network: SegmentedNetwork,
+        bank: CompensationBank,
+        block: ImageBlock,
+        chip: HeldChip,
+        tree: list[Placement],
+        keeper: Keeper | None,
+        batched: bool = False,
+    ) -> None:
+        self.network, self.bank, self.options = network, bank, bank.options
+        self.block, self.chip, self.tree, self.keeper, self.batched = block, chip, tree, keeper, batched
+        self.modules = chip.modules.get(tree[0], {})
+        self.correct: list[Tensor] = []
+        self.squares: list[Tensor] = []
+
+    def run(self) -> tuple[Tensor, Tensor]:
+        """Walk the whole tree; return correct images `[placements]` and squares `[placements, calls, 2]`."""
+        if self.network.opaque:
+            for placement in self.tree:
+                self._opaque(placement)
+        else:
+            found = self.keeper.latest(self.chip.number, self.block.number) if self.keeper else None
+            call, state, sums = found or (0, self.network.start(self.block.images, self.modules), [])
+            self._descend(call, state, sums, 0, len(self.tree))
+        return torch.stack(self.correct), torch.stack(self.squares)
+
+    def _descend(self, call: int, state: State, sums: Sums, low: int, high: int) -> None:
+        """Walk the placements `low..high`, which agree on every site called before `call`."""
+        if call == len(self.network.calls):
+            self._leaf(self.network.logits(state), sums)
+            return
+        site = self.network.calls[call]
+        x = self.network.site_input(call, state)
+        raw: dict[BlockOption | None, Tensor] = {}
+        while low < high:
+            option = self.tree[low][site]
+            end = low + 1
+            while end < high and self.tree[end][site] == option:
+                end += 1
+            y = self._output(call, site, x, self.options.block(site, option), raw)
+            after = self.network.advance(call, state, y, self.modules)
+            errors = [*sums, self._errors(call, y)]
+            if self.keeper:
+                self.keeper.keep_state(self.chip.number, self.block.number, call + 1, after, errors)
+            self._descend(call + 1, after, errors, low, end)
+            low = end
+
+    def _output(
+        self, call: int, site: int, x: Tensor, option: BlockOption | None, raw: dict[BlockOption | None, Tensor]
+    ) -> Tensor:
+        """Return a site's output after its block; `raw` keeps the layer's own output for its other options."""
+        variant = option if option is not None and option.kind == "digital" else None
+        if variant not in raw:
+            layer = self.network.layers[site]
+            name = self.network.sites[site].name
+            weight = site_weight(variant, layer.weight, self.chip.weights[name], self.bank.order(site))
+            noise = None
+            if isinstance(weight, AnalogWeight):  # the same noise for every placement
+                noise = self.chip.source.read_generator(name, self.chip.number, self.block.number, call)
+            raw[variant] = layer_forward(layer, x, weight, noise)
+        return self.bank.compensate(site, option, x, raw[variant])
+
+    def _errors(self, call: int, y: Tensor) -> Tensor:
+        return torch.stack((square(y - self.block.clean[call], self.batched), square(y, self.batched)))
+
+    def _leaf(self, logits: Tensor, sums: Sums) -> None:
+        self.correct.append(count_correct(logits, self.block.labels))
+        self.squares.append(torch.stack(sums))
+
+    def _opaque(self, placement: Placement) -> None:
+        blocks = self.options.blocks(placement)
+        sums: Sums = []
+
+        def site(call: int, number: int, x: Tensor) -> Tensor:
+            y = self._output(call, number, x, blocks[number], {})
+            sums.append(self._errors(call, y))
+            return y
+
+        self._leaf(self.network.forward(self.block.images, site, self.modules), sums)
+
+
+def square(values: Tensor, batched: bool = False) -> Tensor:
+    """Return ||values||_F^2 in double precision; channels-last images are flattened without a copy."""
+    images = values.movedim(1, -1) if values.dim() == 4 and not values.is_contiguous() else values
+    if images.dtype != torch.bfloat16 and not batched:
+        flat = images.reshape(-1)
+        return torch.dot(flat, flat).double()
+    # bfloat16 is rounded to 8 bits, independently for every image; torch.vmap sums a dot product in plain order.
+    return torch.linalg.vector_norm(images.flatten(1), dim=1).double().square().sum()
