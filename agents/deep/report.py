@@ -33,6 +33,7 @@ STATISTICS = {
     "shared": "shared over chips",
     "per_chip": "of every chip (a calibration)",
 }
+MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle": "^", "cross": "X"}
 HELD = 0.95
 TWO_DIGIT = ("two-digit-0.5", "two-digit-0.8", "two-digit-1.0")
 STANDARD = ("standard", "standard_5", "standard_slow", "standard_small_batches")
@@ -95,26 +96,25 @@ def table(plan: Plan, rows: list[Row]) -> str:
 
 
 def summary(plan: Plan, rows: list[Row]) -> str:
-    """Return one column a problem: trainings, then placements on the network that the study places blocks on first."""
+    """Return one column a problem and one row a training: without blocks, and with those that validation prefers."""
     shown = [name for name in plan.problems if select(rows, kind="blocks", problem=name)]
     recipes = list(dict.fromkeys(recipe for name in shown for recipe in plan.problems[name].recipes))
-    recipes = [recipe for recipe in recipes if recipe not in STANDARD[1:]]
     lines = ["| | " + " | ".join(shown) + " |", "|---|" + "---:|" * len(shown)]
     for recipe in recipes:
-        found = [
-            select(rows, kind="curve", problem=name, recipe=recipe, statistics="none", sigma=own_sigma(plan, name))
-            for name in shown
-        ]
-        lines.append(f"| {recipe.replace('_', ' ')} | " + " | ".join(map(percent, found)) + " |")
-    first = " / ".join(dict.fromkeys(plan.problems[name].blocks[0].replace("_", " ") for name in shown))
-    for method, what in list(METHODS.items())[1:]:
-        placed = [
-            select(rows, kind="blocks", problem=name, recipe=plan.problems[name].blocks[0], method=method)
-            for name in shown
-        ]
-        cells = [f"{percent(r)} (+{r[0]['weights']:.1%}, +{r[0]['macs']:.0%})" if r else "" for r in placed]
-        lines.append(f"| {first}, {what} | " + " | ".join(cells) + " |")
+        if recipe not in STANDARD[1:]:
+            cells = [recovered(plan, rows, name, recipe) for name in shown]
+            lines.append(f"| {recipe.replace('_', ' ')} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def recovered(plan: Plan, rows: list[Row], problem: str, recipe: str) -> str:
+    """Return the accuracy of a network, and that with its best placement and what this adds in weights and MACs."""
+    found = select(rows, kind="blocks", problem=problem, recipe=recipe)
+    if not found:
+        own = own_sigma(plan, problem)
+        return percent(select(rows, kind="curve", problem=problem, recipe=recipe, statistics="none", sigma=own))
+    best = max(affordable(found, problem), key=lambda row: row["validation"])
+    return f"{percent(select(found, method='none'))} → {percent([best])} (+{best['weights']:.1%}, +{best['macs']:.0%})"
 
 
 def percent(rows: list[Row]) -> str:
@@ -225,7 +225,7 @@ def recovery(plan: Plan, rows: list[Row]) -> Figure:
     """Draw what every placement recovers against the weights that it adds."""
     figure, shown = panels(plan, rows, "blocks")
     for name, ax in shown:
-        for marker, recipe in zip("osD", plan.problems[name].blocks, strict=False):
+        for marker, recipe in zip(MARKERS.values(), plan.problems[name].blocks, strict=False):
             for k, method in enumerate(METHODS):
                 for row in select(rows, kind="blocks", problem=name, recipe=recipe, method=method):
                     chips = chips_of(row)
@@ -233,7 +233,7 @@ def recovery(plan: Plan, rows: list[Row]) -> Figure:
                     interval, x = [[chips.mean() - low], [high - chips.mean()]], 100 * row["weights"]
                     ax.errorbar(x, chips.mean(), interval, fmt=marker, color=f"C{k}", label=METHODS[method])
         ax.axhline(select(rows, kind="blocks", problem=name)[0]["standard_clean"], color="#888888", lw=0.8, ls="--")
-        named = zip(("circle", "square", "diamond"), plan.problems[name].blocks, strict=False)
+        named = zip(MARKERS, plan.problems[name].blocks, strict=False)
         there = {row["recipe"] for row in select(rows, kind="blocks", problem=name)}
         marks = ", ".join(f"{mark}: {recipe}" for mark, recipe in named if recipe in there)
         ax.set(xlabel=f"added weights, % ({marks})")
