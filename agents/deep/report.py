@@ -33,7 +33,7 @@ STATISTICS = {
     "shared": "shared over chips",
     "per_chip": "of every chip (a calibration)",
 }
-MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle": "^", "cross": "X"}
+MARKERS = "osD^Xv"  # one a training
 HELD = 0.95
 TWO_DIGIT = ("two-digit-0.5", "two-digit-0.8", "two-digit-1.0")
 STANDARD = ("standard", "standard_5", "standard_slow", "standard_small_batches")
@@ -224,19 +224,21 @@ def collapse(plan: Plan, rows: list[Row]) -> Figure:
 def recovery(plan: Plan, rows: list[Row]) -> Figure:
     """Draw what every placement recovers against the weights that it adds."""
     figure, shown = panels(plan, rows, "blocks")
+    recipes = list(dict.fromkeys(row["recipe"] for row in select(rows, kind="blocks")))
     for name, ax in shown:
-        for marker, recipe in zip(MARKERS.values(), plan.problems[name].blocks, strict=False):
-            for k, method in enumerate(METHODS):
-                for row in select(rows, kind="blocks", problem=name, recipe=recipe, method=method):
-                    chips = chips_of(row)
-                    low, high = mean_interval(chips)
-                    interval, x = [[chips.mean() - low], [high - chips.mean()]], 100 * row["weights"]
-                    ax.errorbar(x, chips.mean(), interval, fmt=marker, color=f"C{k}", label=METHODS[method])
-        ax.axhline(select(rows, kind="blocks", problem=name)[0]["standard_clean"], color="#888888", lw=0.8, ls="--")
-        named = zip(MARKERS, plan.problems[name].blocks, strict=False)
-        there = {row["recipe"] for row in select(rows, kind="blocks", problem=name)}
-        marks = ", ".join(f"{mark}: {recipe}" for mark, recipe in named if recipe in there)
-        ax.set(xlabel=f"added weights, % ({marks})")
+        placed = select(rows, kind="blocks", problem=name)
+        for row in placed:
+            chips = chips_of(row)
+            low, high = mean_interval(chips)
+            interval, color = [[chips.mean() - low], [high - chips.mean()]], f"C{list(METHODS).index(row['method'])}"
+            marker = MARKERS[recipes.index(row["recipe"])]
+            ax.errorbar(100 * row["weights"], chips.mean(), interval, fmt=marker, color=color)
+        ax.axhline(placed[0]["standard_clean"], color="#888888", lw=0.8, ls="--")
+        ax.set(xlabel="added weights, %")
+    for k, what in enumerate(METHODS.values()):
+        figure.axes[0].plot([], [], "o", color=f"C{k}", label=what)
+    for marker, recipe in zip(MARKERS, recipes, strict=False):
+        figure.axes[0].plot([], [], marker, color="#888888", label=recipe)
     figure.axes[0].set_ylabel("test accuracy (95 %; dashed: clean)")
     legend_of_all(figure)
     return figure
