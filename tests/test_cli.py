@@ -10,6 +10,7 @@ import pytest
 import cimenv
 from cimenv.cli import app, main
 from cimenv.core.store import Record, Store
+from cimenv.studies.sensitivity import NON_IDEALITIES
 
 COMMANDS = (
     "tasks",
@@ -43,6 +44,11 @@ def call(monkeypatch, capsys):
         return end.value.code or 0, captured.out, captured.err
 
     return called
+
+
+def test_help_of_sensitivity_names_every_non_ideality(call):
+    listed = call("sensitivity", "--help")[1].split("Non-idealities:")[1].split(".")[0]
+    assert listed.replace("\n", " ").replace(" ", "").split(",") == list(NON_IDEALITIES)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ from cimenv.cli.output import print_json, save_picture, table_of
 def sensitivity(
     task: TaskName,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where rows and the figure go.")] = Path("sensitivity"),
-    only: Annotated[str | None, typer.Option(metavar="NAMES", help="Some, with commas between; default: all.")] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Some of those above, with commas between; default: all.")
+    ] = None,
     chips: Annotated[int, typer.Option(metavar="N", min=2, help="Test chips of a point.")] = 10,
     images: Annotated[int, typer.Option(metavar="N", min=1, help="Test images of a chip.")] = 1_000,
     error: Annotated[float, typer.Option(metavar="E", min=0.001, max=1, help="Error to compare at.")] = 0.1,
@@ -33,6 +35,10 @@ def sensitivity(
     A second row is A* where that matrix has an error of 10 %. Rows are added
     to FOLDER/sensitivity.csv, also of several tasks; what is there is not
     measured again.
+
+    Non-idealities: programming_noise, device_read_noise, weight_noise,
+    stuck_at_zero, stuck_at_max, input_noise, output_noise, read_noise,
+    ir_drop, s_shape, voltage_offset, dac_step, adc_step.
 
     \b
     Example:
