@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from sb3_contrib import MaskablePPO
 
 from agents.study import Row
 from agents.transfer.plan import Plan
-from agents.transfer.policy import first_choice, tabular
+from agents.transfer.policy import Models, first_choice, tabular
 from cimenv.compensation.options import Placement
 from cimenv.search import run_search
 from cimenv.studies.pareto import pareto_front
 from cimenv.tasks.table import TableEvaluator
 
 
-def policy_front(plan: Plan, model: MaskablePPO, table: str) -> Row:
+def policy_front(plan: Plan, models: Models, table: str) -> Row:
     """Ask a policy at every price; return the share of the exact hypervolume that its placements reach."""
     found: set[Placement] = set()
     for price in plan.prices:
         env = tabular(plan, table, {"cost_weight": price}).single
-        found |= {env.table.space.empty(), first_choice(model, env)}
+        found |= {env.table.space.empty(), first_choice(models, env)}
     return {"evaluations": len(found), "hypervolume": share_of_exact(found, TableEvaluator(table))}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from agents.study import Row
 from agents.transfer.fronts import nsga2_front, policy_front
 from agents.transfer.plan import Job, Plan
-from agents.transfer.policy import choices, first_choice, tabular, trained
+from agents.transfer.policy import Models, choices, first_choice, kept, tabular
 from agents.transfer.rivals import best_rule, placed, regret
 from cimenv.search import run_search
 from cimenv.tasks.table import TableEvaluator
@@ -15,28 +15,28 @@ from cimenv.tasks.table import TableEvaluator
 
 def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
     """Run one job; `folder` keeps what is trained."""
-    rows = policy(plan, job, folder) if job.kind == "policy" else rivals(plan, job)
+    if job.kind == "rivals":
+        rows = rivals(plan, job)
+    else:
+        rows = used(plan, job, [kept(plan, member, folder) for member in plan.members(job)])
     return [{"held_out": job.held_out, **row} for row in rows]
 
 
-def policy(plan: Plan, job: Job, folder: Path) -> list[Row]:
-    """Train a policy on what is not held out; use it on all tables at once, on unseen ones also with evaluations."""
+def used(plan: Plan, job: Job, models: Models) -> list[Row]:
+    """Use a policy or a committee on all tables at once, on unseen ones also with evaluations."""
     seen, _ = plan.split(job.held_out)
-    model = trained(plan, seen, job.seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save(folder / f"{job.name}.zip")
     rows: list[Row] = []
     for table in plan.tables:
         unseen = table not in seen
         if unseen:
-            front = {"table": table, "unseen": True, "seed": job.seed, "front": "policy"}
-            rows.append({**front, **policy_front(plan, model, table)})
+            front = {"table": table, "unseen": True, "seed": job.seed, "front": job.kind}
+            rows.append({**front, **policy_front(plan, models, table)})
         for number, variant in enumerate(plan.variants):
             env = tabular(plan, table, variant).single
-            what = {"table": table, "variant": number, "unseen": unseen, "seed": job.seed, "method": "policy"}
-            rows.append({**what, "evaluations": 0, "regret": regret(first_choice(model, env), env.table)})
+            what = {"table": table, "variant": number, "unseen": unseen, "seed": job.seed, "method": job.kind}
+            rows.append({**what, "evaluations": 0, "regret": regret(first_choice(models, env), env.table)})
             if unseen:
-                few = min(regret(each, env.table) for each in choices(model, env, plan.evaluations, job.seed))
+                few = min(regret(each, env.table) for each in choices(models, env, plan.evaluations, job.seed))
                 rows.append({**what, "evaluations": plan.evaluations, "regret": few})
     return rows
 

@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 from agents.study import Row, settings_digest, tables_digest
 from cimenv.core.config import Frozen
 
+Kind = Literal["rivals", "policy", "committee"]
+
 
 class Plan(Frozen):
     """The study's configuration."""
@@ -19,6 +21,7 @@ class Plan(Frozen):
     variants: tuple[dict[str, Any], ...] = Field(min_length=1, description="budgets and prices of every table")
     held_out: dict[str, tuple[str, ...]] = Field(description="name patterns of the tables that a policy never sees")
     seeds: int = Field(ge=1)
+    committees: int = Field(ge=1, description="into which the policies of all seeds are divided")
     max_sites: int
     copies: int = Field(ge=1, description="environments of every table and variant")
     steps: int = Field(ge=1, description="environment steps of a policy's training")
@@ -54,22 +57,30 @@ class Plan(Frozen):
         return {}
 
     def stages(self, rows: Mapping[str, list[Row]]) -> Iterator[list[Job]]:
-        """Yield jobs: what is compared with, then policies."""
+        """Yield jobs: what is compared with, then policies, then committees of them."""
         del rows
         yield [self.job("rivals", held_out) for held_out in self.held_out]
         yield [self.job("policy", held_out, seed) for seed in range(self.seeds) for held_out in self.held_out]
+        yield [self.job("committee", held_out, k) for k in range(self.committees) for held_out in self.held_out]
 
-    def job(self, kind: Literal["rivals", "policy"], held_out: str, seed: int = 0) -> Job:
+    def members(self, job: Job) -> list[Job]:
+        """Return the jobs whose policies a job uses: its own, or those of its committee."""
+        if job.kind == "policy":
+            return [job]
+        return [self.job("policy", job.held_out, seed) for seed in range(job.seed, self.seeds, self.committees)]
+
+    def job(self, kind: Kind, held_out: str, seed: int = 0) -> Job:
         """Return a job; its digest changes with what stands behind its label."""
-        settings = self.model_dump(mode="json", exclude={"held_out", "seeds"})
-        more = [self.split(held_out), self.seeds if kind == "rivals" else None, tables_digest(self.tables)]
+        settings = self.model_dump(mode="json", exclude={"held_out", "seeds", "committees"})
+        drawn = {"rivals": self.seeds, "committee": [self.seeds, self.committees]}
+        more = [self.split(held_out), drawn.get(kind), tables_digest(self.tables)]
         return Job(kind=kind, held_out=held_out, seed=seed, digest=settings_digest(settings, more))
 
 
 class Job(Frozen):
-    """A piece of work that one process does: a policy trained and used, or what it is compared with."""
+    """A piece of work that one process does: a policy trained and used, several used together, or their rivals."""
 
-    kind: Literal["rivals", "policy"]
+    kind: Kind
     held_out: str
     seed: int
     digest: str

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from sb3_contrib import MaskablePPO
+from torch import Tensor
 
-from agents.transfer.plan import Plan
+from agents.transfer.plan import Job, Plan
 from cimenv.compensation.options import Placement
 from cimenv.core.config import canonical
 from cimenv.envs import CompensationTabularEnv, TabularVectorEnv
-from cimenv.sb3 import MixedVecEnv, SitePolicy, TabularVecEnv, deterministic_rollout, placement_of
+from cimenv.sb3 import MixedVecEnv, SitePolicy, TabularVecEnv, placement_of
 
 SMALLEST_SPREAD = 0.01  # of J
 PATIENCE = 8  # episodes in a row without a new placement after which the temperature rises
 HOTTEST = 1e4
+Models = Sequence[MaskablePPO]  # one policy, or a committee
 
 
 def tabular(plan: Plan, table: str, variant: Mapping[str, Any]) -> TabularVectorEnv:
@@ -46,26 +49,41 @@ def trained(plan: Plan, tables: Sequence[str], seed: int) -> MaskablePPO:
     return model.learn(plan.steps)
 
 
+def kept(plan: Plan, job: Job, folder: Path) -> MaskablePPO:
+    """Return the policy of a job from a folder; it is trained where that has none."""
+    path = folder / f"{job.name}.zip"
+    if path.exists():
+        return MaskablePPO.load(path, device="cpu")
+    model = trained(plan, plan.split(job.held_out)[0], job.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(path)
+    return model
+
+
 def _in_regret(envs: TabularVectorEnv) -> TabularVecEnv:
     best, mean = envs.single.table.extremes
     return TabularVecEnv(envs, reward_scale=1 / max(best - mean, SMALLEST_SPREAD))
 
 
-def first_choice(model: MaskablePPO, env: CompensationTabularEnv) -> Placement:
+def first_choice(models: Models, env: CompensationTabularEnv) -> Placement:
     """Return the placement of a policy's favourite actions: no evaluation of a block."""
-    return placement_of(deterministic_rollout(model, env)[-1])
+    return _episode(models, env, lambda logits: int(logits.argmax()))
 
 
-def choices(model: MaskablePPO, env: CompensationTabularEnv, count: int, seed: int) -> list[Placement]:
+def choices(models: Models, env: CompensationTabularEnv, count: int, seed: int) -> list[Placement]:
     """Return distinct placements that are worth an evaluation: none, the favourite, then samples of the policy.
 
     A policy that has made up its mind draws little else; so it is asked at ever higher temperatures.
     """
-    found = dict.fromkeys([env.table.space.empty(), first_choice(model, env)])
+    found = dict.fromkeys([env.table.space.empty(), first_choice(models, env)])
     generator = torch.Generator().manual_seed(seed)
     temperature, failed = 1.0, 0
+
+    def drawn(logits: Tensor) -> int:
+        return int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator))
+
     while len(found) < count and temperature < HOTTEST:
-        placement = _drawn(model, env, temperature, generator)
+        placement = _episode(models, env, drawn)
         failed = failed + 1 if placement in found else 0
         found.setdefault(placement)
         if failed == PATIENCE:
@@ -73,17 +91,21 @@ def choices(model: MaskablePPO, env: CompensationTabularEnv, count: int, seed: i
     return list(found)[:count]
 
 
-def _drawn(
-    model: MaskablePPO, env: CompensationTabularEnv, temperature: float, generator: torch.Generator
-) -> Placement:
-    """Return the placement of one episode whose actions are drawn."""
+def _episode(models: Models, env: CompensationTabularEnv, pick: Callable[[Tensor], int]) -> Placement:
+    """Return the placement of one episode; several policies decide by the mean of their log-probabilities."""
     observation, info = env.reset()
     done = False
     while not done:
-        seen, _ = model.policy.obs_to_tensor(observation)
-        mask = info["action_mask"].astype(bool)
+        mask = info["action_mask"].astype(bool)[None]
         with torch.no_grad():
-            held: Any = model.policy.get_distribution(seen, action_masks=mask[None]).distribution
-        action = torch.multinomial((held.logits[0] / temperature).softmax(-1), 1, generator=generator)
-        observation, _, done, _, info = env.step(np.int64(action.item()))
+            logits = torch.stack([_logits(model, observation, mask) for model in models]).mean(0)
+        observation, _, terminated, truncated, info = env.step(np.int64(pick(logits)))
+        done = terminated or truncated
     return placement_of(info)
+
+
+def _logits(model: MaskablePPO, observation: np.ndarray, mask: np.ndarray) -> Tensor:
+    seen, _ = model.policy.obs_to_tensor(observation)
+    held: Any = model.policy.get_distribution(seen, action_masks=mask).distribution
+    logits: Tensor = held.logits[0]
+    return logits

@@ -31,6 +31,7 @@ def plan(request, tmp_path_factory):
         "held_out": {"data": ["*other*"]},
         "variants": [{}, {"cost_weight": 1.0}],
         "seeds": 2,
+        "committees": 1,
         "max_sites": 6,
         "copies": 8,
         "steps": 6_000,
@@ -68,9 +69,9 @@ def test_a_policy_learns_and_looks_at_no_evaluation(plan):
     """After 6,000 steps on the one table its favourite beats no blocks; observations stay those of none."""
     model = trained(plan, [NAME], 0)
     env = CompensationTabularEnv(NAME, feedback="reset", max_sites=6)
-    assert regret(first_choice(model, env), env.table) < regret((0,) * 5, env.table)
-    found = choices(model, env, 10, 0)
-    assert len(set(found)) == len(found) == 10 and found[0] == (0,) * 5 and found[1] == first_choice(model, env)
+    assert regret(first_choice([model], env), env.table) < regret((0,) * 5, env.table)
+    found = choices([model], env, 10, 0)
+    assert len(set(found)) == len(found) == 10 and found[0] == (0,) * 5 and found[1] == first_choice([model], env)
     assert all(env.table.space.feasible(p) for p in found)
     names = np.array(env.layout.names)
     of_evaluations = np.char.find(names, ".error_") >= 0
@@ -85,10 +86,11 @@ def test_a_policy_learns_and_looks_at_no_evaluation(plan):
 def test_jobs_tables_and_targets(plan, tmp_path):
     journal = Journal(tmp_path / "jobs.jsonl", plan.measured())
     jobs = [job for stage in plan.stages(journal.rows) for job in stage]
-    assert [job.kind for job in jobs] == ["rivals", "policy", "policy"]
-    for job in jobs[:2]:
+    assert [job.kind for job in jobs] == ["rivals", "policy", "policy", "committee"]
+    assert plan.members(jobs[3]) == jobs[1:3]
+    for job in (jobs[0], jobs[1], jobs[3]):
         journal.add(job, measure(plan, job, tmp_path / "runs"))
-    assert (tmp_path / "runs" / f"{jobs[1].name}.zip").exists()
+    assert all((tmp_path / "runs" / f"{job.name}.zip").exists() for job in jobs[1:3])  # the committee needed both
     write_results(plan, journal, tmp_path)
     rows = [row for job in jobs[:2] for row in journal.rows[job.name] if row["unseen"]]
     by_method = methods(rows)
@@ -97,7 +99,7 @@ def test_jobs_tables_and_targets(plan, tmp_path):
     text = (tmp_path / "table.md").read_text()
     named = [each["target"] for each in json.loads((tmp_path / "targets.json").read_text())]
     assert "data: regret at 10 beyond random at 10" in named and len(named) == 4
-    assert text.count("| data | ") == len(by_method) + 2 and "largest everywhere" in text
+    assert text.count("| data | ") == len(by_method) + 2 + 3 and "largest everywhere" in text
 
 
 def test_hypervolume_is_an_area():
