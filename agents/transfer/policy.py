@@ -56,7 +56,9 @@ def kept(plan: Plan, job: Job, folder: Path) -> MaskablePPO:
         return MaskablePPO.load(path, device="cpu")
     model = trained(plan, plan.split(job.held_out)[0], job.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save(path)
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    model.save(unfinished)
+    unfinished.replace(path)
     return model
 
 
