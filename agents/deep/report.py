@@ -110,10 +110,10 @@ def summary(plan: Plan, rows: list[Row]) -> str:
 def recovered(plan: Plan, rows: list[Row], problem: str, recipe: str) -> str:
     """Return the accuracy of a network, and that with its best placement and what this adds in weights and MACs."""
     found = select(rows, kind="blocks", problem=problem, recipe=recipe)
-    if not found:
+    best = preferred(found, problem)
+    if best is None:
         own = own_sigma(plan, problem)
         return percent(select(rows, kind="curve", problem=problem, recipe=recipe, statistics="none", sigma=own))
-    best = max(affordable(found, problem), key=lambda row: row["validation"])
     return f"{percent(select(found, method='none'))} → {percent([best])} (+{best['weights']:.1%}, +{best['macs']:.0%})"
 
 
@@ -142,7 +142,7 @@ def targets(rows: list[Row]) -> list[dict[str, Any]]:
     bare = next((row["mean"] for row in standard if row["sigma"] == 0.8), NAN)
     found.append(target("two-digit, standard, sigma 0.8 without blocks", "< 0.03", bare, bare < 0.03, COMMAND))
     for problem, goal in GOALS.items():
-        best = max(affordable(rows, problem), key=lambda row: row["validation"], default=None)
+        best = preferred(rows, problem)
         share = kept(best) if best else NAN
         what = f" ({best['recipe']}, {METHODS[best['method']]})" if best else ""
         name = f"{problem}: share of standard clean, <= 2 % weights, <= 10 % MACs{what}"
@@ -163,15 +163,21 @@ def affordable(rows: list[Row], problem: str) -> list[Row]:
     return [row for row in placed if row["weights"] <= 0.02 and row["macs"] <= 0.10]
 
 
+def preferred(rows: list[Row], problem: str) -> Row | None:
+    """Return the affordable placement that validation prefers; None before any is measured."""
+    return max(affordable(rows, problem), key=lambda row: row["validation"], default=None)
+
+
 def kept(row: Row) -> float:
     """Return the mean accuracy as a share of the standard network's clean accuracy."""
     return float(row["mean"] / row["standard_clean"])
 
 
-def gain(rows: list[Row]) -> float:
-    """Return what the best placement on one network adds on validation; none where no blocks were placed."""
-    found = {row["method"]: row["validation"] for row in rows if row["kind"] == "blocks"}
-    return max(found.values()) - found["none"] if found else -1.0
+def gain(rows: list[Row], problem: str, recipe: str) -> float:
+    """Return what the preferred placement on one network adds on validation; less than 0 where none was measured."""
+    found = select(rows, kind="blocks", problem=problem, recipe=recipe)
+    best = preferred(found, problem)
+    return float(best["validation"] - select(found, method="none")[0]["validation"]) if best else -1.0
 
 
 def panels(plan: Plan, rows: list[Row], kind: str) -> tuple[Figure, list[tuple[str, Axes]]]:
@@ -254,7 +260,7 @@ def growth(plan: Plan, rows: list[Row]) -> Figure:
     """Draw the relative feature error along the layers with and without blocks, where these gain most."""
     figure, shown = panels(plan, rows, "blocks")
     for name, ax in shown:
-        recipe = max(plan.problems[name].blocks, key=lambda recipe: gain(select(rows, problem=name, recipe=recipe)))
+        recipe = max(plan.problems[name].blocks, key=lambda recipe: gain(rows, name, recipe))
         for method in ("none", "affine", "agent", "all_and_affine", "digital"):
             for row in select(rows, kind="blocks", problem=name, recipe=recipe, method=method):
                 errors = row["site_error"]

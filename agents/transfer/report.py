@@ -22,6 +22,7 @@ from agents.transfer.plan import Plan
 COMMAND = "python -m agents.transfer"
 Methods = Mapping[tuple[str, str], Scores]  # (method, evaluations) -> regret [seeds, tables x variants]
 NAN = float("nan")
+OURS = ("policy", "committee")
 LIMITS = {"noise": 0.1, "stronger_noise": 0.1, "recipe": 0.1, "family": 0.2, "data": 0.2}
 
 
@@ -62,7 +63,7 @@ def table(plan: Plan, found: Mapping[str, Methods]) -> str:
         for (method, evaluations), scores in by_method.items():
             low, high = bootstrap_interval(scores)
             better = [
-                "" if method in ("policy", "committee") else chance(by_method.get(("policy", str(count))), scores)
+                "" if method in OURS else chance(by_method.get(("policy", str(count))), scores)
                 for count in (0, plan.evaluations)
             ]
             cells = [name, method, evaluations, f"{interquartile_mean(scores):.1%} [{low:.1%}, {high:.1%}]", *better]
@@ -112,8 +113,7 @@ def _targets(plan: Plan, name: str, by_method: Methods) -> list[dict[str, Any]]:
     few, limit = str(plan.evaluations), LIMITS.get(name, 0.2)
     regrets = {key: interquartile_mean(scores) for key, scores in by_method.items()}
     zero, some = (regrets.get(("policy", count), NAN) for count in ("0", few))
-    ours = ("policy", "committee")
-    rules = [value for (method, count), value in regrets.items() if count == "0" and method not in ours]
+    rules = [value for (method, count), value in regrets.items() if count == "0" and method not in OURS]
     listed = [
         target(f"{name} held out: regret without an evaluation", f"<= {limit}", zero, zero <= limit, COMMAND),
         _beyond(f"{name}: the same beyond the best rule without an evaluation", zero - min(rules, default=NAN)),

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +35,6 @@ from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.evaluation.walk import HeldChip, ImageBlock, Walk, square
 from cimenv.evaluation.workers import image_block, workers
 
-T = TypeVar("T")
 CHIP_GROUP = 32  # chips whose weights are held at a time
 
 
@@ -59,14 +57,7 @@ class Tally:
 
 ChipModules = Callable[[Mapping[str, ProgrammedWeight], Placement], Mapping[str, nn.Module]]
 Counts = tuple[Tensor, Tensor, Tensor]  # of a block: see `Tally`, in its order
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Chips whose weights are held at a time: one by one, or stacked `[chips, ...]` by site."""
-
-    chips: list[HeldChip]
-    stacked: dict[str, Tensor] | None
+Stacked = dict[str, Tensor]  # weights of several chips by site, `[chips, ...]`
 
 
 class Engine:
@@ -141,22 +132,22 @@ class Engine:
         correct = torch.zeros(len(chips), len(tree), dtype=torch.int64, device=self.device)
         squares = torch.zeros(len(chips), len(tree), sites, 2, dtype=torch.float64, device=self.device)
         clean = torch.zeros(sites, dtype=torch.float64, device=self.device)
-        plain = not self.network.opaque and self.chip_modules is None
-        cache = self.cache if len(tree) == 1 and plain and not self.chips_batched else None
+        cache = self.cache if len(tree) == 1 and self._plain and not self.chips_batched else None
         keeper = Keeper(cache, tree[0], self.network.calls, self.blocks[0], chips, t_s) if cache else None
         with (
             progress("evaluating chips", len(self.blocks[0]) * len(chips)) as advance,
-            workers(1 if self.chips_batched else held.threads) as each,
+            workers(held.threads) as each,
         ):
             for start in range(0, len(chips), held.chips):
-                group = self._group(source, chips[start : start + held.chips], tree, keeper)
-                span = slice(start, start + len(group.chips))
+                numbers = chips[start : start + held.chips]
+                group = self._group(source, numbers, tree, keeper)
+                span = slice(start, start + len(numbers))
                 for counted, summed, clean_sums in each(partial(self._evaluate, tree, group, keeper), *self.blocks):
                     correct[span] += counted
                     squares[span] += summed
                     if start == 0:
                         clean += clean_sums
-                    advance(len(group.chips))
+                    advance(len(numbers))
         inverse = np.argsort(order)
         counts, sums = correct.T.cpu().numpy(), squares.permute(1, 2, 0, 3).cpu().numpy()
         return Tally(counts[inverse], sums[inverse], clean.cpu().numpy(), self.images)
@@ -171,10 +162,15 @@ class Engine:
         with workers(self.threads) as each:
             return sum(each(count, *self.blocks))
 
+    @property
+    def _plain(self) -> bool:
+        """Whether placements share prefixes."""
+        return not self.network.opaque and self.chip_modules is None
+
     @cached_property
     def chips_batched(self) -> bool:
         """Whether all chips of a group are computed at a time: wanted, and possible with this network and crossbar."""
-        if not self._wanted or self.network.opaque or self.chip_modules is not None:
+        if not self._wanted or not self._plain:
             return False
         weights = self._weights(self.chips, 0, None)
         if any(isinstance(weight, AnalogWeight) for weight in weights.values()):
@@ -193,20 +189,21 @@ class Engine:
 
     def _room(self, placements: int, chips: int) -> Room:
         """Return how many chips and threads the memory limit allows."""
+        batched = self.chips_batched
+        threads = 1 if batched else self.threads
         if self.memory_limit is None:
-            return Room(CHIP_GROUP, self.threads)
+            return Room(CHIP_GROUP, threads)
         chip, largest, block, norms = self._sizes
         counts = 8 * placements * (1 + 2 * len(self.network.layers))  # of one chip, see `Tally`
         calibrated = norms * placements if self.chip_modules else 0
         digital = max(sum(o.kind == "digital" for o in here) for here in self.bank.options.per_site)
         walk = int((LIVE + digital) * block)
-        batched = self.chips_batched
         return room(
             self.memory_limit,
             chip=2 * chip + walk if batched else chip + calibrated,  # as drawn, and stacked
             largest=largest,
             walk=walk + counts * CHIP_GROUP,
-            threads=1 if batched else self.threads,
+            threads=threads,
             chips=CHIP_GROUP,
             always=counts * chips,
             kept=self.cache.limit_bytes if self.cache else 0,
@@ -225,17 +222,20 @@ class Engine:
     def _arithmetic(self) -> AbstractContextManager[None]:
         return arithmetic(self.precision, self.device.type)
 
-    def _group(self, source: Chips, numbers: Sequence[int], tree: list[Placement], keeper: Keeper | None) -> _Group:
+    def _group(
+        self, source: Chips, numbers: Sequence[int], tree: list[Placement], keeper: Keeper | None
+    ) -> list[HeldChip] | Stacked:
+        """Return the chips whose weights are held at a time: one by one, or stacked."""
         if not self.chips_batched:
-            return _Group([self._chip(source, number, tree, keeper) for number in numbers], None)
+            return [self._chip(source, number, tree, keeper) for number in numbers]
         key = ("stacked", tuple(numbers), source.t_s)
         kept = self.cache.get(key) if self.cache else None
         stacked = kept[0] if kept else self._stacked([self._weights(source, number, None) for number in numbers])
         if self.cache and not kept:
             self.cache.put(key, stacked, [])
-        return _Group([HeldChip(source, number, {}, {}) for number in numbers], stacked)
+        return stacked
 
-    def _stacked(self, weights: Sequence[Mapping[str, ProgrammedWeight]]) -> dict[str, Tensor]:
+    def _stacked(self, weights: Sequence[Mapping[str, ProgrammedWeight]]) -> Stacked:
         return {name: torch.stack([chip[name] for chip in weights]) for name in weights[0]}  # type: ignore[misc]
 
     def _chip(self, source: Chips, number: int, tree: list[Placement], keeper: Keeper | None) -> HeldChip:
@@ -269,7 +269,7 @@ class Engine:
     def _evaluate(
         self,
         tree: list[Placement],
-        group: _Group,
+        group: list[HeldChip] | Stacked,
         keeper: Keeper | None,
         number: int,
         images: Tensor,
@@ -277,10 +277,10 @@ class Engine:
     ) -> Counts:
         with torch.inference_mode(), self._arithmetic():
             block = self._clean_block(number, images, labels, keeper)
-            if group.stacked is not None:
-                correct, by_call = self._walk_all(block, group.stacked, tree)
+            if isinstance(group, dict):
+                correct, by_call = self._walk_all(block, group, tree)
             else:
-                walked = [self._walk(block, chip, tree, keeper) for chip in group.chips]
+                walked = [self._walk(block, chip, tree, keeper) for chip in group]
                 correct, by_call = (torch.stack(parts) for parts in zip(*walked, strict=True))
             called = self._called if self._called is not None else torch.tensor(block.called, device=self.device)
             squares = by_call.new_zeros(*correct.shape, len(self.network.layers), 2).index_add_(2, called, by_call)
@@ -297,7 +297,7 @@ class Engine:
         correct, squares = zip(*walked, strict=True)
         return torch.cat(correct), torch.cat(squares)
 
-    def _walk_all(self, block: ImageBlock, stacked: dict[str, Tensor], tree: list[Placement]) -> tuple[Tensor, Tensor]:
+    def _walk_all(self, block: ImageBlock, stacked: Stacked, tree: list[Placement]) -> tuple[Tensor, Tensor]:
         """Walk the tree of all chips at a time."""
 
         def walk(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
