@@ -17,6 +17,8 @@ def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
     """Run one job; `folder` keeps what is trained."""
     if job.kind == "rivals":
         rows = rivals(plan, job)
+    elif job.kind == "experience":
+        rows = experienced(plan, job)
     else:
         rows = used(plan, job, [kept(plan, member, folder) for member in plan.members(job)])
     return [{"held_out": job.held_out, **row} for row in rows]
@@ -66,4 +68,29 @@ def rivals(plan: Plan, job: Job) -> list[Row]:
             best = run_search(evaluator, "knapsack").objective
             row = {"seed": 0, "method": "knapsack", "evaluations": None}
             rows.append({**what, **row, "regret": evaluator.regret(best)})
+    return rows
+
+
+def experienced(plan: Plan, job: Job) -> list[Row]:
+    """Let the search `transfer` learn from the training tables; use it with no, few and the knapsack's evaluations."""
+    seen, unseen = plan.split(job.held_out)
+    rows: list[Row] = []
+    for table in unseen:
+        for number, variant in enumerate(plan.variants):
+            evaluator = TableEvaluator(table, variant)
+            own = run_search(evaluator, "knapsack").evaluations
+            for seed in range(plan.seeds):
+                budget = max(plan.evaluations, own)
+                found = run_search(evaluator, "transfer", budget, seed, {"tables": tuple(seen)})
+                best = found.best_so_far
+                reached = {
+                    0: found.steps[1].objective,
+                    plan.evaluations: best[: plan.evaluations][-1],
+                    None: best[:own][-1],
+                }
+                what = {"table": table, "variant": number, "unseen": True, "seed": seed, "method": "transfer"}
+                rows += [
+                    {**what, "evaluations": count, "regret": evaluator.regret(value)}
+                    for count, value in reached.items()
+                ]
     return rows

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from agents.study import Row, settings_digest, tables_digest
 from cimenv.core.config import Frozen
 
-Kind = Literal["rivals", "policy", "committee"]
+Kind = Literal["rivals", "experience", "policy", "committee"]
 
 
 class Plan(Frozen):
@@ -57,9 +57,10 @@ class Plan(Frozen):
         return {}
 
     def stages(self, rows: Mapping[str, list[Row]]) -> Iterator[list[Job]]:
-        """Yield jobs: what is compared with, then policies, then committees of them."""
+        """Yield jobs: what is compared with, the search that learns from tables, policies, committees of them."""
         del rows
         yield [self.job("rivals", held_out) for held_out in self.held_out]
+        yield [self.job("experience", held_out) for held_out in self.held_out]
         yield [self.job("policy", held_out, seed) for seed in range(self.seeds) for held_out in self.held_out]
         yield [self.job("committee", held_out, k) for k in range(self.committees) for held_out in self.held_out]
 
@@ -72,13 +73,17 @@ class Plan(Frozen):
     def job(self, kind: Kind, held_out: str, seed: int = 0) -> Job:
         """Return a job; its digest changes with what stands behind its label."""
         settings = self.model_dump(mode="json", exclude={"held_out", "seeds", "committees"})
-        drawn = {"rivals": self.seeds, "committee": [self.seeds, self.committees]}
+        drawn = {"rivals": self.seeds, "experience": self.seeds, "committee": [self.seeds, self.committees]}
         more = [self.split(held_out), drawn.get(kind), tables_digest(self.tables)]
         return Job(kind=kind, held_out=held_out, seed=seed, digest=settings_digest(settings, more))
 
 
 class Job(Frozen):
-    """A piece of work that one process does: a policy trained and used, several used together, or their rivals."""
+    """A piece of work that one process does.
+
+    A policy trained and used, several used together, their rivals, or the search `transfer`, which learns from the same
+    tables.
+    """
 
     kind: Kind
     held_out: str

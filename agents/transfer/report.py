@@ -22,7 +22,8 @@ from agents.transfer.plan import Plan
 COMMAND = "python -m agents.transfer"
 Methods = Mapping[tuple[str, str], Scores]  # (method, evaluations) -> regret [seeds, tables x variants]
 NAN = float("nan")
-OURS = ("policy", "committee")
+POLICIES = ("policy", "committee")
+LEARNED = ("policy", "committee", "transfer")  # from the training tables
 LIMITS = {"noise": 0.1, "stronger_noise": 0.1, "recipe": 0.1, "family": 0.2, "data": 0.2}
 
 
@@ -52,9 +53,9 @@ def table(plan: Plan, found: Mapping[str, Methods]) -> str:
     """Return every method's regret on what was held out."""
     head = ["held out", "method", "evaluations", "regret", "policy at 0 better", f"policy at {plan.evaluations} better"]
     lines = [
-        "Regret (J* - J) / (J* - mean J) on tables that the policy never saw: interquartile mean over tables, "
-        f"{len(plan.variants)} budgets and prices, and seeds with its 95 % stratified-bootstrap interval; probability "
-        "that the policy does better, without an evaluation and with as many as the searches.",
+        "Regret (J* - J) / (J* - mean J) on tables that neither the policy nor `transfer` saw: interquartile mean over "
+        f"tables, {len(plan.variants)} budgets and prices, and seeds with its 95 % stratified-bootstrap interval; "
+        "probability that the policy does better, without an evaluation and with as many as the searches.",
         "",
         "| " + " | ".join(head) + " |",
         "|---|---" + "|---:" * (len(head) - 2) + "|",
@@ -63,7 +64,7 @@ def table(plan: Plan, found: Mapping[str, Methods]) -> str:
         for (method, evaluations), scores in by_method.items():
             low, high = bootstrap_interval(scores)
             better = [
-                "" if method in OURS else chance(by_method.get(("policy", str(count))), scores)
+                "" if method in POLICIES else chance(by_method.get(("policy", str(count))), scores)
                 for count in (0, plan.evaluations)
             ]
             cells = [name, method, evaluations, f"{interquartile_mean(scores):.1%} [{low:.1%}, {high:.1%}]", *better]
@@ -105,25 +106,36 @@ def chance(ours: Scores | None, theirs: Scores) -> str:
 
 
 def targets(plan: Plan, found: Mapping[str, Methods]) -> list[dict[str, Any]]:
-    """Return every target with what was measured."""
-    return [each for name, by_method in found.items() for each in _targets(plan, name, by_method)]
+    """Return every target with what was measured: of one policy, of committees, of the search `transfer`."""
+    return [
+        each
+        for method in LEARNED
+        for name, by_method in found.items()
+        if (method, "0") in by_method
+        for each in _targets(plan, method, name, by_method)
+    ]
 
 
-def _targets(plan: Plan, name: str, by_method: Methods) -> list[dict[str, Any]]:
+def _targets(plan: Plan, method: str, name: str, by_method: Methods) -> list[dict[str, Any]]:
     few, limit = str(plan.evaluations), LIMITS.get(name, 0.2)
     regrets = {key: interquartile_mean(scores) for key, scores in by_method.items()}
-    zero, some = (regrets.get(("policy", count), NAN) for count in ("0", few))
-    rules = [value for (method, count), value in regrets.items() if count == "0" and method not in OURS]
+    zero, some = (regrets.get((method, count), NAN) for count in ("0", few))
+    rules = [value for (each, count), value in regrets.items() if count == "0" and each not in LEARNED]
     listed = [
-        target(f"{name} held out: regret without an evaluation", f"<= {limit}", zero, zero <= limit, COMMAND),
-        _beyond(f"{name}: the same beyond the best rule without an evaluation", zero - min(rules, default=NAN)),
+        target(f"{method}, {name} held out: regret without an evaluation", f"<= {limit}", zero, zero <= limit, COMMAND),
+        _beyond(
+            f"{method}, {name}: the same beyond the best rule without an evaluation", zero - min(rules, default=NAN)
+        ),
     ]
     listed += [
-        _beyond(f"{name}: regret at {few} beyond {search} at {few}", some - regrets.get((search, few), NAN))
+        _beyond(f"{method}, {name}: regret at {few} beyond {search} at {few}", some - regrets.get((search, few), NAN))
         for search in plan.searches
     ]
     theirs = regrets.get(("knapsack", "its own"), NAN)
-    return [*listed, _beyond(f"{name}: regret at {few} beyond knapsack at its own budget", some - theirs, "<= 0")]
+    return [
+        *listed,
+        _beyond(f"{method}, {name}: regret at {few} beyond knapsack at its own budget", some - theirs, "<= 0"),
+    ]
 
 
 def _beyond(name: str, gap: float, bound: str = "< 0") -> dict[str, Any]:

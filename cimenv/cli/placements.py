@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from cimenv.tasks import MonteCarloEvaluator
 
 METHOD_HELP = (
-    "greedy, swap, backward, knapsack; surrogate, annealing, genetic, tpe, nsga2, random; lstm_controller, one_step; "
-    "racing, ladder; exhaustive; rules: uniform, first, last, error, error_per_cost."
+    "greedy, swap, backward, knapsack; transfer, which begins with what the tables of other tasks teach; "
+    "surrogate, annealing, genetic, tpe, nsga2, random; lstm_controller, one_step; racing, ladder; exhaustive; "
+    "rules: uniform, first, last, error, error_per_cost."
 )
 
 

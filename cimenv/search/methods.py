@@ -23,6 +23,7 @@ from cimenv.search.random_search import RandomSearch
 from cimenv.search.rules import Order, Rule, by_error, by_error_per_cost, first_sites, last_sites
 from cimenv.search.samplers import Sampler, sampler_settings
 from cimenv.search.surrogate import Surrogate
+from cimenv.search.transfer import Transfer
 from cimenv.tasks.objective import Objective
 
 Factory = Callable[..., Search]
@@ -55,6 +56,7 @@ METHODS: dict[str, Factory] = {
     "genetic": Genetic,
     **{name: partial(Sampler, kind=kind) for name, kind in SAMPLERS.items()},
     "surrogate": Surrogate,
+    "transfer": Transfer,
     "lstm_controller": partial(PolicyGradient, kind="lstm"),
     "one_step": partial(PolicyGradient, kind="one_step", learning_rate=0.1),
     "exhaustive": _without_draws(Exhaustive),
@@ -69,6 +71,7 @@ ENDLESS = (
     "tpe",
     "nsga2",
     "surrogate",
+    "transfer",
     "lstm_controller",
     "one_step",
 )  # end with their budget

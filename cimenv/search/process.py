@@ -1,0 +1,125 @@
+"""Two Gaussian processes: over what blocks add, learned from tables, and over the placements of one task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg, optimize
+from scipy.spatial.distance import cdist
+
+from cimenv.compensation.options import Placement
+from cimenv.search.experience import FEATURES, Blocks, Lesson
+
+Floats = npt.NDArray[np.float64]
+JITTER = 1e-4  # of unit variance
+STARTS = (0.6, 0.05, 0.15, 0.1, 0.6)  # four variances of `Process`, and its length
+BOUNDS = (1e-4, 1e2)  # of all five
+
+
+class Process:
+    """What blocks add, as a Gaussian process over their features, conditioned on the blocks of tables.
+
+    The covariance of two blocks is `a exp(-|x - x'|^2 / 2 l^2)`, and within a task `b` more, at the same site `c` more,
+    for the same block `d` more; marginal likelihood chooses all five (Rasmussen and Williams, Gaussian Processes for
+    Machine Learning, 2006, sections 2.2 and 5.4). Features and values are standardised.
+
+    Args:
+        lessons: of the tables, at least one.
+    """
+
+    def __init__(self, lessons: Sequence[Lesson]) -> None:
+        features = np.concatenate([each.blocks.features for each in lessons])
+        values = np.concatenate([each.added for each in lessons])
+        self.center, self.spread = features.mean(axis=0), features.std(axis=0) + JITTER
+        self.mean, self.scale = float(values.mean()), float(values.std()) + JITTER
+        self.misfit = float(np.mean([each.misfit for each in lessons])) / self.scale**2
+        self.known, self._values = self._standard(features), (values - self.mean) / self.scale
+        tasks = np.repeat(np.arange(len(lessons)), [len(each.added) for each in lessons])
+        sites = np.concatenate([each.blocks.sites for each in lessons])
+        self._squares = cdist(self.known, self.known, "sqeuclidean")
+        self._same_task = np.equal.outer(tasks, tasks)
+        self._same_site = self._same_task & np.equal.outer(sites, sites)
+        found = optimize.minimize(self._unlikely, np.log(STARTS), bounds=[np.log(BOUNDS)] * len(STARTS))
+        self.parameters: tuple[float, ...] = tuple(np.exp(found.x).tolist())
+        self._factor = np.linalg.cholesky(self._covariance(self.parameters))
+        self._weights = _solved(self._factor, self._values)
+
+    def prior(self, blocks: Blocks) -> tuple[Floats, Floats]:
+        """Return mean `[blocks]` and covariance of what the blocks of a new task add, in units of accuracy."""
+        near = self._near(self._standard(blocks.features), self.known)
+        mean = self.mean + self.scale * (near @ self._weights)
+        covariance = self._own(blocks) - near @ _solved(self._factor, near.T)
+        return blocks.lost * mean, (blocks.lost * self.scale) ** 2 * covariance
+
+    def _standard(self, features: Floats) -> Floats:
+        return np.asarray((features - self.center) / self.spread / np.sqrt(len(FEATURES)))
+
+    def _near(self, x: Floats, y: Floats) -> Floats:
+        """Return the covariance of blocks of different tasks."""
+        return self._alike(cdist(x, y, "sqeuclidean"), self.parameters)
+
+    def _own(self, blocks: Blocks) -> Floats:
+        """Return the covariance of the blocks of one task, before anything is known."""
+        x = self._standard(blocks.features)
+        _, task, site, block, _ = self.parameters
+        same_site = np.equal.outer(blocks.sites, blocks.sites)
+        return np.asarray(self._near(x, x) + task + site * same_site + block * np.eye(len(x)))
+
+    @staticmethod
+    def _alike(squares: Floats, parameters: Sequence[float]) -> Floats:
+        return np.asarray(parameters[0] * np.exp(-squares / (2 * parameters[4] ** 2)))
+
+    def _covariance(self, parameters: Sequence[float]) -> Floats:
+        _, task, site, block, _ = parameters
+        found = self._alike(self._squares, parameters) + task * self._same_task + site * self._same_site
+        return np.asarray(found + (block + JITTER) * np.eye(len(found)))
+
+    def _unlikely(self, logs: Floats) -> float:
+        """Return the negative logarithm of the marginal likelihood, up to a constant."""
+        factor = np.linalg.cholesky(self._covariance(np.exp(logs).tolist()))
+        return float(0.5 * self._values @ _solved(factor, self._values) + np.log(np.diag(factor)).sum())
+
+
+class Belief:
+    """What is believed of a task's placements: what their blocks add, and a rest by which blocks do not just add up.
+
+    The rest has the variance that it has in the tables, and e times less covariance for every site that differs.
+
+    Args:
+        process: learned from other tasks.
+        blocks: of this task.
+        accuracies: placement -> accuracy, of those evaluated; the empty one at least.
+    """
+
+    def __init__(self, process: Process, blocks: Blocks, accuracies: Mapping[Placement, float]) -> None:
+        self.blocks = blocks
+        self.added, self.covariance = process.prior(blocks)
+        self.rest = process.misfit * (process.scale * blocks.lost) ** 2
+        self.known = np.array(list(accuracies))
+        self.base = accuracies[(0,) * self.known.shape[1]]
+        self._chosen = blocks.placed(self.known)
+        held = self._shared(self._chosen, self.known) + JITTER * self.rest * np.eye(len(self.known))
+        self._factor = np.linalg.cholesky(held)
+        surprise = np.array(list(accuracies.values())) - self.base - self._chosen @ self.added
+        self._weights = _solved(self._factor, surprise)
+
+    def predict(self, placements: Sequence[Placement]) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation of the accuracy of placements."""
+        table = np.array(placements)
+        chosen = self.blocks.placed(table)
+        near = self._shared(chosen, table)
+        own = ((chosen @ self.covariance) * chosen).sum(axis=1) + self.rest
+        left = own - (near * _solved(self._factor, near.T).T).sum(axis=1)
+        return self.base + chosen @ self.added + near @ self._weights, np.sqrt(np.maximum(left, 0.0))
+
+    def _shared(self, chosen: Floats, table: npt.NDArray[np.int64]) -> Floats:
+        """Return the covariance of placements with those that are known."""
+        differing = (table[:, None] != self.known[None]).sum(axis=-1)
+        return np.asarray(chosen @ self.covariance @ self._chosen.T + self.rest * np.exp(-differing))
+
+
+def _solved(factor: npt.NDArray[np.floating], values: Floats) -> Floats:
+    """Return what a matrix, given by its Cholesky factor, makes the values of."""
+    return np.asarray(linalg.cho_solve((factor, True), values))

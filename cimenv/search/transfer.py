@@ -1,0 +1,107 @@
+"""A search that begins with what enumerated tables of other tasks teach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError
+from cimenv.evaluation.record import Evaluation
+from cimenv.search.base import Count, NotNegative
+from cimenv.search.experience import Blocks, lesson
+from cimenv.search.moves import moved_blocks, random_placement, single_changes
+from cimenv.search.process import Belief, Process
+from cimenv.tasks.objective import Objective
+from cimenv.tasks.table import shipped_tables
+from cimenv.tasks.task import Task
+
+Floats = npt.NDArray[np.float64]
+POOL = 200  # random placements a round, beside the neighbours of the best
+LEADERS = 3
+
+
+class Transfer:
+    """Evaluates what experience with other tasks thinks best, then what it may still be wrong about.
+
+    The first placement is the favourite before any block was evaluated; every evaluation corrects what is believed.
+
+    Args:
+        objective: of the task.
+        generator: draws.
+        tables: names or files of enumerated tables to learn from; default `others` of the task.
+        batch: placements a round.
+        curiosity: standard deviations added to a prediction.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        generator: np.random.Generator,
+        *,
+        tables: Sequence[str] | None = None,
+        batch: Count = 1,
+        curiosity: NotNegative = 1.0,
+    ) -> None:
+        self.objective, self.space, self.generator = objective, objective.space, generator
+        self.batch, self.curiosity = batch, curiosity
+        self.process = learned(tuple(tables) if tables is not None else others(objective.task))
+        self.blocks: Blocks | None = None
+        self.values: dict[Placement, float] = {}
+        self.accuracies: dict[Placement, float] = {}
+
+    def propose(self) -> list[Placement]:
+        """Return the favourite, then placements that may be best."""
+        assert self.blocks is not None
+        belief = Belief(self.process, self.blocks, self.accuracies)
+        curiosity = self.curiosity if len(self.values) > 1 else 0.0
+
+        def hoped(placements: Sequence[Placement]) -> Floats:
+            mean, deviation = belief.predict(placements)
+            pairs = zip(mean + curiosity * deviation, placements, strict=True)
+            return np.array([self.objective.of_accuracy(accuracy, placement) for accuracy, placement in pairs])
+
+        pool = [p for p in self._pool(hoped) if p not in self.values]
+        return [pool[k] for k in np.argsort(-hoped(pool), kind="stable")[: self.batch]] if pool else []
+
+    def observe(self, evaluation: Evaluation, value: float) -> None:
+        """Take note of a value; from the evaluation without blocks comes what is known of the task."""
+        if not any(evaluation.placement):
+            self.blocks = Blocks.of(self.objective, evaluation)
+        self.values[evaluation.placement] = value
+        self.accuracies[evaluation.placement] = self.objective.accuracy(evaluation)
+
+    def _pool(self, hoped: Callable[[Sequence[Placement]], Floats]) -> list[Placement]:
+        """Return random placements, and the neighbours of the best up to where no change promises more."""
+        leaders = sorted(self.values, key=lambda p: self.objective.rank(p, self.values[p]), reverse=True)[:LEADERS]
+        found = dict.fromkeys(random_placement(self.space, self.generator) for _ in range(POOL))
+        for leader in leaders:
+            here, best = leader, -np.inf
+            while near := single_changes(self.space, here) + moved_blocks(self.space, here):
+                found |= dict.fromkeys(near)
+                values = hoped(near)
+                if values.max() <= best:
+                    break
+                here, best = near[int(values.argmax())], float(values.max())
+        return list(found)
+
+
+def others(task: Task) -> tuple[str, ...]:
+    """Return the tables that ship, but for those of a task's own network on the same crossbar: they are its answer."""
+    return tuple(name for name in shipped_tables() if not lesson(name).answers(task))
+
+
+@lru_cache(maxsize=16)
+def learned(tables: tuple[str, ...]) -> Process:
+    """Return what tables teach together.
+
+    Raises:
+        UnknownNameError: no such table.
+        ConfigError: no table, or a file is missing, damaged, unfinished, or of another version.
+    """
+    if not tables:
+        raise ConfigError("tables: got none; name at least one enumerated table to learn from.")
+    return Process([lesson(table) for table in tables])
