@@ -36,7 +36,7 @@ STATISTICS = {
 MARKERS = "osD^Xv"  # one a training
 HELD = 0.95
 TWO_DIGIT = ("two-digit-0.5", "two-digit-0.8", "two-digit-1.0")
-STANDARD = ("standard", "standard_5", "standard_slow", "standard_small_batches")
+STANDARD = ("standard", "standard_5", "standard_slow", "standard_small_batches", "standard_decay")
 GOALS = {"two-digit-0.8": 0.97, "two-digit-0.5": 0.99}
 
 

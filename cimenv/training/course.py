@@ -97,15 +97,16 @@ class Course:
         copies: int = 1,
         crossbar: CrossbarConfig | None = None,
     ) -> Iterator[Course]:
-        """Begin: Adam with a one-cycle schedule. `copies` scales the bar for recipes that train an epoch repeatedly."""
+        """Begin: AdamW and a one-cycle schedule. `copies` scales the bar for recipes that train an epoch repeatedly."""
         network = map_network(backbone, crossbar or CrossbarConfig(), data.image_shape)
         total = recipe.epochs * max(1, len(data.train) // recipe.batch_size)
         if network.model is not backbone:
             raise MappingError(
                 "The backbone hides its matrices in LSTM, GRU or attention modules; train explicit(model)."
             )
-        optimizer = torch.optim.Adam(backbone.parameters(), lr=recipe.learning_rate)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total)
+        rate = recipe.learning_rate
+        optimizer = torch.optim.AdamW(backbone.parameters(), lr=rate, weight_decay=recipe.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total)
         with progress(f"training {recipe.name}", total * copies) as advance:
             yield Course(network, data, generator, advance, optimizer, schedule, total)
 

@@ -24,12 +24,13 @@ from cimenv.training.course import Course, TrainedBackbone
 SCORING_CHIPS = 4
 SCORING_IMAGES = 2_000
 IDEAL = Ideal()
+CAME_LATER = ("shared", "weight_decay")
 
 
 class Recipe(Frozen):
     """A way to train the backbone. Subclasses say what noise is injected and what is added to the loss.
 
-    Adam with a one-cycle schedule; the epoch with the best validation score is kept, never one chosen on test.
+    AdamW with a one-cycle schedule; the epoch with the best validation score is kept, never one chosen on test.
     """
 
     name: str
@@ -37,12 +38,13 @@ class Recipe(Frozen):
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(128, ge=2)
     learning_rate: float = Field(4e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW; 0 is Adam")
 
     @model_serializer(mode="wrap")
     def _without_what_is_off(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Return the fields for keys; one that came later and is off leaves them, and so the seeds, as they were."""
         found: dict[str, Any] = fields(self)
-        return {name: value for name, value in found.items() if name != "shared" or value}
+        return {name: value for name, value in found.items() if name not in CAME_LATER or value}
 
     def device(self, done: float) -> DeviceModel:
         """Return the device model whose noise is injected after the share `done` of all steps."""

@@ -220,6 +220,34 @@ def test_the_last_quarter_trains_with_shared_statistics(recipe):
     assert Noise.model_validate(recipe.model_dump()).shared == 0.25 if isinstance(recipe, Noise) else True
 
 
+def test_weight_decay_shrinks_what_no_gradient_moves(data):
+    """Without a gradient a weight ends as the product of 1 - rate * decay over the schedule; 1 without decay."""
+
+    class Still(Recipe):
+        name: str = "still"
+
+        def losses(self, network, x, y, done, generator):
+            yield sum(0.0 * parameter.sum() for parameter in network.model.parameters())
+
+    def ends(decay):
+        before = small_net()
+        recipe = Still(epochs=1, batch_size=90, learning_rate=0.1, weight_decay=decay)
+        _, trained = fitted(recipe, data)
+        return {name: trained.state[name] / value for name, value in before.state_dict().items()}
+
+    dummy = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(dummy, 0.1, total_steps=10)  # 900 images
+    expected = 1.0
+    for _ in range(10):
+        expected *= 1 - 0.5 * schedule.get_last_lr()[0]
+        dummy.step()
+        if schedule.last_epoch < 9:
+            schedule.step()
+    assert all(torch.allclose(ratio, torch.tensor(expected), rtol=1e-5) for ratio in ends(0.5).values())
+    assert all(torch.equal(ratio, torch.ones_like(ratio)) for ratio in ends(0.0).values())
+    assert "weight_decay" not in Still().model_dump() and Still(weight_decay=0.5).model_dump()["weight_decay"] == 0.5
+
+
 def test_shuffled_batches_are_full_and_without_repetition():
     images = ImageSet(torch.arange(10.0).view(10, 1, 1, 1), torch.arange(10))
     batches = list(shuffled_batches(images, 4, torch.Generator().manual_seed(0)))
