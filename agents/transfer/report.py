@@ -1,9 +1,9 @@
-"""From the journal to results/transfer: results.csv, table.md, targets.json."""
+"""From the journal to results/transfer: results.csv, table.md, summary.md, targets.json."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     found = {name: methods([row for row in unseen if row["held_out"] == name]) for name in plan.held_out}
     text = table(plan, {name: each for name, each in found.items() if each}) + fronts_table(plan, unseen)
     (out / "table.md").write_text(text)
+    (out / "summary.md").write_text(summary(plan, found))
     write_targets(out, targets(plan, found))
 
 
@@ -70,6 +71,37 @@ def table(plan: Plan, found: Mapping[str, Methods]) -> str:
             cells = [name, method, evaluations, f"{interquartile_mean(scores):.1%} [{low:.1%}, {high:.1%}]", *better]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def summary(plan: Plan, found: Mapping[str, Methods]) -> str:
+    """Return the regrets that matter most, one column for everything that was held out."""
+    few = str(plan.evaluations)
+    shown = (
+        [(each, "0") for each in LEARNED]
+        + [("tpe", few)]
+        + [(each, few) for each in LEARNED]
+        + [("knapsack", "its own")]
+    )
+    lines = ["| method | evaluations | " + " | ".join(name.replace("_", " ") for name in found) + " |"]
+    lines += [
+        "|---|---:" + "|---:" * len(found) + "|",
+        "| best rule of thumb | 0 | " + _shares(map(_best_rule, found.values())),
+    ]
+    for key in shown:
+        if all(key in by_method for by_method in found.values()):
+            scores = (interquartile_mean(by_method[key]) for by_method in found.values())
+            lines.append(f"| {key[0]} | {key[1]} | " + _shares(scores))
+    return "\n".join(lines) + "\n"
+
+
+def _shares(values: Iterable[float]) -> str:
+    return " | ".join(f"{value:.1%}" for value in values) + " |"
+
+
+def _best_rule(by_method: Methods) -> float:
+    """Return the least regret of what needs no evaluation and learns nothing, whichever it is."""
+    rules = [scores for (each, count), scores in by_method.items() if count == "0" and each not in LEARNED]
+    return min((interquartile_mean(scores) for scores in rules), default=NAN)
 
 
 def fronts_table(plan: Plan, rows: list[Row]) -> str:
@@ -120,12 +152,9 @@ def _targets(plan: Plan, method: str, name: str, by_method: Methods) -> list[dic
     few, limit = str(plan.evaluations), LIMITS.get(name, 0.2)
     regrets = {key: interquartile_mean(scores) for key, scores in by_method.items()}
     zero, some = (regrets.get((method, count), NAN) for count in ("0", few))
-    rules = [value for (each, count), value in regrets.items() if count == "0" and each not in LEARNED]
     listed = [
         target(f"{method}, {name} held out: regret without an evaluation", f"<= {limit}", zero, zero <= limit, COMMAND),
-        _beyond(
-            f"{method}, {name}: the same beyond the best rule without an evaluation", zero - min(rules, default=NAN)
-        ),
+        _beyond(f"{method}, {name}: the same beyond the best rule without an evaluation", zero - _best_rule(by_method)),
     ]
     listed += [
         _beyond(f"{method}, {name}: regret at {few} beyond {search} at {few}", some - regrets.get((search, few), NAN))
