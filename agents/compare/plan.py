@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from agents.compare.contender import Contender
 from agents.study import Row, settings_digest, tables_digest
 from cimenv.core.config import Frozen, merged
+from cimenv.tasks.table import shipped_tables
 
 
 class Tuning(Frozen):
@@ -108,7 +109,9 @@ class Plan(Frozen):
             what.pop("env_arguments", None)
         if kind == "run":
             what.pop("ranges")
-        tables = self.tuning.tables if kind == "tune" else [table for table in [table] if table is not None]
+        tables = [*(self.tuning.tables if kind == "tune" else [table for table in [table] if table is not None])]
+        if what.get("search") == "transfer":
+            tables += shipped_tables()  # it learns from them
         found = settings_digest(what, dict(settings or {}), tables_digest(tables))
         return Job(kind=kind, contender=contender, table=table, settings=dict(settings or {}), digest=found)
 

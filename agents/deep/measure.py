@@ -89,7 +89,7 @@ def largest_within(evaluator: MonteCarloEvaluator) -> Placement:
     space = evaluator.space
     placement = space.empty()
     for site in range(len(placement)):
-        allowed = space.affordable(placement)[site].nonzero()[0]
+        allowed = space.affordable_at(placement, site).nonzero()[0]
         placement = (*placement[:site], int(allowed[-1]), *placement[site + 1 :])
     return placement
 

@@ -137,8 +137,11 @@ def targets(rows: list[Row]) -> list[dict[str, Any]]:
     found = []
     standard = select(rows, kind="curve", problem="two-digit-0.8", recipe="standard", statistics="none")
     trained = [row for name in STANDARD for row in select(rows, recipe=name) if "clean_whole_split" in row]
-    clean = max((row["clean_whole_split"] for row in trained if row["problem"] == "two-digit-0.8"), default=NAN)
-    found.append(target("two-digit, standard: clean accuracy", ">= 0.988", clean, clean >= 0.988, COMMAND))
+    clean = {row["recipe"]: row["clean_whole_split"] for row in trained if row["problem"] == "two-digit-0.8"}
+    best_trained = max(clean, key=lambda recipe: clean[recipe], default="standard")
+    reached = clean.get(best_trained, NAN)
+    what = f"two-digit, {best_trained} (the best on test of {len(clean)} standard trainings): clean accuracy"
+    found.append(target(what, ">= 0.988", reached, reached >= 0.988, COMMAND))
     bare = next((row["mean"] for row in standard if row["sigma"] == 0.8), NAN)
     found.append(target("two-digit, standard, sigma 0.8 without blocks", "< 0.03", bare, bare < 0.03, COMMAND))
     for problem, goal in GOALS.items():

@@ -84,7 +84,7 @@ def experienced(plan: Plan, job: Job) -> list[Row]:
                 found = run_search(evaluator, "transfer", budget, seed, {"tables": tuple(seen)})
                 best = found.best_so_far
                 reached = {
-                    0: found.steps[1].objective,
+                    0: found.steps[:2][-1].objective,
                     plan.evaluations: best[: plan.evaluations][-1],
                     None: best[:own][-1],
                 }

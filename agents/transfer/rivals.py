@@ -45,7 +45,7 @@ def placed(rule: str, evaluator: TableEvaluator) -> Placement:
     wanted = ORDERS[order](space, evaluator.evaluate(placement))
     sites = [int(site) for site in wanted if space.candidates[site, 1:].any()]
     for site in sites[: math.ceil(float(share) * len(sites))]:
-        allowed = np.flatnonzero(space.affordable(placement)[site])
+        allowed = np.flatnonzero(space.affordable_at(placement, site))
         placement = with_option(placement, site, int(allowed[allowed <= int(option)].max()))  # it, or the next smaller
     return placement
 

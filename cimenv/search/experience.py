@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 FEATURES = (
     *("error", "error_spread", "error_before", "error_after", "error_left", "last_error", "cosine"),
     *("depth", "weights", "macs", "fan_in", "is_conv"),
-    *("is_affine", "is_larger", "added_weights"),
+    *("is_affine", "is_largest", "added_weights"),
     *("accuracy", "reference", "lost", "odds", "strength"),
 )
 SMALLEST_LOG = -5.0
@@ -57,6 +57,10 @@ class Blocks:
         columns = [_of_sites(objective.space, none)[sites], _of_blocks(objective.space, sites, options + 1)]
         columns.append(np.tile(_of_task(objective), (len(sites), 1)))
         return Blocks(sites, options + 1, np.nan_to_num(np.concatenate(columns, axis=1)), lost)
+
+    def part(self, which: npt.NDArray[np.bool_]) -> Blocks:
+        """Return some of the blocks."""
+        return Blocks(self.sites[which], self.options[which], self.features[which], self.lost)
 
     def placed(self, placements: npt.ArrayLike) -> Floats:
         """Return which blocks placements have, `[placements, blocks]`."""
@@ -97,9 +101,9 @@ def _log(values: npt.ArrayLike) -> Floats:
     return np.log(np.maximum(values, math.exp(SMALLEST_LOG)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lesson:
-    """What one table teaches.
+    """What one table teaches; the same object as long as its file stays the same.
 
     Attributes:
         task: of the table.
@@ -125,18 +129,21 @@ def lesson(table: str | Path) -> Lesson:
         UnknownNameError: no such table.
         ConfigError: the file is missing, damaged, unfinished, or of another version.
     """
-    path = table_path(str(table))
-    return _lesson(str(table), path.stat().st_mtime_ns if path.exists() else 0)
+    path = table_path(str(table)).resolve()
+    status = path.stat() if path.exists() else None
+    return _lesson(path, *((status.st_mtime_ns, status.st_size) if status else (0, 0)))
 
 
 @lru_cache(maxsize=128)
-def _lesson(table: str, changed_ns: int) -> Lesson:
-    del changed_ns
-    evaluator = TableEvaluator(table)
+def _lesson(path: Path, changed_ns: int, size: int) -> Lesson:
+    del changed_ns, size
+    evaluator = TableEvaluator(path)
     objective, rows = evaluator.objective, evaluator.enumeration.rows
     if len(rows) < 2:
-        raise ConfigError(f"tables: {table} has one placement, which teaches nothing; leave it out.")
-    blocks = Blocks.of(objective, evaluator.evaluate(objective.space.empty()))
+        raise ConfigError(f"tables: {path} has one placement, which teaches nothing; leave it out.")
+    described = Blocks.of(objective, evaluator.evaluate(objective.space.empty()))
+    held = np.asarray(described.placed([row.placement for row in rows]).any(axis=0))  # others break its budget
+    blocks = described.part(held)
     accuracies = [objective.accuracy(evaluator.enumeration.evaluation(row)) for row in rows]
     gains = (np.array(accuracies) - objective.acc_none) / blocks.lost
     x = np.concatenate([np.ones((len(rows), 1)), blocks.placed([row.placement for row in rows])], axis=1)

@@ -70,7 +70,7 @@ class Backward:
         self.objective, self.space = objective, objective.space
         self.present: Placement = self.space.empty()
         for site, option in enumerate(self.space.largest()):
-            fits = self.space.affordable(self.present)[site]
+            fits = self.space.affordable_at(self.present, site)
             cheaper = sorted(range(len(fits)), key=lambda o: -self.space.terms[site, o, 0] if fits[o] else 1.0)
             self.present = with_option(self.present, site, option if fits[option] else cheaper[0])
         self.values: dict[Placement, float] = {}

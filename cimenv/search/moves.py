@@ -12,7 +12,7 @@ def random_placement(space: PlacementSpace, generator: np.random.Generator) -> P
     """Draw a feasible placement: sites in random order, a random allowed option (or none) at each."""
     placed = space.empty()
     for site in generator.permutation(len(placed)):
-        allowed = np.flatnonzero(space.affordable(placed)[site])
+        allowed = np.flatnonzero(space.affordable_at(placed, site))
         placed = with_option(placed, int(site), int(generator.choice(allowed)))
     return placed
 
@@ -27,7 +27,7 @@ def single_changes(space: PlacementSpace, placement: Placement) -> list[Placemen
     found = []
     for site, here in enumerate(placement):
         without = with_option(placement, site, 0)
-        allowed = np.flatnonzero(space.affordable(without)[site])
+        allowed = np.flatnonzero(space.affordable_at(without, site))
         found += [with_option(without, site, int(option)) for option in allowed if option != here]
     return found
 
@@ -47,6 +47,6 @@ def mended(space: PlacementSpace, wanted: Placement, generator: np.random.Genera
     """Return a feasible placement with as many of the wanted blocks as fit, tried in random order."""
     placed = space.empty()
     for site in generator.permutation(len(placed)):
-        if wanted[site] and space.affordable(placed)[site, wanted[site]]:
+        if wanted[site] and space.affordable_at(placed, site)[wanted[site]]:
             placed = with_option(placed, int(site), wanted[site])
     return placed

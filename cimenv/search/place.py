@@ -115,6 +115,7 @@ def place(
     method: str = "greedy",
     evaluations: int | None = None,
     seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
     store: Store | str | Path | None = None,
     progress: Progress = bar,
     **task_fields: Any,
@@ -129,9 +130,10 @@ def place(
         data: the splits, or the name of a data set.
         crossbar: device model and array, the device alone, or what a task's YAML says; default log-normal, sigma 0.5.
         budget: caps such as `{"weights": 0.05, "macs": 0.1}`, shares of the backbone.
-        method: a name in `cimenv.search.methods.NAMES`, such as `greedy`, `knapsack`, `surrogate` or `exhaustive`.
+        method: a name in `cimenv.search.methods.NAMES`, such as `greedy`, `knapsack`, `transfer` or `exhaustive`.
         evaluations: largest number of distinct evaluations.
         seed: of the search.
+        settings: of the search, such as `{"tables": ["mine.csv"]}` for `transfer`.
         store: where trained weights and evaluations are kept, or its folder.
         progress: opens bars.
         task_fields: any other field of `Task`, such as `options` (default those of `lenet5-fashion-mini`, a dense
@@ -169,7 +171,7 @@ def place(
     task = Task(**fields)
     kept = store if isinstance(store, Store) else default_store(store)
     evaluator = MonteCarloEvaluator(task, kept, progress=progress, objects=UserObjects(model, splits))
-    found = run_search(evaluator, method, evaluations, seed)
+    found = run_search(evaluator, method, evaluations, seed, settings)
     return report(evaluator, found)
 
 

@@ -13,7 +13,8 @@ from cimenv.compensation.options import Placement
 from cimenv.search.experience import FEATURES, Blocks, Lesson
 
 Floats = npt.NDArray[np.float64]
-JITTER = 1e-4  # of unit variance
+JITTER = 1e-4  # of the variance of what is told apart
+SMALLEST_SPREAD = 1e-6
 STARTS = (0.6, 0.05, 0.15, 0.1, 0.6)  # four variances of `Process`, and its length
 BOUNDS = (1e-4, 1e2)  # of all five
 
@@ -23,7 +24,8 @@ class Process:
 
     The covariance of two blocks is `a exp(-|x - x'|^2 / 2 l^2)`, and within a task `b` more, at the same site `c` more,
     for the same block `d` more; marginal likelihood chooses all five (Rasmussen and Williams, Gaussian Processes for
-    Machine Learning, 2006, sections 2.2 and 5.4). Features and values are standardised.
+    Machine Learning, 2006, sections 2.2 and 5.4). Features and values are standardised;
+    a feature that is the same in all tables tells nothing.
 
     Args:
         lessons: of the tables, at least one.
@@ -32,9 +34,10 @@ class Process:
     def __init__(self, lessons: Sequence[Lesson]) -> None:
         features = np.concatenate([each.blocks.features for each in lessons])
         values = np.concatenate([each.added for each in lessons])
-        self.center, self.spread = features.mean(axis=0), features.std(axis=0) + JITTER
-        self.mean, self.scale = float(values.mean()), float(values.std()) + JITTER
-        self.misfit = float(np.mean([each.misfit for each in lessons])) / self.scale**2
+        spread = features.std(axis=0)
+        self.center, self.spread = features.mean(axis=0), np.where(spread > SMALLEST_SPREAD, spread, np.inf)
+        self.mean, self.scale = float(values.mean()), max(float(values.std()), SMALLEST_SPREAD)
+        self.misfit = max(float(np.mean([each.misfit for each in lessons])) / self.scale**2, JITTER)
         self.known, self._values = self._standard(features), (values - self.mean) / self.scale
         tasks = np.repeat(np.arange(len(lessons)), [len(each.added) for each in lessons])
         sites = np.concatenate([each.blocks.sites for each in lessons])
@@ -85,7 +88,8 @@ class Process:
 class Belief:
     """What is believed of a task's placements: what their blocks add, and a rest by which blocks do not just add up.
 
-    The rest has the variance that it has in the tables, and e times less covariance for every site that differs.
+    The rest has the variance that the tables' additive fits leave, and e times less covariance for every site that
+    differs. It is counted from the empty placement, which those fits miss by a constant: beliefs are a little too sure.
 
     Args:
         process: learned from other tasks.

@@ -48,7 +48,7 @@ class Rule:
     def _nested(self, sites: Sequence[int], option: int) -> list[Placement]:
         placed, found = self.space.empty(), []
         for site in sites:
-            if self.space.affordable(placed)[site, option]:
+            if self.space.affordable_at(placed, site)[option]:
                 placed = with_option(placed, int(site), option)
                 found.append(placed)
         return found

@@ -12,7 +12,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.evaluation.record import Evaluation
 from cimenv.search.base import Count, NotNegative
-from cimenv.search.experience import Blocks, lesson
+from cimenv.search.experience import Blocks, Lesson, lesson
 from cimenv.search.moves import moved_blocks, random_placement, single_changes
 from cimenv.search.process import Belief, Process
 from cimenv.tasks.objective import Objective
@@ -27,7 +27,8 @@ LEADERS = 3
 class Transfer:
     """Evaluates what experience with other tasks thinks best, then what it may still be wrong about.
 
-    The first placement is the favourite before any block was evaluated; every evaluation corrects what is believed.
+    The first round holds the favourites before any block was evaluated; every evaluation corrects what is believed.
+    What is known of a block is whether it is `affine`, and its size; a `digital` layer is first taken for a block.
 
     Args:
         objective: of the task.
@@ -48,7 +49,7 @@ class Transfer:
     ) -> None:
         self.objective, self.space, self.generator = objective, objective.space, generator
         self.batch, self.curiosity = batch, curiosity
-        self.process = learned(tuple(tables) if tables is not None else others(objective.task))
+        self.process = learned(tables if tables is not None else others(objective.task))
         self.blocks: Blocks | None = None
         self.values: dict[Placement, float] = {}
         self.accuracies: dict[Placement, float] = {}
@@ -94,8 +95,7 @@ def others(task: Task) -> tuple[str, ...]:
     return tuple(name for name in shipped_tables() if not lesson(name).answers(task))
 
 
-@lru_cache(maxsize=16)
-def learned(tables: tuple[str, ...]) -> Process:
+def learned(tables: Sequence[str]) -> Process:
     """Return what tables teach together.
 
     Raises:
@@ -104,4 +104,9 @@ def learned(tables: tuple[str, ...]) -> Process:
     """
     if not tables:
         raise ConfigError("tables: got none; name at least one enumerated table to learn from.")
-    return Process([lesson(table) for table in tables])
+    return _learned(tuple(lesson(table) for table in tables))
+
+
+@lru_cache(maxsize=16)
+def _learned(lessons: tuple[Lesson, ...]) -> Process:
+    return Process(lessons)

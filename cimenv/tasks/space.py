@@ -96,12 +96,16 @@ class PlacementSpace:
         Returns:
             `[sites, 1 + options]`, column 0 (none) true.
         """
-        fits = self.candidates.copy()
-        fits[np.array(placement) > 0, 1:] = False
+        return np.stack([self.affordable_at(placement, site) for site in range(len(self.sites))])
+
+    def affordable_at(self, placement: Placement, site: int) -> npt.NDArray[np.bool_]:
+        """Return which options fit the budget beside a placement at one site, `[1 + options]`; none at a filled one."""
+        fits = self.candidates[site].copy()
+        fits[1:] &= not placement[site]
         if self.task.budget:
-            for s, o in np.argwhere(fits[:, 1:]):
-                fits[s, o + 1] = self._within((*placement[:s], int(o) + 1, *placement[s + 1 :]))
-        fits[:, 0] = True
+            for option in np.flatnonzero(fits[1:]) + 1:
+                fits[option] = self._within((*placement[:site], int(option), *placement[site + 1 :]))
+        fits[0] = True
         return fits
 
     def feasible(self, placement: Placement) -> bool:
