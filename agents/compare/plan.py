@@ -109,7 +109,7 @@ class Plan(Frozen):
             what.pop("env_arguments", None)
         if kind == "run":
             what.pop("ranges")
-        tables = [*(self.tuning.tables if kind == "tune" else [table for table in [table] if table is not None])]
+        tables = list(self.tuning.tables) if kind == "tune" else [table] if table is not None else []
         if what.get("search") == "transfer":
             tables += shipped_tables()  # it learns from them
         found = settings_digest(what, dict(settings or {}), tables_digest(tables))

@@ -43,6 +43,11 @@ def moved_blocks(space: PlacementSpace, placement: Placement) -> list[Placement]
     return found
 
 
+def neighbours(space: PlacementSpace, placement: Placement) -> list[Placement]:
+    """Return every feasible placement that is one change or one moved block away."""
+    return single_changes(space, placement) + moved_blocks(space, placement)
+
+
 def mended(space: PlacementSpace, wanted: Placement, generator: np.random.Generator) -> Placement:
     """Return a feasible placement with as many of the wanted blocks as fit, tried in random order."""
     placed = space.empty()

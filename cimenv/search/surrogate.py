@@ -10,17 +10,15 @@ import numpy.typing as npt
 from scipy import stats
 
 from cimenv.compensation.options import Placement
-from cimenv.evaluation.record import Evaluation
 from cimenv.search.base import Count, NotNegative
-from cimenv.search.moves import moved_blocks, random_placement, single_changes
+from cimenv.search.model_based import ModelBased
+from cimenv.search.moves import neighbours
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.space import PlacementSpace
 
 Floats = npt.NDArray[np.float64]
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 PAIR = 0.5  # prior size of what two blocks add together, in units of what one adds
-POOL = 200  # random placements a round, beside the neighbours of the best
-LEADERS = 3
 
 
 class Ridge:
@@ -68,7 +66,7 @@ class Ridge:
         return y - (inverse @ y) / np.diag(inverse)
 
 
-class Surrogate:
+class Surrogate(ModelBased):
     """Draws a few random placements, then evaluates what the regression thinks may be best.
 
     Args:
@@ -88,33 +86,16 @@ class Surrogate:
         batch: Count = 4,
         curiosity: NotNegative = 1.0,
     ) -> None:
-        self.objective, self.space, self.generator = objective, objective.space, generator
-        self.first, self.batch, self.curiosity = first or 2 * len(self.space.sites), batch, curiosity
-        self.accuracies: dict[Placement, float] = {}
-        self.values: dict[Placement, float] = {}
+        super().__init__(objective, generator, batch, curiosity)
+        self.first = first or 2 * len(self.space.sites)
 
     def propose(self) -> list[Placement]:
         """Return random placements, then the most promising ones."""
         if len(self.values) < self.first:
-            return [random_placement(self.space, self.generator) for _ in range(self.first)]
-        leaders = sorted(self.values, key=lambda p: self.objective.rank(p, self.values[p]), reverse=True)[:LEADERS]
-        near = [p for leader in leaders for p in single_changes(self.space, leader) + moved_blocks(self.space, leader)]
-        drawn = [random_placement(self.space, self.generator) for _ in range(POOL)]
-        pool = [p for p in dict.fromkeys(near + drawn) if p not in self.values]
+            return self.drawn(self.first)
+        near = [p for leader in self.leaders() for p in neighbours(self.space, leader)]
+        pool = [p for p in dict.fromkeys(near + self.drawn()) if p not in self.values]
         if not pool:
             return []
-        mean, deviation = self.fitted().predict(pool)
-        hoped = [
-            self.objective.of_accuracy(accuracy, placement)
-            for accuracy, placement in zip(mean + self.curiosity * deviation, pool, strict=True)
-        ]
+        hoped = self.hoped(Ridge(self.space, self.accuracies), pool, self.curiosity)
         return [pool[k] for k in np.argsort(hoped)[::-1][: self.batch]]
-
-    def observe(self, evaluation: Evaluation, value: float) -> None:
-        """Take note of a value."""
-        self.values[evaluation.placement] = value
-        self.accuracies[evaluation.placement] = self.objective.accuracy(evaluation)
-
-    def fitted(self) -> Ridge:
-        """Return the regression on what is known."""
-        return Ridge(self.space, self.accuracies)

@@ -6,25 +6,21 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.evaluation.record import Evaluation
 from cimenv.search.base import Count, NotNegative
 from cimenv.search.experience import Blocks, Lesson, lesson
-from cimenv.search.moves import moved_blocks, random_placement, single_changes
+from cimenv.search.model_based import Floats, ModelBased
+from cimenv.search.moves import neighbours
 from cimenv.search.process import Belief, Process
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.table import shipped_tables
 from cimenv.tasks.task import Task
 
-Floats = npt.NDArray[np.float64]
-POOL = 200  # random placements a round, beside the neighbours of the best
-LEADERS = 3
 
-
-class Transfer:
+class Transfer(ModelBased):
     """Evaluates what experience with other tasks thinks best, then what it may still be wrong about.
 
     The first round holds the favourites before any block was evaluated; every evaluation corrects what is believed.
@@ -47,12 +43,9 @@ class Transfer:
         batch: Count = 1,
         curiosity: NotNegative = 1.0,
     ) -> None:
-        self.objective, self.space, self.generator = objective, objective.space, generator
-        self.batch, self.curiosity = batch, curiosity
+        super().__init__(objective, generator, batch, curiosity)
         self.process = learned(tables if tables is not None else others(objective.task))
         self.blocks: Blocks | None = None
-        self.values: dict[Placement, float] = {}
-        self.accuracies: dict[Placement, float] = {}
 
     def propose(self) -> list[Placement]:
         """Return the favourite, then placements that may be best."""
@@ -61,27 +54,23 @@ class Transfer:
         curiosity = self.curiosity if len(self.values) > 1 else 0.0
 
         def hoped(placements: Sequence[Placement]) -> Floats:
-            mean, deviation = belief.predict(placements)
-            pairs = zip(mean + curiosity * deviation, placements, strict=True)
-            return np.array([self.objective.of_accuracy(accuracy, placement) for accuracy, placement in pairs])
+            return self.hoped(belief, placements, curiosity)
 
         pool = [p for p in self._pool(hoped) if p not in self.values]
         return [pool[k] for k in np.argsort(-hoped(pool), kind="stable")[: self.batch]] if pool else []
 
     def observe(self, evaluation: Evaluation, value: float) -> None:
         """Take note of a value; from the evaluation without blocks comes what is known of the task."""
+        super().observe(evaluation, value)
         if not any(evaluation.placement):
             self.blocks = Blocks.of(self.objective, evaluation)
-        self.values[evaluation.placement] = value
-        self.accuracies[evaluation.placement] = self.objective.accuracy(evaluation)
 
     def _pool(self, hoped: Callable[[Sequence[Placement]], Floats]) -> list[Placement]:
         """Return random placements, and the neighbours of the best up to where no change promises more."""
-        leaders = sorted(self.values, key=lambda p: self.objective.rank(p, self.values[p]), reverse=True)[:LEADERS]
-        found = dict.fromkeys(random_placement(self.space, self.generator) for _ in range(POOL))
-        for leader in leaders:
+        found = dict.fromkeys(self.drawn())
+        for leader in self.leaders():
             here, best = leader, -np.inf
-            while near := single_changes(self.space, here) + moved_blocks(self.space, here):
+            while near := neighbours(self.space, here):
                 found |= dict.fromkeys(near)
                 values = hoped(near)
                 if values.max() <= best:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 
@@ -90,23 +90,29 @@ class PlacementSpace:
         part = self.shares(placement)
         return all(part[term] <= limit + TOLERANCE for term, limit in self.task.budget.items())
 
-    def affordable(self, placement: Placement) -> npt.NDArray[np.bool_]:
+    def affordable(self, placement: Placement, sites: Sequence[int] | None = None) -> npt.NDArray[np.bool_]:
         """Return which options fit the budget beside a placement, at sites that are still empty.
+
+        Args:
+            placement: blocks that are there.
+            sites: which are asked for; default all.
 
         Returns:
             `[sites, 1 + options]`, column 0 (none) true.
         """
-        return np.stack([self.affordable_at(placement, site) for site in range(len(self.sites))])
+        numbers = np.arange(len(self.sites)) if sites is None else np.array(sites)
+        fits = self.candidates[numbers]
+        fits[np.array(placement)[numbers] > 0, 1:] = False
+        if self.task.budget:
+            for k, o in np.argwhere(fits[:, 1:]):
+                s = numbers[k]
+                fits[k, o + 1] = self._within((*placement[:s], int(o) + 1, *placement[s + 1 :]))
+        fits[:, 0] = True
+        return fits
 
     def affordable_at(self, placement: Placement, site: int) -> npt.NDArray[np.bool_]:
         """Return which options fit the budget beside a placement at one site, `[1 + options]`; none at a filled one."""
-        fits = self.candidates[site].copy()
-        fits[1:] &= not placement[site]
-        if self.task.budget:
-            for option in np.flatnonzero(fits[1:]) + 1:
-                fits[option] = self._within((*placement[:site], int(option), *placement[site + 1 :]))
-        fits[0] = True
-        return fits
+        return self.affordable(placement, [site])[0]
 
     def feasible(self, placement: Placement) -> bool:
         """Return whether a placement uses allowed options and keeps the budget."""
