@@ -15,11 +15,11 @@ from cimenv.studies.pareto import pareto_front
 from cimenv.tasks.table import TableEvaluator
 
 
-def policy_front(plan: Plan, models: Models, table: str) -> Row:
+def policy_front(plan: Plan, models: Models, table: str, fit_log: bool = True) -> Row:
     """Ask a policy at every price; return the share of the exact hypervolume that its placements reach."""
     found: set[Placement] = set()
     for price in plan.prices:
-        env = tabular(plan, table, {"cost_weight": price}).single
+        env = tabular(plan, table, {"cost_weight": price}, fit_log).single
         found |= {env.table.space.empty(), first_choice(models, env)}
     return {"evaluations": len(found), "hypervolume": share_of_exact(found, TableEvaluator(table))}
 

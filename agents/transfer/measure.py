@@ -32,9 +32,9 @@ def used(plan: Plan, job: Job, models: Models) -> list[Row]:
         unseen = table not in seen
         if unseen:
             front = {"table": table, "unseen": True, "seed": job.seed, "front": job.kind}
-            rows.append({**front, **policy_front(plan, models, table)})
+            rows.append({**front, **policy_front(plan, models, table, job.fit_log)})
         for number, variant in enumerate(plan.variants):
-            env = tabular(plan, table, variant).single
+            env = tabular(plan, table, variant, job.fit_log).single
             what = {"table": table, "variant": number, "unseen": unseen, "seed": job.seed, "method": job.kind}
             rows.append({**what, "evaluations": 0, "regret": regret(first_choice(models, env), env.table)})
             if unseen:
@@ -60,6 +60,8 @@ def rivals(plan: Plan, job: Job) -> list[Row]:
             for method, which in zero.items():
                 found = regret(placed(which, evaluator), evaluator)
                 rows.append({**what, "seed": 0, "method": method, "evaluations": 0, "regret": found, "which": which})
+            best = run_search(evaluator, "fit_log").objective
+            rows.append({**what, "seed": 0, "method": "fit_log", "evaluations": 0, "regret": evaluator.regret(best)})
             for search, settings in plan.searches.items():
                 for seed in range(plan.seeds):
                     best = run_search(evaluator, search, plan.evaluations, seed, settings).objective

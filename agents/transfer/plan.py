@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from agents.study import Row, settings_digest, tables_digest
 from cimenv.core.config import Frozen
 
-Kind = Literal["rivals", "experience", "policy", "committee"]
+Kind = Literal["rivals", "experience", "errors_only", "policy", "committee"]
 
 
 class Plan(Frozen):
@@ -57,16 +57,20 @@ class Plan(Frozen):
         return {}
 
     def stages(self, rows: Mapping[str, list[Row]]) -> Iterator[list[Job]]:
-        """Yield jobs: what is compared with, the search that learns from tables, policies, committees of them."""
+        """Yield jobs: what is compared with, the search that learns from tables, policies, committees of them.
+
+        Policies see the log of the bank's fit, but for those that see errors only.
+        """
         del rows
         yield [self.job("rivals", held_out) for held_out in self.held_out]
         yield [self.job("experience", held_out) for held_out in self.held_out]
-        yield [self.job("policy", held_out, seed) for seed in range(self.seeds) for held_out in self.held_out]
+        for kind in ("policy", "errors_only"):
+            yield [self.job(kind, held_out, seed) for seed in range(self.seeds) for held_out in self.held_out]
         yield [self.job("committee", held_out, k) for k in range(self.committees) for held_out in self.held_out]
 
     def members(self, job: Job) -> list[Job]:
         """Return the jobs whose policies a job uses: its own, or those of its committee."""
-        if job.kind == "policy":
+        if job.kind != "committee":
             return [job]
         return [self.job("policy", job.held_out, seed) for seed in range(job.seed, self.seeds, self.committees)]
 
@@ -89,6 +93,11 @@ class Job(Frozen):
     held_out: str
     seed: int
     digest: str
+
+    @property
+    def fit_log(self) -> bool:
+        """Return whether its policies see the log of the bank's fit."""
+        return self.kind != "errors_only"
 
     @property
     def name(self) -> str:

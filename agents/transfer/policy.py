@@ -26,23 +26,26 @@ HOTTEST = 1e4
 Models = Sequence[MaskablePPO]  # one policy, or a committee
 
 
-def tabular(plan: Plan, table: str, variant: Mapping[str, Any]) -> TabularVectorEnv:
-    """Return the environments of a table at one budget and price; a process makes them once."""
-    return _tabular(plan.copies, table, canonical(variant), plan.max_sites)
+def tabular(plan: Plan, table: str, variant: Mapping[str, Any], fit_log: bool = True) -> TabularVectorEnv:
+    """Return the environments of a table at one budget and price; a process makes them once.
+
+    With `fit_log` observations tell what the fit of its bank logged.
+    """
+    return _tabular(plan.copies, table, canonical(variant), plan.max_sites, fit_log)
 
 
 @cache
-def _tabular(copies: int, table: str, variant: str, max_sites: int) -> TabularVectorEnv:
+def _tabular(copies: int, table: str, variant: str, max_sites: int, fit_log: bool) -> TabularVectorEnv:
     changes = json.loads(variant)
-    return TabularVectorEnv(copies, table, changes=changes, feedback="reset", max_sites=max_sites)
+    return TabularVectorEnv(copies, table, changes=changes, feedback="reset", max_sites=max_sites, fit_log=fit_log)
 
 
-def trained(plan: Plan, tables: Sequence[str], seed: int) -> MaskablePPO:
+def trained(plan: Plan, tables: Sequence[str], seed: int, fit_log: bool = True) -> MaskablePPO:
     """Return a policy trained on tables, every reward in units of its task's J* - mean J, so that its return is regret.
 
-    Nothing but errors of the empty placement is in its observations.
+    No evaluation of a block is in its observations: errors of the empty placement, perhaps the log of the bank's fit.
     """
-    parts = [_in_regret(tabular(plan, table, variant)) for table in tables for variant in plan.variants]
+    parts = [_in_regret(tabular(plan, table, variant, fit_log)) for table in tables for variant in plan.variants]
     torch.set_num_threads(1)
     settings = copy.deepcopy(plan.hyper_parameters)
     model = MaskablePPO(SitePolicy, MixedVecEnv(parts), seed=seed, gamma=1.0, device="cpu", **settings)
@@ -54,7 +57,7 @@ def kept(plan: Plan, job: Job, folder: Path) -> MaskablePPO:
     path = folder / f"{job.name}.zip"
     if path.exists():
         return MaskablePPO.load(path, device="cpu")
-    model = trained(plan, plan.split(job.held_out)[0], job.seed)
+    model = trained(plan, plan.split(job.held_out)[0], job.seed, job.fit_log)
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"unfinished-{path.name}")
     model.save(unfinished)

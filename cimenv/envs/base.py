@@ -51,6 +51,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         reset_hooks: Sequence[str | ResetHook] = (),
         reward: str = "dense",
         feedback: str = "step",
+        fit_log: bool = False,
         invalid_action: str = "noop",
         invalid_penalty: float = 0.05,
         max_sites: int | None = None,
@@ -81,7 +82,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         sites, options = len(self.block_options.sites), self.block_options.count
         self.max_sites = _limit("max_sites", max_sites, sites, at_least=sites)
         self.max_steps = _limit("max_steps", max_steps, self._default_steps(sites), at_least=1)
-        self.layout = ObservationLayout(self.max_sites, options)
+        self.layout = ObservationLayout(self.max_sites, options, fit_log)
         self.observation_space = gym.spaces.Box(-BOUND, BOUND, (self.layout.size,), np.float32)
         self._given, self._store = evaluator, store
         self._evaluators: dict[str, Evaluator] = {}

@@ -34,7 +34,8 @@ class CompensationEnv(PlacementEnv):
     fan-in; log relative feature error (mean, spread over chips, maximum), signal-to-noise ratio, cosine to the clean
     feature, growth of the error into the next site, share of the worst-case damage; placed option, cost of each
     option, whether it is allowed, whether the site is current. Global: accuracy without blocks and of the reference,
-    score, cost, cost weights, budgets and what is left of them, steps left, metric, time, variation strength.
+    score, cost, cost weights, budgets and what is left of them, steps left, metric, time, variation strength. With
+    `fit_log=True` also what every block added to J while the bank was fitted, which costs no evaluation.
     `env.unwrapped.layout.names` names every number; `cimenv.envs.observation` documents the transforms. Errors are
     those of the network with the blocks placed so far; with `feedback="reset"` they stay those of the empty
     placement.
@@ -66,6 +67,7 @@ class CompensationEnv(PlacementEnv):
     * `reset_hooks=()`: names of recipes, or callables `(task, generator) -> task`.
     * `reward="dense"`: or `"terminal"`.
     * `feedback="step"`: or `"reset"`: observations never see an evaluation of a block.
+    * `fit_log=False`: whether observations tell what every block added to J while the bank was fitted.
     * `invalid_action="noop"`: or `"raise"`; `invalid_penalty=0.05`.
     * `max_sites=None`: room for more sites than the task has, to train across tasks.
     * `max_steps=None`: default `2 * sites + 1`.

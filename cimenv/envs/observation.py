@@ -17,6 +17,7 @@ from cimenv.tasks.objective import Objective
 from cimenv.tasks.space import PlacementSpace
 
 BOUND = 5.0
+TENTH = 0.1
 METRIC_ONE_HOT = ("mean", "mean_minus_std", "percentile", "worst_case")
 
 Vector = npt.NDArray[np.float32]
@@ -57,11 +58,13 @@ class ObservationLayout:
     Args:
         max_sites: sites the observation has room for.
         options: options per site.
+        fit_log: whether it tells what every block added to J while the bank was fitted, its cost counted, in tenths (0
+            where nobody kept a log or the block does not exist), and the mean standard error, in tenths.
     """
 
-    def __init__(self, max_sites: int, options: int) -> None:
+    def __init__(self, max_sites: int, options: int, fit_log: bool = False) -> None:
         numbers = range(1, options + 1)
-        self.max_sites, self.options = max_sites, options
+        self.max_sites, self.options, self.fit_log = max_sites, options, fit_log
         self.site_fields = (
             "valid",
             *(f"type_{kind}" for kind in SITE_TYPES),
@@ -71,6 +74,7 @@ class ObservationLayout:
             *(f"cost_{o}" for o in numbers),
             *(f"allowed_{o}" for o in numbers),
             "current",
+            *(f"logged_{o}" for o in numbers if fit_log),
         )
         self.global_fields = (
             *("acc_none", "acc_ref", "score", "cost", "cost_weight"),
@@ -80,6 +84,7 @@ class ObservationLayout:
             "steps_left",
             *(f"metric_{name}" for name in METRIC_ONE_HOT),
             *("log_time", "variation"),
+            *(("logged_error",) if fit_log else ()),
         )
 
     @property
@@ -97,11 +102,26 @@ class ObservationLayout:
         """Return the observation, a fresh float32 array `[size]` within [-5, 5]."""
         space = view.objective.space
         sites = np.zeros((self.max_sites, len(self.site_fields)))
-        sites[: len(space.sites)] = np.concatenate(
-            [_shape_columns(space), _error_columns(view.evaluation), self._option_columns(view)], axis=1
-        )
-        values = np.concatenate([sites.reshape(-1), _global_values(view)])
+        columns = [_shape_columns(space), _error_columns(view.evaluation), self._option_columns(view)]
+        found = [_global_values(view)]
+        if self.fit_log:
+            logged, error = self._logged(view.objective)
+            columns.append(logged)
+            found.append(np.array([error]))
+        sites[: len(space.sites)] = np.concatenate(columns, axis=1)
+        values = np.concatenate([sites.reshape(-1), *found])
         return np.nan_to_num(values, nan=0.0).clip(-BOUND, BOUND).astype(np.float32)
+
+    def _logged(self, objective: Objective) -> tuple[npt.NDArray[np.float64], float]:
+        """Return what every block added by the log `[sites, options]`, and the mean standard error, in tenths of J."""
+        found = np.zeros((len(objective.space.sites), self.options))
+        if objective.gains is None:
+            return found, BOUND
+        sites, options = np.argwhere(np.isfinite(objective.space.terms[:, 1:, 0])).T
+        added, error = objective.gains.of(sites, options + 1)
+        price = objective.task.cost_weight * objective.space.scalar_costs[sites, options + 1]
+        found[sites, options] = (added / objective.gap - price) / TENTH
+        return found, float(error.mean()) / objective.gap / TENTH
 
     def _option_columns(self, view: View) -> npt.NDArray[np.float64]:
         count, width = len(view.placement), self.options

@@ -42,8 +42,8 @@ class CompensationTabularEnv(CompensationEnv):
     * `table="lenet5-fashion-mini"`: the name of a shipped table, or a file written by `cimenv enumerate`.
     * `changes=None`: fields of the table's task that its counts can answer for otherwise: `budget`, `cost_weight`,
       `cost_weights`, `metric`, `percentile`.
-    * `reward`, `feedback`, `invalid_action`, `invalid_penalty`, `max_sites`, `max_steps`, `render_mode`: as in
-      `CiMCompensation-v0`.
+    * `reward`, `feedback`, `fit_log`, `invalid_action`, `invalid_penalty`, `max_sites`, `max_steps`, `render_mode`: as
+      in `CiMCompensation-v0`.
 
     ## Version History
     * v0: first version.

@@ -29,9 +29,10 @@ def layout_of(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -
     count = int(getattr(action_space, "n", 0)) - 1
     for sites in range(1, MOST_SITES + 1):
         if count >= sites and count % sites == 0:
-            layout = ObservationLayout(sites, count // sites)
-            if layout.size == size:
-                return layout
+            for fit_log in (False, True):
+                layout = ObservationLayout(sites, count // sites, fit_log)
+                if layout.size == size:
+                    return layout
     raise ConfigError(
         f"policy: observations of size {size} and {count + 1} actions are not those of CiMCompensation-v0; use "
         "MlpPolicy for other environments."

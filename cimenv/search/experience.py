@@ -42,12 +42,15 @@ class Blocks:
         options: `[blocks]`.
         features: `[blocks, len(FEATURES)]`.
         lost: accuracy that variation took, at least `SMALLEST_LOSS`: the unit of what blocks add.
+        logged: what they added while the bank was fitted and its standard error, `[2, blocks]` in units of `lost`;
+            None where nobody kept it.
     """
 
     sites: Ints
     options: Ints
     features: Floats
     lost: float
+    logged: Floats | None = None
 
     @staticmethod
     def of(objective: Objective, none: Evaluation) -> Blocks:
@@ -56,11 +59,15 @@ class Blocks:
         lost = max(objective.acc_ref - objective.acc_none, SMALLEST_LOSS)
         columns = [_of_sites(objective.space, none)[sites], _of_blocks(objective.space, sites, options + 1)]
         columns.append(np.tile(_of_task(objective), (len(sites), 1)))
-        return Blocks(sites, options + 1, np.nan_to_num(np.concatenate(columns, axis=1)), lost)
+        features = np.nan_to_num(np.concatenate(columns, axis=1))
+        gains = objective.gains
+        logged = np.stack(gains.of(sites, options + 1)) / lost if gains is not None else None
+        return Blocks(sites, options + 1, features, lost, logged)
 
     def part(self, which: npt.NDArray[np.bool_]) -> Blocks:
         """Return some of the blocks."""
-        return Blocks(self.sites[which], self.options[which], self.features[which], self.lost)
+        logged = self.logged[:, which] if self.logged is not None else None
+        return Blocks(self.sites[which], self.options[which], self.features[which], self.lost, logged)
 
     def placed(self, placements: npt.ArrayLike) -> Floats:
         """Return which blocks placements have, `[placements, blocks]`."""

@@ -17,7 +17,7 @@ from cimenv.search.base import Search
 from cimenv.search.exhaustive import Exhaustive
 from cimenv.search.genetic import Genetic
 from cimenv.search.greedy import Backward, Greedy, Swap
-from cimenv.search.knapsack import Knapsack
+from cimenv.search.knapsack import Knapsack, LoggedKnapsack
 from cimenv.search.policy_gradient import PolicyGradient
 from cimenv.search.random_search import RandomSearch
 from cimenv.search.rules import Order, Rule, by_error, by_error_per_cost, first_sites, last_sites
@@ -52,6 +52,7 @@ METHODS: dict[str, Factory] = {
     "swap": _without_draws(Swap),
     "backward": _without_draws(Backward),
     "knapsack": _without_draws(Knapsack),
+    "fit_log": _without_draws(LoggedKnapsack),
     "annealing": Annealing,
     "genetic": Genetic,
     **{name: partial(Sampler, kind=kind) for name, kind in SAMPLERS.items()},

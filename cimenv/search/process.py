@@ -17,6 +17,7 @@ JITTER = 1e-4  # of the variance of what is told apart
 SMALLEST_SPREAD = 1e-6
 STARTS = (0.6, 0.05, 0.15, 0.1, 0.6)  # four variances of `Process`, and its length
 BOUNDS = (1e-4, 1e2)  # of all five
+ASTRAY = (1e-3, 1e0)  # of what logs deviate by, in units of what variation took
 
 
 class Process:
@@ -25,7 +26,8 @@ class Process:
     The covariance of two blocks is `a exp(-|x - x'|^2 / 2 l^2)`, and within a task `b` more, at the same site `c` more,
     for the same block `d` more; marginal likelihood chooses all five (Rasmussen and Williams, Gaussian Processes for
     Machine Learning, 2006, sections 2.2 and 5.4). Features and values are standardised;
-    a feature that is the same in all tables tells nothing.
+    a feature that is the same in all tables tells nothing. What the fit of a task's bank logged is an observation of
+    each of its blocks, with the log's standard error and what the tables' logs deviate by beyond theirs.
 
     Args:
         lessons: of the tables, at least one.
@@ -48,13 +50,16 @@ class Process:
         self.parameters: tuple[float, ...] = tuple(np.exp(found.x).tolist())
         self._factor = np.linalg.cholesky(self._covariance(self.parameters))
         self._weights = _solved(self._factor, self._values)
+        self.astray = _astray(lessons)
 
     def prior(self, blocks: Blocks) -> tuple[Floats, Floats]:
         """Return mean `[blocks]` and covariance of what the blocks of a new task add, in units of accuracy."""
         near = self._near(self._standard(blocks.features), self.known)
         mean = self.mean + self.scale * (near @ self._weights)
-        covariance = self._own(blocks) - near @ _solved(self._factor, near.T)
-        return blocks.lost * mean, (blocks.lost * self.scale) ** 2 * covariance
+        covariance = self.scale**2 * (self._own(blocks) - near @ _solved(self._factor, near.T))
+        if blocks.logged is not None and self.astray is not None:
+            mean, covariance = _informed(mean, covariance, blocks.logged, self.astray)
+        return blocks.lost * mean, blocks.lost**2 * covariance
 
     def _standard(self, features: Floats) -> Floats:
         return np.asarray((features - self.center) / self.spread / np.sqrt(len(FEATURES)))
@@ -122,6 +127,28 @@ class Belief:
         """Return the covariance of placements with those that are known."""
         differing = (table[:, None] != self.known[None]).sum(axis=-1)
         return np.asarray(chosen @ self.covariance @ self._chosen.T + self.rest * np.exp(-differing))
+
+
+def _astray(lessons: Sequence[Lesson]) -> float | None:
+    """Return the standard deviation, beyond their errors, of logs from what blocks add; None where no table has one."""
+    pairs = [(each.added, *each.blocks.logged) for each in lessons if each.blocks.logged is not None]
+    if not pairs:
+        return None
+    added, logged, error = (np.concatenate(column) for column in zip(*pairs, strict=True))
+
+    def unlikely(log: float) -> float:
+        variance = error**2 + np.exp(2 * log)
+        return float(np.sum((added - logged) ** 2 / variance + np.log(variance)))
+
+    return float(np.exp(optimize.minimize_scalar(unlikely, bounds=np.log(ASTRAY), method="bounded").x))
+
+
+def _informed(mean: Floats, covariance: Floats, logged: Floats, astray: float) -> tuple[Floats, Floats]:
+    """Return mean and covariance given what was logged, all in units of what variation took."""
+    value, error = logged
+    factor = np.linalg.cholesky(covariance + np.diag(error**2 + astray**2))
+    mean = mean + covariance @ _solved(factor, value - mean)
+    return mean, covariance - covariance @ _solved(factor, covariance)
 
 
 def _solved(factor: npt.NDArray[np.floating], values: Floats) -> Floats:

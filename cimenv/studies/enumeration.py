@@ -141,6 +141,7 @@ def _measured(problem: Problem, planned: Mapping[str, Any]) -> Header:
         reference_accuracy=problem.reference_accuracy(split),
         clean_accuracy=problem.clean_accuracy(split),
         weights_digest=problem.weights_digest,
+        gains=problem.gains,
     )
 
 

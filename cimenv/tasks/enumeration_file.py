@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
 from cimenv.core.config import Frozen
 from cimenv.core.errors import CimenvError, ConfigError
@@ -51,6 +52,7 @@ class Header(Frozen):
         reference_accuracy: acc_ref, the clean accuracy of the `standard` recipe on these images.
         clean_accuracy: of the backbone on these images.
         weights_digest: hash of the backbone's and the bank's weights.
+        gains: what every block added to accuracy while the bank was fitted; None where that kept no log.
     """
 
     version: int
@@ -62,6 +64,7 @@ class Header(Frozen):
     reference_accuracy: float
     clean_accuracy: float
     weights_digest: str
+    gains: Gains | None = None
 
     def text(self) -> str:
         """Return the first two lines of the file."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
 from cimenv.core.errors import ConfigError
@@ -38,6 +39,10 @@ class Evaluator(Protocol):
     @property
     def space(self) -> PlacementSpace:
         """Return the placements, costs and masks."""
+
+    @property
+    def gains(self) -> Gains | None:
+        """Return what every block added to accuracy while the bank was fitted; None where nobody kept it."""
 
     def evaluate(
         self,
@@ -140,6 +145,11 @@ class MonteCarloEvaluator:
             options = self.problem.options if self.objects is not None else None
             self._space = PlacementSpace(self.task, options)
         return self._space
+
+    @property
+    def gains(self) -> Gains | None:
+        """Return what every block added to accuracy while the bank was fitted."""
+        return self.problem.gains
 
     def evaluate(
         self,

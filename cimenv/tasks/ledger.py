@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
 from cimenv.core.errors import BudgetError
@@ -44,6 +45,11 @@ class Ledger:
     def space(self) -> PlacementSpace:
         """Return the placements, costs and masks."""
         return self.evaluator.space
+
+    @property
+    def gains(self) -> Gains | None:
+        """Return what every block added to accuracy while the bank was fitted."""
+        return self.evaluator.gains
 
     @property
     def spent(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Evaluation
@@ -24,12 +25,14 @@ class Objective:
         space: costs.
         acc_none: the metric without blocks.
         acc_ref: clean accuracy of the `standard` recipe on the same images.
+        gains: what every block added to accuracy while the bank was fitted, if anybody kept it.
     """
 
     task: Task
     space: PlacementSpace
     acc_none: float
     acc_ref: float
+    gains: Gains | None = None
 
     @staticmethod
     def of(evaluator: Evaluator, split: Split = "val", chips: int | None = None) -> Objective:
@@ -37,7 +40,7 @@ class Objective:
         space = evaluator.space
         none = evaluator.evaluate(space.empty(), split, chips=chips)
         accuracy = none.value(evaluator.task.metric, evaluator.task.percentile)
-        return Objective(evaluator.task, space, accuracy, evaluator.reference_accuracy(split))
+        return Objective(evaluator.task, space, accuracy, evaluator.reference_accuracy(split), evaluator.gains)
 
     def accuracy(self, evaluation: Evaluation) -> float:
         """Return the task's metric."""

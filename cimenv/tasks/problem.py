@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cimenv.compensation.bank import CompensationBank, bank_arrays, bank_from, site_weights
+from cimenv.compensation.fit_log import FitLog, Gains
 from cimenv.compensation.options import Options, Placement, options_by_type
 from cimenv.core.errors import ConfigError, DataError
 from cimenv.core.precision import arithmetic
@@ -71,6 +72,7 @@ class Problem:
         reference: the clean network that acc_ref is measured on: the `standard` recipe's, or the user's own.
         weights_digest: hash of backbone and bank weights; evaluations are keyed by it.
         histories: course of training, by what was trained.
+        fit_log: of the bank; None where nothing was fitted, or by a cimenv that kept none.
     """
 
     task: Task
@@ -81,6 +83,7 @@ class Problem:
     weights_digest: str
     store: Store
     histories: Mapping[str, list[dict[str, float]]] = field(default_factory=dict)
+    fit_log: FitLog | None = field(default=None, repr=False)
 
     @staticmethod
     def build(
@@ -106,6 +109,11 @@ class Problem:
     def options(self) -> Options:
         """Return the block options of every site."""
         return self.bank.options
+
+    @cached_property
+    def gains(self) -> Gains | None:
+        """Return what every block added to accuracy while the bank was fitted; None where there is no log of it."""
+        return self.fit_log.gains(tuple(map(len, self.options.per_site))) if self.fit_log else None
 
     def chips(self, split: Split) -> Chips:
         """Return the chips of a split."""
@@ -243,7 +251,7 @@ class _Builder:
         if task.crossbar.batch_norm == "shared":
             self._recalibrate(network)
         options = options_by_type(network.sites, task.options)
-        bank = self._bank(network, options, key)
+        bank, log = self._bank(network, options, key)
         arrays = {**network.model.state_dict(), **{f"bank/{n}": v for n, v in bank_arrays(bank).items()}}
         arrays |= {f"{RANGE}{name}": value for name, value in network.input_ranges.items()}
         return Problem(
@@ -255,6 +263,7 @@ class _Builder:
             weights_digest(arrays, network.model),
             self.store,
             self.histories,
+            log,
         )
 
     def _with_ranges(self, network: MappedNetwork, ranges: dict[str, Tensor]) -> MappedNetwork:
@@ -316,7 +325,9 @@ class _Builder:
         model.load_state_dict(arrays, assign=True)
         return model, key, ranges
 
-    def _bank(self, network: MappedNetwork, options: Options, backbone_key: dict[str, Any]) -> CompensationBank:
+    def _bank(
+        self, network: MappedNetwork, options: Options, backbone_key: dict[str, Any]
+    ) -> tuple[CompensationBank, FitLog | None]:
         task = self.task
         key = {
             "stage": "bank",
@@ -329,7 +340,7 @@ class _Builder:
         }
 
         kinds = {(option.kind, option.size) for here in options.per_site for option in here}
-        fitted = any(kind != "digital" for kind, _ in kinds)
+        fits = any(kind != "digital" for kind, _ in kinds)
         partial = any(kind == "digital" and size < 1 for kind, size in kinds)
         protection = task.protection if partial else "weight_norm"
         if protection != "weight_norm":
@@ -340,18 +351,22 @@ class _Builder:
             with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
                 bank, train = CompensationBank(options), self.data.train
+                log: dict[str, Tensor] = {}
                 if protection != "weight_norm":
                     bank.protect(channel_scores(network, train, protection, task.times_s[-1]))
-                if fitted:
+                if fits:
                     placed, bank = _copied(network, task), bank.to(task.training_device)
                     train = train.to(task.training_device)
                     with arithmetic(task.training_precision, task.training_device):
-                        fit_bank(placed, bank, train, task.bank, generator, self.progress, task.times_s)
-            return record_of(bank_arrays(bank))
+                        fitted = fit_bank(placed, bank, train, task.bank, generator, self.progress, task.times_s)
+                    log = fitted.arrays()
+            return record_of({**bank_arrays(bank), **log})
 
-        if not fitted and protection == "weight_norm":
-            return CompensationBank(options).eval()
-        return bank_from(options, tensors_of(trained_once(self.store, task, key, compute, "the bank")))
+        if not fits and protection == "weight_norm":
+            return CompensationBank(options).eval(), None
+        arrays = tensors_of(trained_once(self.store, task, key, compute, "the bank"))
+        log = FitLog.taken_from(arrays)
+        return bank_from(options, arrays), log
 
     def _recalibrate(self, network: MappedNetwork) -> None:
         config = self.task.crossbar

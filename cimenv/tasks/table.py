@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError, PlacementError, UnknownNameError
 from cimenv.data.splits import Split
@@ -193,6 +194,11 @@ class TableEvaluator:
     ) -> list[Evaluation]:
         """Return rows of the table."""
         return [self.evaluate(placement, split, fidelity, chips) for placement in placements]
+
+    @property
+    def gains(self) -> Gains | None:
+        """Return what every block added to accuracy while the bank was fitted, as the table's header says."""
+        return self.enumeration.header.gains
 
     def reference_accuracy(self, split: Split = "val") -> float:
         """Return acc_ref on the table's images."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from cimenv.compensation.bank import CompensationBank, site_weights
+from cimenv.compensation.fit_log import FitLog
 from cimenv.compensation.options import Placement
 from cimenv.core.config import Frozen
 from cimenv.core.precision import arithmetic
@@ -54,8 +56,8 @@ def fit_bank(
     generator: torch.Generator,
     progress: Progress,
     times_s: Sequence[float] = (0.0,),
-) -> None:
-    """Train every block of `bank` at once, in place.
+) -> FitLog:
+    """Train every block of `bank` at once, in place; return what every batch met.
 
     Args:
         network: the frozen, mapped backbone.
@@ -76,7 +78,7 @@ def fit_bank(
             if bank.used_parameters(placement):
                 return placement
 
-    _fit(
+    met = _fit(
         network,
         bank,
         list(bank.parameters()),
@@ -88,6 +90,9 @@ def fit_bank(
         "training the bank",
         times_s,
     )
+    placements = np.array([placement for placement, _ in met], dtype=np.uint8).reshape(len(met), len(choices))
+    correct = np.array([int(count) for _, count in met], dtype=np.int64)
+    return FitLog(placements, correct, min(recipe.batch_size, len(train)))
 
 
 def fit_placement(
@@ -116,9 +121,11 @@ def _fit(
     progress: Progress,
     what: str,
     times_s: Sequence[float],
-) -> None:
+) -> list[tuple[Placement, Tensor]]:
+    """Return the placement of every batch and how many of its images were correct."""
+    met: list[tuple[Placement, Tensor]] = []
     if not parameters or recipe.steps == 0:
-        return
+        return met
     model, nominal = network.model.eval().requires_grad_(False), network.weights()
     bank.requires_grad_(True)
     optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate)
@@ -133,14 +140,17 @@ def _fit(
             chip = site_weights(bank, placement, nominal, drawn)
             x, y = next(batches)
             with programmed(model, chip), bank.inserted(model, placement):
-                loss = F.cross_entropy(model(x), y)
+                logits = model(x)
+                loss = F.cross_entropy(logits, y)
             optimizer.zero_grad(set_to_none=True)
             with arithmetic("float32", loss.device.type):
                 loss.backward()
             optimizer.step()
             schedule.step()
+            met.append((placement, (logits.detach().argmax(1) == y).sum()))  # read later: a device is not waited for
             advance()
     bank.requires_grad_(False)
+    return met
 
 
 def _endless(
