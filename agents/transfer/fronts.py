@@ -19,7 +19,7 @@ def policy_front(plan: Plan, models: Models, table: str, fit_log: bool = True) -
     """Ask a policy at every price; return the share of the exact hypervolume that its placements reach."""
     found: set[Placement] = set()
     for price in plan.prices:
-        env = tabular(plan, table, {"cost_weight": price}, fit_log).single
+        env = tabular(plan, table, {"cost_weight": price}, fit_log)
         found |= {env.table.space.empty(), first_choice(models, env)}
     return {"evaluations": len(found), "hypervolume": share_of_exact(found, TableEvaluator(table))}
 

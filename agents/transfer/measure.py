@@ -34,7 +34,7 @@ def used(plan: Plan, job: Job, models: Models) -> list[Row]:
             front = {"table": table, "unseen": True, "seed": job.seed, "front": job.kind}
             rows.append({**front, **policy_front(plan, models, table, job.fit_log)})
         for number, variant in enumerate(plan.variants):
-            env = tabular(plan, table, variant, job.fit_log).single
+            env = tabular(plan, table, variant, job.fit_log)
             what = {"table": table, "variant": number, "unseen": unseen, "seed": job.seed, "method": job.kind}
             rows.append({**what, "evaluations": 0, "regret": regret(first_choice(models, env), env.table)})
             if unseen:

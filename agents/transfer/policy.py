@@ -26,16 +26,18 @@ HOTTEST = 1e4
 Models = Sequence[MaskablePPO]  # one policy, or a committee
 
 
-def tabular(plan: Plan, table: str, variant: Mapping[str, Any], fit_log: bool = True) -> TabularVectorEnv:
-    """Return the environments of a table at one budget and price; a process makes them once.
+def tabular(plan: Plan, table: str, variant: Mapping[str, Any], fit_log: bool = True) -> CompensationTabularEnv:
+    """Return the environment of a table at one budget and price; with `fit_log` it tells what its bank's fit logged."""
+    return CompensationTabularEnv(table, variant, feedback="reset", max_sites=plan.max_sites, fit_log=fit_log)
 
-    With `fit_log` observations tell what the fit of its bank logged.
-    """
-    return _tabular(plan.copies, table, canonical(variant), plan.max_sites, fit_log)
+
+def many(plan: Plan, table: str, variant: Mapping[str, Any], fit_log: bool) -> TabularVectorEnv:
+    """Return the plan's copies of that environment as arrays; a process makes them once."""
+    return _many(plan.copies, table, canonical(variant), plan.max_sites, fit_log)
 
 
 @cache
-def _tabular(copies: int, table: str, variant: str, max_sites: int, fit_log: bool) -> TabularVectorEnv:
+def _many(copies: int, table: str, variant: str, max_sites: int, fit_log: bool) -> TabularVectorEnv:
     changes = json.loads(variant)
     return TabularVectorEnv(copies, table, changes=changes, feedback="reset", max_sites=max_sites, fit_log=fit_log)
 
@@ -45,7 +47,7 @@ def trained(plan: Plan, tables: Sequence[str], seed: int, fit_log: bool = True) 
 
     No evaluation of a block is in its observations: errors of the empty placement, perhaps the log of the bank's fit.
     """
-    parts = [_in_regret(tabular(plan, table, variant, fit_log)) for table in tables for variant in plan.variants]
+    parts = [_in_regret(many(plan, table, variant, fit_log)) for table in tables for variant in plan.variants]
     torch.set_num_threads(1)
     settings = copy.deepcopy(plan.hyper_parameters)
     model = MaskablePPO(SitePolicy, MixedVecEnv(parts), seed=seed, gamma=1.0, device="cpu", **settings)

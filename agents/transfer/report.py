@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from agents.transfer.plan import Plan
 COMMAND = "python -m agents.transfer"
 Methods = Mapping[tuple[str, str], Scores]  # (method, evaluations) -> regret [seeds, tables x variants]
 NAN = float("nan")
-POLICIES = ("policy", "committee")
-LEARNED = ("policy", "committee", "transfer")  # from the training tables
+POLICIES = ("errors_only", "policy", "committee")
+LEARNED = (*POLICIES, "transfer")  # from the training tables
 LIMITS = {"noise": 0.1, "stronger_noise": 0.1, "recipe": 0.1, "family": 0.2, "data": 0.2}
 
 
@@ -77,7 +77,8 @@ def summary(plan: Plan, found: Mapping[str, Methods]) -> str:
     """Return the regrets that matter most, one column for everything that was held out."""
     few = str(plan.evaluations)
     shown = (
-        [(each, "0") for each in LEARNED]
+        [("fit_log", "0")]
+        + [(each, "0") for each in LEARNED]
         + [("tpe", few)]
         + [(each, few) for each in LEARNED]
         + [("knapsack", "its own")]
@@ -85,12 +86,12 @@ def summary(plan: Plan, found: Mapping[str, Methods]) -> str:
     lines = ["| method | evaluations | " + " | ".join(name.replace("_", " ") for name in found) + " |"]
     lines += [
         "|---|---:" + "|---:" * len(found) + "|",
-        "| best rule of thumb | 0 | " + _shares(map(_best_rule, found.values())),
+        "| best rule of thumb | 0 | " + _shares(_best_rule(each, ("fit_log",)) for each in found.values()),
     ]
     for key in shown:
         if all(key in by_method for by_method in found.values()):
             scores = (interquartile_mean(by_method[key]) for by_method in found.values())
-            lines.append(f"| {key[0]} | {key[1]} | " + _shares(scores))
+            lines.append(f"| {key[0].replace('_', ' ')} | {key[1]} | " + _shares(scores))
     return "\n".join(lines) + "\n"
 
 
@@ -98,9 +99,10 @@ def _shares(values: Iterable[float]) -> str:
     return " | ".join(f"{value:.1%}" for value in values) + " |"
 
 
-def _best_rule(by_method: Methods) -> float:
-    """Return the least regret of what needs no evaluation and learns nothing, whichever it is."""
-    rules = [scores for (each, count), scores in by_method.items() if count == "0" and each not in LEARNED]
+def _best_rule(by_method: Methods, but: Sequence[str] = ()) -> float:
+    """Return the least regret of what needs no evaluation and learns from no other task, whichever it is."""
+    left_out = (*LEARNED, *but)
+    rules = [scores for (each, count), scores in by_method.items() if count == "0" and each not in left_out]
     return min((interquartile_mean(scores) for scores in rules), default=NAN)
 
 
@@ -138,7 +140,7 @@ def chance(ours: Scores | None, theirs: Scores) -> str:
 
 
 def targets(plan: Plan, found: Mapping[str, Methods]) -> list[dict[str, Any]]:
-    """Return every target with what was measured: of one policy, of committees, of the search `transfer`."""
+    """Return every target with what was measured: of policies, of committees, of the search `transfer`."""
     return [
         each
         for method in LEARNED

@@ -86,13 +86,14 @@ def test_a_policy_learns_and_looks_at_no_evaluation(plan):
 def test_jobs_tables_and_targets(plan, tmp_path):
     journal = Journal(tmp_path / "jobs.jsonl", plan.measured())
     jobs = [job for stage in plan.stages(journal.rows) for job in stage]
-    assert [job.kind for job in jobs] == ["rivals", "experience", "policy", "policy", "committee"]
-    assert plan.members(jobs[4]) == jobs[2:4]
-    for job in (*jobs[:3], jobs[4]):
+    assert [job.kind for job in jobs] == ["rivals", "experience", *["policy"] * 2, *["errors_only"] * 2, "committee"]
+    assert plan.members(jobs[6]) == jobs[2:4] and plan.members(jobs[4]) == jobs[4:5]
+    assert [job.fit_log for job in jobs[2:]] == [True, True, False, False, True]
+    for job in (*jobs[:3], jobs[4], jobs[6]):
         journal.add(job, measure(plan, job, tmp_path / "runs"))
-    assert all((tmp_path / "runs" / f"{job.name}.zip").exists() for job in jobs[2:4])  # the committee needed both
+    assert all((tmp_path / "runs" / f"{job.name}.zip").exists() for job in jobs[2:5])  # the committee needed both
     write_results(plan, journal, tmp_path)
-    rows = [row for job in jobs[:3] for row in journal.rows[job.name] if row["unseen"]]
+    rows = [row for job in (*jobs[:3], jobs[4]) for row in journal.rows[job.name] if row["unseen"]]
     by_method = methods(rows)
     assert by_method["policy", "0"].shape == (1, 2) and by_method["random", "10"].shape == (2, 2)
     assert np.isfinite(by_method["knapsack", "its own"]).all()
@@ -101,8 +102,8 @@ def test_jobs_tables_and_targets(plan, tmp_path):
     assert {f"{each}, data: regret at 10 beyond random at 10" for each in ("policy", "committee", "transfer")} <= set(
         named
     )
-    assert len(named) == 3 * 4 and by_method["transfer", "its own"].max() == 0.0  # it was taught the same table
-    assert text.count("| data | ") == len(by_method) + 2 + 3 and "largest everywhere" in text
+    assert len(named) == 4 * 4 and by_method["transfer", "its own"].max() == 0.0  # it was taught the same table
+    assert text.count("| data | ") == len(by_method) + 2 + 4 and "largest everywhere" in text
 
 
 def test_hypervolume_is_an_area():

@@ -3,6 +3,7 @@
 import math
 import statistics
 import warnings
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +14,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from cimenv.core.errors import ConfigError, InvalidActionError, UnknownNameError
 from cimenv.core.store import Store
 from cimenv.envs import CompensationEnv, CompensationTabularEnv, TabularVectorEnv
+from cimenv.sb3.tokens import layout_of
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator, Objective, shipped_tables
 from cimenv.tasks.problem import SHIPPED
@@ -217,3 +219,36 @@ def test_other_objectives_on_the_same_counts(toy, table):
 def test_what_counts_cannot_answer_is_refused(capped, changes, error, words):
     with pytest.raises(error, match=words):
         gym.make(NAME, table=capped, changes=changes)
+
+
+@pytest.mark.parametrize("kind", ["real", "vector"])
+def test_the_log_of_the_fit_is_seen_where_it_is_asked_for(kind):
+    """Tenths of J by the log, cost counted; everything else is what is seen without it."""
+    plain = gym.make("CiMCompensationTabular-v0", table="lenet5-fashion-mini", max_sites=6).unwrapped
+    env = gym.make("CiMCompensationTabular-v0", table="lenet5-fashion-mini", max_sites=6, fit_log=True).unwrapped
+    seen, without = env.reset()[0], plain.reset()[0]
+    if kind == "vector":
+        seen = TabularVectorEnv(3, "lenet5-fashion-mini", max_sites=6, fit_log=True).reset()[0][2]
+    names, objective = env.layout.names, env.objective
+    known = dict(zip(names, seen.tolist(), strict=True))
+    assert [known[name] for name in plain.layout.names] == without.tolist()
+    assert sum("logged" in name for name in names) == 6 * 3 + 1 == env.layout.size - plain.layout.size
+    for site, option in ((0, 1), (2, 3), (4, 2)):
+        gain = objective.gains.mean[site][option - 1] / objective.gap
+        expected = 10 * (gain - objective.task.cost_weight * objective.space.scalar_costs[site, option])
+        assert known[f"site{site}.logged_{option}"] == pytest.approx(expected, abs=1e-6)
+    assert known["site5.logged_1"] == 0.0 and 0 < known["logged_error"] < 1
+    assert env.observation_space.contains(seen)
+    found = layout_of(env.observation_space, env.action_space)
+    assert found.fit_log and found.names == names
+    assert not layout_of(plain.observation_space, plain.action_space).fit_log
+
+
+def test_without_a_log_the_observation_says_so():
+    """Gains of 0 with the largest error."""
+    table = TableEvaluator("lenet5-fashion-mini")
+    env = gym.make("CiMCompensation-v0", evaluator=table, fit_log=True).unwrapped
+    env.reset()
+    env.objective = replace(env.objective, gains=None)
+    known = dict(zip(env.layout.names, env._observation().tolist(), strict=True))
+    assert known["logged_error"] == 5.0 and known["site0.logged_1"] == 0.0
