@@ -63,12 +63,15 @@ class LoggedKnapsack:
     """
 
     def __init__(self, objective: Objective) -> None:
+        sites, options = np.argwhere(objective.space.affordable(objective.space.empty())[:, 1:]).T
+        self.left: list[Placement] = []
+        if not len(sites):
+            return
         if objective.gains is None:
             raise ConfigError(
                 f"fit_log: the blocks of {objective.task.name} were fitted without a log, or too briefly for one to "
                 "tell; fit them again (an empty CIMENV_CACHE), or take `knapsack`."
             )
-        sites, options = np.argwhere(objective.space.affordable(objective.space.empty())[:, 1:]).T
         gains = nothing(objective.space)
         added, _ = objective.gains.of(sites, options + 1)
         price = objective.task.cost_weight * objective.space.scalar_costs[sites, options + 1]

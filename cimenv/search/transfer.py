@@ -23,7 +23,8 @@ from cimenv.tasks.task import Task
 class Transfer(ModelBased):
     """Evaluates what experience with other tasks thinks best, then what it may still be wrong about.
 
-    The first round holds the favourites before any block was evaluated; every evaluation corrects what is believed.
+    The first round holds the favourites before any block was evaluated, by what the tables teach and what the fit of
+    the task's bank logged; every evaluation corrects what is believed.
     What is known of a block is whether it is `affine`, and its size; a `digital` layer is first taken for a block.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cimenv.compensation.bank import CompensationBank, bank_arrays, bank_from, site_weights
+from cimenv.compensation.bank import CompensationBank, bank_arrays, bank_from
 from cimenv.compensation.fit_log import FitLog, Gains
 from cimenv.compensation.options import Options, Placement, options_by_type
 from cimenv.core.errors import ConfigError, DataError
@@ -22,15 +22,15 @@ from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Record, Store
 from cimenv.core.threads import torch_threads
-from cimenv.crossbar.batchnorm import batch_norms, calibrated_for_chip, recalibrate_shared
+from cimenv.crossbar.batchnorm import batch_norms, recalibrate_shared
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.explicit import explicit
-from cimenv.crossbar.layers import ProgrammedWeight
 from cimenv.crossbar.mapping import MappedNetwork, map_network
 from cimenv.crossbar.saturation import Saturation, saturation
 from cimenv.data import DataSplits, load_data
 from cimenv.data.splits import Split
-from cimenv.evaluation.engine import ChipModules, Engine
+from cimenv.evaluation.calibration import chip_calibrator
+from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.memory import GIB, KEPT
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.protection import channel_scores
@@ -159,10 +159,11 @@ class Problem:
         limit = int(self.task.memory_limit * GIB)
         kept = KEPT_WIDE_ACTIVATIONS if self.network.gains_by_channels_last else KEPT_ACTIVATIONS
         per_chip = self.task.crossbar.batch_norm == "per_chip" and batch_norms(self.network.model)
+        serving = bank or self.bank
         return Engine(
             self.segments,
             self.chips(split),
-            bank or self.bank,
+            serving,
             images,
             labels,
             threads=threads,
@@ -170,7 +171,7 @@ class Problem:
             precision=self.task.precision,
             cache=PrefixCache(min(kept, int(KEPT * limit))) if bank is None else None,
             memory_limit=limit,
-            chip_modules=self._calibrator(bank or self.bank) if per_chip else None,
+            chip_modules=chip_calibrator(self.network, serving, self._calibration_images) if per_chip else None,
         )
 
     def reference_accuracy(self, split: Split) -> float:
@@ -216,21 +217,6 @@ class Problem:
     @cached_property
     def _calibration_images(self) -> Tensor:
         return self.data.train.inputs(slice(self.task.crossbar.batch_norm_images))
-
-    def _calibrator(self, bank: CompensationBank) -> ChipModules:
-        """Return what calibrates the batch norms of one chip with a placement's blocks in their place."""
-        nominal = self.network.weights()
-
-        def calibrated(weights: Mapping[str, ProgrammedWeight], placement: Placement) -> Mapping[str, nn.Module]:
-            here = site_weights(bank, placement, nominal, weights)
-            return calibrated_for_chip(
-                self.network.model,
-                here,
-                self._calibration_images,
-                inserted=lambda model: bank.inserted(model, placement),
-            )
-
-        return calibrated
 
 
 class _Builder:

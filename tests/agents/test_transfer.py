@@ -68,7 +68,7 @@ def test_rules_look_at_errors_only_and_keep_budgets():
 def test_a_policy_learns_and_looks_at_no_evaluation(plan):
     """After 6,000 steps on the one table its favourite beats no blocks; observations stay those of none."""
     model = trained(plan, [NAME], 0)
-    env = CompensationTabularEnv(NAME, feedback="reset", max_sites=6)
+    env = CompensationTabularEnv(NAME, feedback="reset", max_sites=6, fit_log=True)
     assert regret(first_choice([model], env), env.table) < regret((0,) * 5, env.table)
     found = choices([model], env, 10, 0)
     assert len(set(found)) == len(found) == 10 and found[0] == (0,) * 5 and found[1] == first_choice([model], env)
