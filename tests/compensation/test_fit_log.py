@@ -8,9 +8,11 @@ from cimenv.compensation import CompensationBank
 from cimenv.compensation.fit_log import FitLog
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import silent
+from cimenv.core.store import Store
 from cimenv.search import run_search
 from cimenv.search.experience import lesson
-from cimenv.tasks import Ledger, MonteCarloEvaluator, Objective
+from cimenv.tasks import Ledger, MonteCarloEvaluator, Objective, Problem, load_task
+from cimenv.tasks.problem import SHIPPED
 from cimenv.tasks.table import TableEvaluator, shipped_tables
 from cimenv.training import BankRecipe, fit_bank
 
@@ -120,3 +122,9 @@ def test_the_knapsack_of_logged_gains_is_the_best_sum():
 
         best = max(map(hoped, space.all_placements()))
         assert hoped(found.steps[1].placement) == pytest.approx(best, abs=2e-3 if changes.get("budget") else 1e-9)
+
+
+def test_the_shipped_bank_and_its_table_tell_the_same(tmp_path):
+    problem = Problem.build(load_task("lenet5-fashion-mini"), Store(tmp_path, layers=(SHIPPED,)))
+    assert problem.fit_log.placements.shape == (4_000, 5)
+    assert problem.gains == TableEvaluator("lenet5-fashion-mini").gains
