@@ -115,13 +115,12 @@ class ObservationLayout:
     def _logged(self, objective: Objective) -> tuple[npt.NDArray[np.float64], float]:
         """Return what every block added by the log `[sites, options]`, and the mean standard error, in tenths of J."""
         found = np.zeros((len(objective.space.sites), self.options))
-        if objective.gains is None:
-            return found, BOUND
         sites, options = np.argwhere(np.isfinite(objective.space.terms[:, 1:, 0])).T
-        added, error = objective.gains.of(sites, options + 1)
-        price = objective.task.cost_weight * objective.space.scalar_costs[sites, options + 1]
-        found[sites, options] = (added / objective.gap - price) / TENTH
-        return found, float(error.mean()) / objective.gap / TENTH
+        logged = objective.logged(sites, options + 1)
+        if logged is None:
+            return found, BOUND
+        found[sites, options] = logged[0] / TENTH
+        return found, float(logged[1].mean()) / TENTH
 
     def _option_columns(self, view: View) -> npt.NDArray[np.float64]:
         count, width = len(view.placement), self.options

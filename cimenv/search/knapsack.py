@@ -67,15 +67,14 @@ class LoggedKnapsack:
         self.left: list[Placement] = []
         if not len(sites):
             return
-        if objective.gains is None:
+        logged = objective.logged(sites, options + 1)
+        if logged is None:
             raise ConfigError(
                 f"fit_log: the blocks of {objective.task.name} were fitted without a log, or too briefly for one to "
                 "tell; fit them again (an empty CIMENV_CACHE), or take `knapsack`."
             )
         gains = nothing(objective.space)
-        added, _ = objective.gains.of(sites, options + 1)
-        price = objective.task.cost_weight * objective.space.scalar_costs[sites, options + 1]
-        gains[sites, options + 1] = added / objective.gap - price
+        gains[sites, options + 1], _ = logged
         self.left = [best_sum(objective.space, gains)]
 
     def propose(self) -> list[Placement]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
 from cimenv.data.splits import Split
@@ -11,6 +14,9 @@ from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.evaluators import Evaluator
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 SMALLEST_GAP = 0.05
 SCORE_RANGE = (-20.0, 20.0)
@@ -66,6 +72,17 @@ class Objective:
     def cost(self, placement: Placement) -> float:
         """Return the scalar cost."""
         return self.space.scalar_cost(placement)
+
+    def logged(self, sites: Ints, options: Ints) -> tuple[Floats, Floats] | None:
+        """Return what blocks added to J by the log of the bank's fit, their cost counted, and its standard error.
+
+        None where nobody kept one. `options[k]` (1 is the first) is the block at `sites[k]`.
+        """
+        if self.gains is None:
+            return None
+        added, error = self.gains.of(sites, options)
+        price = self.task.cost_weight * self.space.scalar_costs[sites, options]
+        return added / self.gap - price, error / self.gap
 
     def value(self, evaluation: Evaluation) -> float:
         """Return J."""
