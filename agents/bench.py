@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -26,7 +25,7 @@ import torch
 from agents.deep.timing import deep_figures
 from agents.memory import growth, memory_over_steps
 from agents.study import target, write_targets
-from agents.timing import Figure, epoch_of, median_ratio, seconds
+from agents.timing import Figure, epoch_of, median_ratio, seconds, write_figures
 from cimenv.core.progress import bar
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Store
@@ -270,23 +269,6 @@ def demo_figures() -> list[Figure]:
     ]
 
 
-def write(figures: list[Figure]) -> None:
-    """Write bench.json, table.md and targets.json."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    machine = {"python": platform.python_version(), "torch": torch.__version__, "cores": os.cpu_count()}
-    rows = [{**asdict(figure), "met": figure.met} for figure in figures]
-    (OUT / "bench.json").write_text(json.dumps({"machine": machine, "figures": rows}, indent=2) + "\n")
-    lines = ["| figure | measured | promise |", "|---|---:|---:|"]
-    for figure in figures:
-        bound = "" if figure.bound is None else f"≤ {figure.bound:.3g} {figure.unit}".strip()
-        mark = "" if figure.met is not False else " **missed**"
-        lines.append(f"| {figure.what} | {figure.value:.3g} {figure.unit}".rstrip() + f" | {bound}{mark} |")
-    (OUT / "table.md").write_text("\n".join(lines) + "\n")
-    promised = [f for f in figures if f.bound is not None]
-    write_targets(OUT, [target(f.what, f"<= {f.bound}", f.value, bool(f.met), "make bench") for f in promised])
-    print("\n".join(lines))
-
-
 def main() -> None:
     """Measure everything; what a user waits for first, before the machine is hot and its memory full."""
     starts = start_figures()
@@ -303,7 +285,11 @@ def main() -> None:
             *tabular_figures(),
             *worst_case_figures(problem),
         ]
-    write(figures + starts + demo_figures())
+    figures += starts + demo_figures()
+    machine = {"python": platform.python_version(), "torch": torch.__version__, "cores": os.cpu_count()}
+    write_figures(figures, OUT, machine)
+    promised = [f for f in figures if f.bound is not None]
+    write_targets(OUT, [target(f.what, f"<= {f.bound}", f.value, bool(f.met), "make bench") for f in promised])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Make the tables that ship with the package: `python -m agents.tables [NAME ...] [--into FOLDER]`.
+"""Make the enumerated tables: `python -m agents.tables [NAME ...] [--into FOLDER] [--device cuda]`.
 
-configs/studies/tables.yaml says which; without names all that are missing or do not fit are made. Every table is what
-`cimenv enumerate` writes, in runs/tables/ (a killed run goes on there), compressed by xz into cimenv/tasks/tables/. The
-networks and blocks behind it go into cimenv/tasks/shipped/ under the task's own keys, without thread count and torch
-version, so that every machine finds them; those that are there are not trained again.
+configs/studies/tables.yaml says which, and which of them ship with the package; without names all of those that are
+missing or do not fit are made. Every table is what `cimenv enumerate` writes, in runs/tables/ (a killed run goes on
+there), compressed by xz into cimenv/tasks/tables/, or results/agents/tables/ where it does not ship. The networks and
+blocks behind it go into cimenv/tasks/shipped/ under the task's own keys, without thread count and torch version, so
+that every machine finds them; those that are there are not trained again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from cimenv.tasks.problem import SHIPPED
 from cimenv.tasks.table import SHIPPED_TABLES, SUFFIX, load_table
 
 YAML, WORK = ROOT / "configs/studies/tables.yaml", ROOT / "runs/tables"
+LARGE_TABLES = ROOT / "results/agents/tables"
 
 
 class TablePlan(Frozen):
@@ -38,6 +40,12 @@ class TablePlan(Frozen):
 
     task: str
     set: dict[str, Any] = Field({}, description="fields of the task that are changed")
+    ships: bool = Field(True, description="whether it belongs to the package")
+
+    @property
+    def folder(self) -> Path:
+        """Return where the table belongs."""
+        return SHIPPED_TABLES if self.ships else LARGE_TABLES
 
     def made(self) -> Task:
         """Return the task."""
@@ -57,7 +65,7 @@ def fits(path: Path, task: Task) -> bool:
         return False
 
 
-def make(name: str, task: Task, into: Path, store: Store, work: Path = WORK) -> Path:
+def make(name: str, task: Task, into: Path, store: Store, work: Path = WORK, device: str = "cpu") -> Path:
     """Enumerate a task and compress what that wrote; return the table.
 
     Raises:
@@ -67,7 +75,7 @@ def make(name: str, task: Task, into: Path, store: Store, work: Path = WORK) -> 
     work.mkdir(parents=True, exist_ok=True)
     into.mkdir(parents=True, exist_ok=True)
     plain, table = work / f"{name}.csv", into / f"{name}{SUFFIX}"
-    enumerate_placements(task, plain, store=store, progress=bar)
+    enumerate_placements(task, plain, store=store, progress=bar, device=device)
     temporary = table.with_name(f"{table.name}.tmp")
     temporary.write_bytes(lzma.compress(plain.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
     os.replace(temporary, table)
@@ -95,28 +103,33 @@ def main(arguments: list[str] | None = None) -> int:
     if any(argument in ("-h", "--help") for argument in arguments):
         print(__doc__)
         return 0
-    into = SHIPPED_TABLES
-    if "--into" in arguments[:-1]:
-        at = arguments.index("--into")
-        into = Path(arguments[at + 1])
-        del arguments[at : at + 2]
+    into, device = _option(arguments, "--into"), _option(arguments, "--device") or "cpu"
     known = plans()
     try:
-        for name in arguments or known:
+        for name in arguments or [name for name, plan in known.items() if plan.ships]:
             if name not in known:
                 raise UnknownNameError("table", name, known)
-            task = known[name].made()
-            table = into / f"{name}{SUFFIX}"
-            if not arguments and fits(table, task):
+            task, folder = known[name].made(), Path(into) if into else known[name].folder
+            if not arguments and fits(folder / f"{name}{SUFFIX}", task):
                 continue
             trained = Store(WORK / name, layers=(SHIPPED,))
-            table = make(name, task, into, trained)
+            table = make(name, task, folder, trained, device=device)
             ship(task, trained)
             print(f"{table}: {table.stat().st_size / 2**10:.0f} KiB")
     except CimenvError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _option(arguments: list[str], name: str) -> str | None:
+    """Take an option and its value out of the arguments."""
+    if name not in arguments[:-1]:
+        return None
+    at = arguments.index(name)
+    _, value = arguments[at : at + 2]
+    del arguments[at : at + 2]
+    return value
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from cimenv.core.progress import silent
 from cimenv.core.seeding import torch_generator
@@ -58,3 +60,17 @@ def epoch_of(problem: Problem, recipe: Recipe, images: int | None = None) -> Cal
             course.train_epoch(recipe)
 
     return train_epoch
+
+
+def write_figures(figures: Sequence[Figure], folder: Path, machine: Mapping[str, object]) -> None:
+    """Write figures into a folder as bench.json, which says on what machine, and as table.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{**asdict(figure), "met": figure.met} for figure in figures]
+    (folder / "bench.json").write_text(json.dumps({"machine": machine, "figures": rows}, indent=2) + "\n")
+    lines = ["| figure | measured | promise |", "|---|---:|---:|"]
+    for figure in figures:
+        bound = "" if figure.bound is None else f"≤ {figure.bound:.3g} {figure.unit}".strip()
+        mark = "" if figure.met is not False else " **missed**"
+        lines.append(f"| {figure.what} | {figure.value:.3g} {figure.unit}".rstrip() + f" | {bound}{mark} |")
+    (folder / "table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))

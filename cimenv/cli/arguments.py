@@ -34,6 +34,7 @@ FidelityName = Annotated[
 ]
 Chips = Annotated[int | None, typer.Option(metavar="N", help="Monte-Carlo chips; default: the task's, for this split.")]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Worker threads; default: all cores.")]
+Device = Annotated[str, typer.Option(metavar="cpu|cuda", help="Where chips are evaluated.")]
 Scheduler = Annotated[
     str | None,
     typer.Option(
@@ -78,12 +79,12 @@ def check_writable(path: Path) -> None:
         raise ConfigError(f"Cannot write {path}; give a file in a folder that you may write.")
 
 
-def evaluator_of(task: str, overrides: list[str] | None) -> MonteCarloEvaluator:
+def evaluator_of(task: str, overrides: list[str] | None, device: str = "cpu") -> MonteCarloEvaluator:
     """Return the evaluator of a task's name or file; nothing is trained before it is asked."""
     from cimenv.core.progress import bar
     from cimenv.tasks import MonteCarloEvaluator, load_task
 
-    return MonteCarloEvaluator(load_task(task, overrides), progress=bar)
+    return MonteCarloEvaluator(load_task(task, overrides), device=device, progress=bar)
 
 
 @contextmanager

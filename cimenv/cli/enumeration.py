@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from cimenv.cli.arguments import AsJson, Chips, Overrides, Scheduler, SplitName, TaskName, Threads, cluster_at
+from cimenv.cli.arguments import AsJson, Chips, Device, Overrides, Scheduler, SplitName, TaskName, Threads, cluster_at
 from cimenv.cli.output import as_text, print_json, print_row, table_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def enumerate_task(
     chips: Chips = None,
     threads: Threads = None,
     scheduler: Scheduler = None,
+    device: Device = "cpu",
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -51,7 +52,7 @@ def enumerate_task(
     try:
         with cluster_at(scheduler) as cluster:
             found = enumerate_placements(
-                loaded, out, split=part, chips=chips, threads=threads, progress=bar, cluster=cluster
+                loaded, out, split=part, chips=chips, threads=threads, progress=bar, cluster=cluster, device=device
             )
     except KeyboardInterrupt:
         print(f"Stopped; the same command goes on with {out}.", file=sys.stderr)
@@ -69,6 +70,7 @@ def validate_file(
     every: Annotated[bool, typer.Option("--all", help="Evaluate every row again.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw of rows.")] = 0,
     threads: Threads = None,
+    device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Check an enumeration by evaluating rows again.
@@ -85,7 +87,7 @@ def validate_file(
     from cimenv.core.progress import bar
     from cimenv.studies.validation import validate
 
-    found = validate(file, rows=None if every else rows, seed=seed, threads=threads, progress=bar)
+    found = validate(file, rows=None if every else rows, seed=seed, threads=threads, progress=bar, device=device)
     if as_json:
         print_json(_report(found))
     else:

@@ -10,6 +10,7 @@ import typer
 from cimenv.cli.arguments import (
     AsJson,
     Chips,
+    Device,
     FidelityName,
     Overrides,
     PlacementText,
@@ -42,6 +43,7 @@ def evaluate(
     split: SplitName = "val",
     fidelity: FidelityName = "bank",
     chips: Chips = None,
+    device: Device = "cpu",
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,7 +59,7 @@ def evaluate(
     Example:
       cimenv evaluate toy-4site --placement 1,0,2,0 --split test --chips 100
     """
-    evaluator = evaluator_of(task, overrides)
+    evaluator = evaluator_of(task, overrides, device)
     found = evaluator.evaluate(parse_placement(placement), cast("Split", split), fidelity, chips)
     row = {
         "placement": list(found.placement),
@@ -114,6 +116,7 @@ def search(
         Path | None, typer.Option(metavar="CSV", help="Write every distinct evaluation, in order, with its cost.")
     ] = None,
     scheduler: Scheduler = None,
+    device: Device = "cpu",
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
@@ -135,7 +138,7 @@ def search(
     if pareto is not None:
         check_picture(pareto)
     caps = [f"budget.{k}={v}" for k, v in (("weights", max_weights), ("macs", max_macs)) if v is not None]
-    evaluator = evaluator_of(task, [*(overrides or []), *caps])
+    evaluator = evaluator_of(task, [*(overrides or []), *caps], device)
     with cluster_at(scheduler) as cluster:
         evaluator.executor = cluster
         found = run_search(evaluator, method, evaluations, seed)

@@ -36,7 +36,7 @@ def pooled(x: Tensor, y: Tensor) -> Tensor:
 
 def channels_last(y: Tensor) -> bool:
     """Return whether images `[n, c, h, w]` lie position by position in memory, and not channel by channel."""
-    return y.dim() == 4 and y.movedim(1, -1).is_contiguous() and not y.is_contiguous()  # as torch.vmap can ask
+    return y.dim() == 4 and y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
 
 
 class AffineBlock(nn.Module):

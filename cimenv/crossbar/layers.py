@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cimenv.core.errors import ConfigError
-from cimenv.core.precision import cast
 from cimenv.crossbar.array import AnalogArray, Operator, program_array, split_inputs
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import before_ageing, checked_time, programmed_at
@@ -185,7 +184,7 @@ def layer_forward(
         return weight.forward(layer, x, generator)
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight, layer.bias)
-    return layer._conv_forward(*cast(x, weight, layer.bias))
+    return layer._conv_forward(x, weight, layer.bias)
 
 
 @contextmanager

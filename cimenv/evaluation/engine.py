@@ -2,14 +2,15 @@
 
 One code path serves a single placement and an enumeration: placements form a tree over site calls, and every edge of
 the tree is computed once per chip and block of images. Blocks of images are sized for the processor's cache and
-spread over threads of one torch thread each, so results do not depend on the number of threads. On an accelerator,
-where small kernels cost their launch, the same walk serves all chips at a time (`torch.vmap` over their weights).
-Counts stay on the device until a run ends.
+spread over threads of one torch thread each, so results do not depend on the number of threads. On a GPU, where small
+kernels cost their launch, the walk of a large block is recorded once and launched again for every chip. Counts stay on
+the device until a run ends.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -31,9 +32,10 @@ from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, layer_forward
 from cimenv.evaluation.labels import count_correct
 from cimenv.evaluation.memory import LIVE, Room, room, tensor_bytes
 from cimenv.evaluation.prefix import Keeper, PrefixCache
+from cimenv.evaluation.recording import recorded
 from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.evaluation.walk import HeldChip, ImageBlock, Walk, square
-from cimenv.evaluation.workers import image_block, workers
+from cimenv.evaluation.workers import DEVICE_IMAGE_BLOCK, image_block, workers
 
 CHIP_GROUP = 32  # chips whose weights are held at a time
 
@@ -57,7 +59,6 @@ class Tally:
 
 ChipModules = Callable[[Mapping[str, ProgrammedWeight], Placement], Mapping[str, nn.Module]]
 Counts = tuple[Tensor, Tensor, Tensor]  # of a block: see `Tally`, in its order
-Stacked = dict[str, Tensor]  # weights of several chips by site, `[chips, ...]`
 
 
 class Engine:
@@ -76,8 +77,8 @@ class Engine:
         memory_limit: bytes that a run may hold at a time, besides images; None: no limit. Numbers do not depend on it.
         chip_modules: from a chip's weights and a placement, modules that replace the network's own (calibrated batch
             norms); placements then share no prefix.
-        chips_batched: compute all chips of a group at a time, where network and crossbar allow it; nothing but weights
-            is then kept between runs. Default: on an accelerator.
+        recording: record the walk of a block once and launch it again for every chip, where network and crossbar allow
+            it; nothing but weights is then kept between runs. Default: on a GPU.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Engine:
         cache: PrefixCache | None = None,
         memory_limit: int | None = None,
         chip_modules: ChipModules | None = None,
-        chips_batched: bool | None = None,
+        recording: bool | None = None,
     ) -> None:
         self.device = torch.device(device)
         if self.device.type != "cpu":  # copies, so that the user's network stays where it is
@@ -102,14 +103,11 @@ class Engine:
             bank = copy.deepcopy(bank).to(self.device)
         self.network, self.chips, self.bank, self.threads, self.cache = network, chips, bank, threads, cache
         self.precision, self.layout = precision, chips.network.layout
-        block = image_block(self.layout)
-        images = images.to(self.device, memory_format=self.layout)
-        parts = [tensor.split(block) for tensor in (images, labels.to(self.device))]
-        self.blocks = range(len(parts[0])), *parts
-        self.images = len(labels)
         self.chip_modules, self.memory_limit = chip_modules, memory_limit
         self._called = torch.tensor(network.calls, device=self.device) if network.calls else None
-        self._wanted = self.device.type != "cpu" if chips_batched is None else chips_batched
+        self._wanted = self.device.type == "cuda" if recording is None else recording
+        self._images = images.to(self.device, memory_format=self.layout), labels.to(self.device)
+        self.images = len(labels)
 
     def run(
         self,
@@ -132,7 +130,7 @@ class Engine:
         correct = torch.zeros(len(chips), len(tree), dtype=torch.int64, device=self.device)
         squares = torch.zeros(len(chips), len(tree), sites, 2, dtype=torch.float64, device=self.device)
         clean = torch.zeros(sites, dtype=torch.float64, device=self.device)
-        cache = self.cache if len(tree) == 1 and self._plain and not self.chips_batched else None
+        cache = self.cache if len(tree) == 1 and self._plain and not self.recording else None
         keeper = Keeper(cache, tree[0], self.network.calls, self.blocks[0], chips, t_s) if cache else None
         with (
             progress("evaluating chips", len(self.blocks[0]) * len(chips)) as advance,
@@ -140,7 +138,7 @@ class Engine:
         ):
             for start in range(0, len(chips), held.chips):
                 numbers = chips[start : start + held.chips]
-                group = self._group(source, numbers, tree, keeper)
+                group = [self._chip(source, number, tree, keeper) for number in numbers]
                 span = slice(start, start + len(numbers))
                 for counted, summed, clean_sums in each(partial(self._evaluate, tree, group, keeper), *self.blocks):
                     correct[span] += counted
@@ -168,75 +166,74 @@ class Engine:
         return not self.network.opaque and self.chip_modules is None
 
     @cached_property
-    def chips_batched(self) -> bool:
-        """Whether all chips of a group are computed at a time: wanted, and possible with this network and crossbar."""
+    def recording(self) -> bool:
+        """Whether the walk of a block is recorded: wanted, and possible with this network and crossbar."""
         if not self._wanted or not self._plain:
             return False
-        weights = self._weights(self.chips, 0, None)
-        if any(isinstance(weight, AnalogWeight) for weight in weights.values()):
+        chip = HeldChip(self.chips, 0, self._programmed(self.chips, 0), {})
+        if any(isinstance(weight, AnalogWeight) for weight in chip.weights.values()):
             return False
-        _, images, labels = self.blocks
-        empty = [(0,) * len(self.network.layers)]
         with torch.inference_mode(), self._arithmetic():
-            block = self._clean_block(0, images[0][:1], labels[0][:1], None)
             try:
-                self._walk_all(block, self._stacked([weights, weights]), empty)
+                self._walk_recorded(self._one_image(), [chip], [(0,) * len(self.network.layers)])
             except (torch.OutOfMemoryError, RecursionError):
                 raise
-            except RuntimeError:  # an operation that vmap does not know
+            except RuntimeError:  # an operation that cannot be recorded
                 return False
         return True
 
+    @cached_property
+    def blocks(self) -> tuple[range, Sequence[Tensor], Sequence[Tensor]]:
+        """Numbers, images and labels of the blocks: small ones for a processor's cache, large ones for a GPU."""
+        block = image_block(self.layout)
+        if self.device.type != "cpu":
+            block = DEVICE_IMAGE_BLOCK
+            if self.memory_limit is not None:
+                block = max(1, min(block, self.memory_limit // (2 * self._walk_bytes)))
+            block = math.ceil(self.images / math.ceil(self.images / block))
+        images, labels = (tensor.split(block) for tensor in self._images)
+        return range(len(images)), images, labels
+
     def _room(self, placements: int, chips: int) -> Room:
         """Return how many chips and threads the memory limit allows."""
-        batched = self.chips_batched
-        threads = 1 if batched else self.threads
+        threads, most = (1, chips) if self.recording else (self.threads, CHIP_GROUP)
         if self.memory_limit is None:
-            return Room(CHIP_GROUP, threads)
-        chip, largest, block, norms = self._sizes
+            return Room(most, threads)
+        chip, largest, norms = self._sizes
         counts = 8 * placements * (1 + 2 * len(self.network.layers))  # of one chip, see `Tally`
         calibrated = norms * placements if self.chip_modules else 0
-        digital = max(sum(o.kind == "digital" for o in here) for here in self.bank.options.per_site)
-        walk = int((LIVE + digital) * block)
         return room(
             self.memory_limit,
-            chip=2 * chip + walk if batched else chip + calibrated,  # as drawn, and stacked
+            chip=chip + calibrated,
             largest=largest,
-            walk=walk + counts * CHIP_GROUP,
+            walk=self._walk_bytes * len(self.blocks[2][0]) + counts * most,
             threads=threads,
-            chips=CHIP_GROUP,
+            chips=most,
             always=counts * chips,
             kept=self.cache.limit_bytes if self.cache else 0,
         )
 
     @cached_property
-    def _sizes(self) -> tuple[int, int, int, int]:
-        """Return the bytes of a chip, of its largest layer, of all site outputs for a block, of the batch norms."""
-        _, images, labels = self.blocks
-        with torch.inference_mode(), self._arithmetic():
-            one = self._clean_block(0, images[0][:1], labels[0][:1], None)
+    def _sizes(self) -> tuple[int, int, int]:
+        """Return the bytes of a chip, of its largest layer, of the batch norms."""
         layers = [tensor_bytes(weight) for weight in self.chips.all_weights(0).values()]
         norms = [dict(module.state_dict()) for module in batch_norms(self.network.model).values()]
-        return sum(layers), max(layers), tensor_bytes(one.clean) * len(labels[0]), tensor_bytes(norms)
+        return sum(layers), max(layers), tensor_bytes(norms)
+
+    @cached_property
+    def _walk_bytes(self) -> int:
+        """Return the bytes that a walk needs for one image."""
+        with torch.inference_mode(), self._arithmetic():
+            outputs = tensor_bytes(self._one_image().clean)
+        digital = max(sum(o.kind == "digital" for o in here) for here in self.bank.options.per_site)
+        return int((LIVE + digital) * outputs)
+
+    def _one_image(self) -> ImageBlock:
+        images, labels = self._images
+        return self._clean_block(0, images[:1], labels[:1], None)
 
     def _arithmetic(self) -> AbstractContextManager[None]:
         return arithmetic(self.precision, self.device.type)
-
-    def _group(
-        self, source: Chips, numbers: Sequence[int], tree: list[Placement], keeper: Keeper | None
-    ) -> list[HeldChip] | Stacked:
-        """Return the chips whose weights are held at a time: one by one, or stacked."""
-        if not self.chips_batched:
-            return [self._chip(source, number, tree, keeper) for number in numbers]
-        key = ("stacked", tuple(numbers), source.t_s)
-        kept = self.cache.get(key) if self.cache else None
-        stacked = kept[0] if kept else self._stacked([self._weights(source, number, None) for number in numbers])
-        if self.cache and not kept:
-            self.cache.put(key, stacked, [])
-        return stacked
-
-    def _stacked(self, weights: Sequence[Mapping[str, ProgrammedWeight]]) -> Stacked:
-        return {name: torch.stack([chip[name] for chip in weights]) for name in weights[0]}  # type: ignore[misc]
 
     def _chip(self, source: Chips, number: int, tree: list[Placement], keeper: Keeper | None) -> HeldChip:
         weights = self._weights(source, number, keeper)
@@ -249,12 +246,16 @@ class Engine:
 
     def _weights(self, source: Chips, number: int, keeper: Keeper | None) -> dict[str, ProgrammedWeight]:
         key = ("weights", number, source.t_s)
-        if keeper and (kept := keeper.cache.get(key)):
+        cache = self.cache if keeper or self.recording else None
+        if cache and (kept := cache.get(key)):
             return kept[0]
-        weights = {name: self._placed(weight) for name, weight in source.all_weights(number).items()}
-        if keeper and not any(isinstance(weight, AnalogWeight) for weight in weights.values()):
-            keeper.keep(key, weights, [], keeper.chips)
+        weights = self._programmed(source, number)
+        if cache and not any(isinstance(weight, AnalogWeight) for weight in weights.values()):
+            cache.put(key, weights, []) if keeper is None else keeper.keep(key, weights, [], keeper.chips)
         return weights
+
+    def _programmed(self, source: Chips, number: int) -> dict[str, ProgrammedWeight]:
+        return {name: self._placed(weight) for name, weight in source.all_weights(number).items()}
 
     def _placed(self, weight: ProgrammedWeight) -> ProgrammedWeight:
         """Return a weight on the engine's device, and in the layout of its images."""
@@ -269,7 +270,7 @@ class Engine:
     def _evaluate(
         self,
         tree: list[Placement],
-        group: list[HeldChip] | Stacked,
+        group: list[HeldChip],
         keeper: Keeper | None,
         number: int,
         images: Tensor,
@@ -277,11 +278,11 @@ class Engine:
     ) -> Counts:
         with torch.inference_mode(), self._arithmetic():
             block = self._clean_block(number, images, labels, keeper)
-            if isinstance(group, dict):
-                correct, by_call = self._walk_all(block, group, tree)
+            if self.recording:
+                walked = self._walk_recorded(block, group, tree)
             else:
                 walked = [self._walk(block, chip, tree, keeper) for chip in group]
-                correct, by_call = (torch.stack(parts) for parts in zip(*walked, strict=True))
+            correct, by_call = (torch.stack(parts) for parts in zip(*walked, strict=True))
             called = self._called if self._called is not None else torch.tensor(block.called, device=self.device)
             squares = by_call.new_zeros(*correct.shape, len(self.network.layers), 2).index_add_(2, called, by_call)
             of_calls = torch.stack([square(output) for output in block.clean])
@@ -297,16 +298,21 @@ class Engine:
         correct, squares = zip(*walked, strict=True)
         return torch.cat(correct), torch.cat(squares)
 
-    def _walk_all(self, block: ImageBlock, stacked: Stacked, tree: list[Placement]) -> tuple[Tensor, Tensor]:
-        """Walk the tree of all chips at a time."""
-
-        def walk(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            return Walk(
-                self.network, self.bank, block, HeldChip(self.chips, 0, weights, {}), tree, None, batched=True
-            ).run()
-
-        correct, squares = torch.vmap(walk)(stacked)
-        return correct, squares
+    def _walk_recorded(
+        self, block: ImageBlock, group: list[HeldChip], tree: list[Placement]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Walk the tree of every chip: a walk with the first one's weights, in whose place the others' come."""
+        weights = [{name: w for name, w in chip.weights.items() if isinstance(w, Tensor)} for chip in group]
+        held = {name: weight.clone() for name, weight in weights[0].items()}
+        chip = HeldChip(self.chips, 0, held, {})
+        walk = recorded(lambda: Walk(self.network, self.bank, block, chip, tree, None).run(), self.device)
+        walked = []
+        for others in weights:
+            for name, weight in others.items():
+                held[name].copy_(weight)
+            correct, squares = walk()
+            walked.append((correct.clone(), squares.clone()))
+        return walked
 
     def _clean_block(self, number: int, images: Tensor, labels: Tensor, keeper: Keeper | None) -> ImageBlock:
         if keeper and (kept := keeper.cache.get(("clean", number))):

@@ -30,7 +30,7 @@ class ImageBlock:
 
 @dataclass(frozen=True)
 class HeldChip:
-    """A chip whose weights are held; under `torch.vmap`, all of a group."""
+    """A chip whose weights are held."""
 
     source: Chips
     number: int
@@ -48,7 +48,6 @@ class Walk:
         chip: its weights.
         tree: placements, sorted.
         keeper: of states between runs.
-        batched: under `torch.vmap` over chips.
     """
 
     def __init__(
@@ -59,10 +58,9 @@ class Walk:
         chip: HeldChip,
         tree: list[Placement],
         keeper: Keeper | None,
-        batched: bool = False,
     ) -> None:
         self.network, self.bank, self.options = network, bank, bank.options
-        self.block, self.chip, self.tree, self.keeper, self.batched = block, chip, tree, keeper, batched
+        self.block, self.chip, self.tree, self.keeper = block, chip, tree, keeper
         self.modules = chip.modules.get(tree[0], {})
         self.correct: list[Tensor] = []
         self.squares: list[Tensor] = []
@@ -115,7 +113,7 @@ class Walk:
         return self.bank.compensate(site, option, x, raw[variant])
 
     def _errors(self, call: int, y: Tensor) -> Tensor:
-        return torch.stack((square(y - self.block.clean[call], self.batched), square(y, self.batched)))
+        return torch.stack((square(y - self.block.clean[call]), square(y)))
 
     def _leaf(self, logits: Tensor, sums: Sums) -> None:
         self.correct.append(count_correct(logits, self.block.labels))
@@ -133,11 +131,11 @@ class Walk:
         self._leaf(self.network.forward(self.block.images, site, self.modules), sums)
 
 
-def square(values: Tensor, batched: bool = False) -> Tensor:
+def square(values: Tensor) -> Tensor:
     """Return ||values||_F^2 in double precision; channels-last images are flattened without a copy."""
     images = values.movedim(1, -1) if values.dim() == 4 and not values.is_contiguous() else values
-    if images.dtype != torch.bfloat16 and not batched:
+    if images.dtype != torch.bfloat16:
         flat = images.reshape(-1)
         return torch.dot(flat, flat).double()
-    # bfloat16 is rounded to 8 bits, independently for every image; torch.vmap sums a dot product in plain order.
+    # bfloat16 is rounded to 8 bits, independently for every image.
     return torch.linalg.vector_norm(images.flatten(1), dim=1).double().square().sum()

@@ -14,6 +14,7 @@ from cimenv.core.threads import torch_threads
 T = TypeVar("T")
 IMAGE_BLOCK = 125  # LeNet-5's activations of one block stay in a 1 MiB L2 cache
 WIDE_IMAGE_BLOCK = 64  # so do those of a stage of quarter-width VGG-16 or ResNet-20
+DEVICE_IMAGE_BLOCK = 2_000  # fills a GPU
 
 
 class Map(Protocol):
@@ -24,7 +25,7 @@ class Map(Protocol):
 
 
 def image_block(layout: torch.memory_format) -> int:
-    """Return how many images are computed at a time, from the network's layout (networks of wide convolutions)."""
+    """Return how many images a processor computes at a time, from the network's layout (wide convolutions or not)."""
     return WIDE_IMAGE_BLOCK if layout == torch.channels_last else IMAGE_BLOCK
 
 

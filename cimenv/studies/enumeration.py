@@ -19,10 +19,12 @@ from filelock import FileLock, Timeout
 
 from cimenv.compensation.options import Placement
 from cimenv.core.config import canonical
+from cimenv.core.device import checked_device
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
+from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, in_order, run_shared
 from cimenv.tasks.enumeration_file import (
@@ -60,6 +62,7 @@ def enumerate_placements(
     progress: Progress = silent,
     flush_s: float = FLUSH_S,
     cluster: Cluster | None = None,
+    device: str = "cpu",
 ) -> Enumeration:
     """Evaluate every feasible placement into a file, or go on with one that an earlier run began.
 
@@ -75,13 +78,14 @@ def enumerate_placements(
         store: where trained weights are kept.
         progress: opens bars.
         flush_s: seconds of work between two writes; at least `LEAST_CHUNK` placements are evaluated together.
-        cluster: its workers evaluate; this process writes.
+        cluster: its workers evaluate, on `device`; this process writes.
+        device: where to compute, `cpu` or `cuda`; rounding there may turn an image of a chip.
 
     Raises:
         ConfigError: the file cannot be written, is no enumeration or that of something else, is damaged, or another
             process is writing it; there are too many placements, several times, or a metric that counts do not tell.
     """
-    path = Path(path)
+    path, device = Path(path), device if cluster is not None else checked_device(device)
     _check_kind(task, path)
     space = PlacementSpace(task)
     numbers = chip_numbers(task, split, FIDELITY, chips)
@@ -103,9 +107,10 @@ def enumerate_placements(
         before = len(rows)
         threads = threads or allowed_threads(torch.get_num_threads())
         if cluster is not None:
-            chunks = _evaluated_by(cluster, problem, header, placements, rows, progress)
+            chunks = _evaluated_by(cluster, problem, header, placements, rows, progress, device)
         else:
-            chunks = _evaluated(problem, header, placements, rows, threads, progress, flush_s)
+            engine = problem.engine(split, threads=threads, device=device)
+            chunks = _evaluated(problem, engine, header, placements, rows, progress, flush_s)
         for chunk in chunks:
             _append(file, path, "".join(row.text() for row in chunk))
             rows += chunk
@@ -147,15 +152,14 @@ def _measured(problem: Problem, planned: Mapping[str, Any]) -> Header:
 
 def _evaluated(
     problem: Problem,
+    engine: Engine,
     header: Header,
     placements: Sequence[Placement],
     known: Sequence[Row],
-    threads: int,
     progress: Progress,
     flush_s: float,
 ) -> Iterator[list[Row]]:
     """Yield the rows that are missing, in chunks of about `flush_s` seconds; their numbers know no chunks."""
-    engine = problem.engine(header.split, threads=threads)
 
     def run(chunk: Sequence[Placement]) -> list[Evaluation]:
         return run_job(problem, chunk, header.split, FIDELITY, range(header.chips), engine=engine)
@@ -183,9 +187,10 @@ def _evaluated_by(
     placements: Sequence[Placement],
     known: Sequence[Row],
     progress: Progress,
+    device: str,
 ) -> Iterator[list[Row]]:
     """Yield the rows that are missing, in chunks for the workers; their numbers know no chunks."""
-    shared, rest = cluster.share(problem), (header.split, FIDELITY, range(header.chips), "cpu")
+    shared, rest = cluster.share(problem), (header.split, FIDELITY, range(header.chips), device)
     size = -(-len(placements) // (JOBS_PER_WORKER * cluster.workers))
     size = min(max(size, LEAST_CHUNK), LARGEST_CHUNK)
     left = placements[len(known) :]

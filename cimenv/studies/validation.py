@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cimenv.compensation.options import Placement
+from cimenv.core.device import checked_device
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import numpy_generator
@@ -89,6 +90,7 @@ def validate(
     threads: int | None = None,
     store: Store | None = None,
     progress: Progress = silent,
+    device: str = "cpu",
 ) -> Validation:
     """Evaluate rows of an enumeration afresh (no stored evaluation is read) and compare them with the file.
 
@@ -103,6 +105,7 @@ def validate(
         threads: worker threads; default torch's number, all cores.
         store: where trained weights are kept; what it lacks is trained.
         progress: opens bars.
+        device: where to compute, `cpu` or `cuda`.
 
     Raises:
         ConfigError: the file is missing, is no enumeration, is of another version, or a row is damaged.
@@ -115,7 +118,7 @@ def validate(
     differences = [*_of_header(found, problem), *_of_columns(found)]
     threads = threads or allowed_threads(torch.get_num_threads())
     chosen = [found.rows[k] for k in checked]
-    again = _again(found, problem, chosen, threads, progress)
+    again = _again(found, problem, chosen, threads, progress, checked_device(device))
     for k, row, (chip, count, fresh) in zip(checked, chosen, again, strict=True):
         if abs(count - row.correct[chip]) > TOLERANCE * found.header.images:
             column = f"correct, chip {chip}"
@@ -164,14 +167,13 @@ def _of_columns(found: Enumeration) -> Iterator[Difference]:
 
 
 def _again(
-    found: Enumeration, problem: Problem, rows: list[Row], threads: int, progress: Progress
+    found: Enumeration, problem: Problem, rows: list[Row], threads: int, progress: Progress, device: str
 ) -> list[tuple[int, int, Row]]:
     """Evaluate rows afresh; return, for each, the chip that differs most, its correct images now, and the row now."""
     header = found.header
     placements = [row.placement for row in rows]
-    fresh = run_job(
-        problem, placements, header.split, header.fidelity, range(header.chips), threads=threads, progress=progress
-    )
+    chips, how = range(header.chips), {"threads": threads, "device": device, "progress": progress}
+    fresh = run_job(problem, placements, header.split, header.fidelity, chips, **how)  # type: ignore[arg-type]
     again = []
     for row, evaluation in zip(rows, fresh, strict=True):
         counts = evaluation.correct[0]

@@ -13,6 +13,7 @@ import torch
 from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
+from cimenv.core.device import checked_device
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
@@ -100,11 +101,10 @@ class MonteCarloEvaluator:
             raise ConfigError(f"task: got a {type(task).__name__}; give load_task(...).")
         if threads is not None:
             checked_int("threads", threads, 1)
-        if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-            raise ConfigError(f"device: got {device!r}; use cpu, or cuda where torch finds a GPU.")
         self.task = task
         self.store = store or default_store()
-        self.device, self.executor, self.progress, self.objects = device, executor, progress, objects
+        self.device = checked_device(device)
+        self.executor, self.progress, self.objects = executor, progress, objects
         self._threads = threads
         self._problem: Problem | None = None
         self._engines: dict[Split, Engine] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import platform
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -48,9 +49,14 @@ def weights_digest(arrays: Mapping[str, Tensor], model: nn.Module) -> str:
     """Return a hash of named tensors and of the network that computes with them: its layers and their source."""
     kinds = {type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")}
     sources = sorted(_source(kind) for kind in kinds)
-    parts = [repr(model), *sources, *_settings(model)]
+    parts = [_text(model), *sources, *_settings(model)]
     parts += [f"{name}:{digest(value.contiguous().cpu().numpy().tobytes())}" for name, value in arrays.items()]
     return digest("\n".join(sorted(parts)))
+
+
+def _text(model: nn.Module) -> str:
+    """Return a network's text as torch prints it since its norms name their bias: digests do not tell older ones."""
+    return re.sub(r"(affine=(\w+))(?=, track_running_stats|\))", r"\1, bias=\2", repr(model))
 
 
 def _settings(model: nn.Module) -> Iterator[str]:

@@ -158,6 +158,8 @@ class Problem:
         images, labels = self.evaluated(split)
         limit = int(self.task.memory_limit * GIB)
         kept = KEPT_WIDE_ACTIVATIONS if self.network.gains_by_channels_last else KEPT_ACTIVATIONS
+        if device != "cpu":  # the chips' weights
+            kept = limit
         per_chip = self.task.crossbar.batch_norm == "per_chip" and batch_norms(self.network.model)
         serving = bank or self.bank
         return Engine(

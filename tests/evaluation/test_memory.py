@@ -63,14 +63,17 @@ def lenet(**settings):
     return engine(("lenet5",), (1, 28, 28), 250, **settings)
 
 
+def walk_of(tight):
+    """Return the bytes that a walk of one block is said to need."""
+    return tight._walk_bytes * len(tight.blocks[2][0])
+
+
 def test_numbers_do_not_depend_on_the_limit():
     placements = [(0, 0, 0, 0, 0), (2, 0, 1, 0, 0), (2, 3, 0, 0, 1)]
     free = lenet().run(placements, range(6))
     tight = lenet(threads=2)
-    chip, largest, block, _ = tight._sizes
-    tight.memory_limit = int(
-        SLACK + DRAWS * largest + (LIVE + 1) * block + 2.5 * chip + 40_000
-    )  # and counts: two chips
+    chip, largest, _ = tight._sizes
+    tight.memory_limit = int(SLACK + DRAWS * largest + walk_of(tight) + 2.5 * chip + 40_000)  # and counts: two chips
     assert tight._room(3, 6) == Room(2, 1)
     least = tight.run(placements, range(6))
     assert (free.correct == least.correct).all() and (free.squares == least.squares).all()
@@ -90,27 +93,27 @@ def test_a_walk_holds_less_than_it_counts_on(backbone, shape, options):
     sites = len(tight.network.layers)
     placements = [(o,) * sites for o in range(1 + len(options))] + [(3, 2, 1, *[0] * (sites - 3))]
     placements += [(*[0] * (sites - 1), o) for o in range(1, 1 + len(options))]
-    chip, largest, block, _ = tight._sizes
+    chip, largest, _ = tight._sizes
     with Tracked() as tracked:
         tight.run(placements, range(3))
     digital = sum(option.kind == "digital" for option in options)
-    assert tracked.peak <= (LIVE + digital) * block + DRAWS * largest + 3 * chip  # and no need of SLACK
-    assert tracked.peak >= 3 * chip + block  # the tracker sees what there is: chips, and clean outputs
+    assert tracked.peak <= walk_of(tight) + DRAWS * largest + 3 * chip  # and no need of SLACK
+    assert tracked.peak >= 3 * chip + walk_of(tight) / (LIVE + digital)  # seen: chips, clean outputs
 
 
 @pytest.mark.parametrize(
     ("backbone", "shape"), [(("lenet5",), (1, 28, 28)), (("vgg16", {"width": 0.125}), (1, 32, 32))]
 )
-def test_chips_computed_at_a_time_hold_less_than_they_count_on(backbone, shape):
-    tight = engine(backbone, shape, 250, memory_limit=4 * GIB, chips_batched=True)
+def test_a_recorded_walk_holds_less_than_it_counts_on(backbone, shape):
+    tight = engine(backbone, shape, 250, memory_limit=4 * GIB, recording=True)
     sites = len(tight.network.layers)
     placements = [(option,) * sites for option in range(4)]
-    assert tight.chips_batched
-    chip, largest, block, _ = tight._sizes
+    assert tight.recording
+    chip, largest, _ = tight._sizes
     with Tracked() as tracked:
         tight.run(placements, range(3))
-    assert tracked.peak <= 4 * (LIVE + 1) * block + DRAWS * largest + 3 * 2 * chip
-    assert tracked.peak >= 3 * (chip + block)
+    assert tracked.peak <= walk_of(tight) + DRAWS * largest + 4 * chip  # the chips, and the one that is walked
+    assert tracked.peak >= 4 * chip + walk_of(tight) / (LIVE + 1)
 
 
 def test_fewer_chips_first_then_fewer_threads():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cimenv.core.errors import ConfigError
 from cimenv.core.store import Store
@@ -71,6 +72,22 @@ def test_networks_that_differ_in_a_number_have_other_digests():
     two, four = (build_backbone("vit", {"heads": heads, "depth": 1}) for heads in (2, 4))
     four.load_state_dict(two.state_dict())
     assert len({weights_digest(model.state_dict(), model) for model in (two, four)}) == 2
+
+
+def test_torch_prints_norms_otherwise_since_some_version(monkeypatch):
+    """Older ones name no bias (torch 2.11); digests of the same network are the same."""
+    model = nn.Sequential(nn.BatchNorm2d(4), nn.BatchNorm1d(4, affine=False), nn.LayerNorm(4), nn.GroupNorm(2, 4))
+    before = weights_digest(model.state_dict(), model)
+    older = {
+        nn.modules.batchnorm._NormBase: "{num_features}, eps={eps}, momentum={momentum}, affine={affine}, "
+        "track_running_stats={track_running_stats}",
+        nn.LayerNorm: "{normalized_shape}, eps={eps}, elementwise_affine={elementwise_affine}",
+        nn.GroupNorm: "{num_groups}, {num_channels}, eps={eps}, affine={affine}",
+    }
+    for kind, text in older.items():
+        monkeypatch.setattr(kind, "extra_repr", lambda self, text=text: text.format(**vars(self)))
+    assert "bias" not in repr(model)
+    assert weights_digest(model.state_dict(), model) == before
 
 
 def test_a_task_that_contradicts_itself():
