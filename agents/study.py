@@ -23,10 +23,11 @@ from cimenv.core.config import canonical, digest, read_yaml, with_overrides
 from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.core.progress import bar
 from cimenv.data import load_data
-from cimenv.tasks.table import table_path
+from cimenv.tasks.table import SUFFIX, table_path
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
+LARGE_TABLES = ROOT / "results/agents/tables"  # which the package has no room for
 REPORT_HELP = "With --report the results of what is done are written, and nothing is computed."
 
 
@@ -92,6 +93,12 @@ def settings_digest(*settings: Any) -> str:
     return digest(canonical(list(settings)))[:8]
 
 
+def located(table: str) -> str:
+    """Return the file of a table that does not ship with the package; the name itself of one that does."""
+    path = LARGE_TABLES / f"{table}{SUFFIX}"
+    return str(path) if path.exists() else table
+
+
 def tables_digest(tables: Iterable[str]) -> str:
     """Return a digest of what enumerated tables hold; a study's jobs are other ones when a table is made again.
 
@@ -99,7 +106,7 @@ def tables_digest(tables: Iterable[str]) -> str:
         ConfigError: a file is missing.
     """
     try:
-        return digest(b"".join(table_path(table).read_bytes() for table in tables))
+        return digest(b"".join(table_path(located(table)).read_bytes() for table in tables))
     except OSError as error:
         raise ConfigError(f"tables: {error.filename}: {error.strerror}; python -m agents.tables makes it.") from None
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
-from agents.study import ROOT
+from agents.study import LARGE_TABLES, ROOT
 from cimenv.core.config import Frozen, canonical, read_yaml
 from cimenv.core.errors import CimenvError, ConfigError, UnknownNameError
 from cimenv.core.progress import bar
@@ -32,7 +32,6 @@ from cimenv.tasks.problem import SHIPPED
 from cimenv.tasks.table import SHIPPED_TABLES, SUFFIX, load_table
 
 YAML, WORK = ROOT / "configs/studies/tables.yaml", ROOT / "runs/tables"
-LARGE_TABLES = ROOT / "results/agents/tables"
 
 
 class TablePlan(Frozen):

@@ -12,7 +12,7 @@ import optuna
 from agents.compare.contender import Curve, run
 from agents.compare.plan import Job, Plan
 from agents.reported import report
-from agents.study import Row
+from agents.study import Row, located
 from cimenv.core.errors import ConfigError
 from cimenv.tasks import MonteCarloEvaluator
 from cimenv.tasks.problem import default_store
@@ -32,7 +32,7 @@ def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
 def runs(plan: Plan, job: Job) -> list[Row]:
     """Run a contender with every seed on a table."""
     assert job.table is not None
-    table = TableEvaluator(job.table)
+    table = TableEvaluator(located(job.table))
     contender, found = plan.contenders[job.contender], []
     for seed in range(plan.seeds):
         ended = run(contender, job.settings, table, plan.evaluations, seed)
@@ -53,7 +53,7 @@ def runs(plan: Plan, job: Job) -> list[Row]:
 def test(job: Job, folder: Path) -> list[Row]:
     """Measure the placements of a table's contenders, its optimum, and none, on the test split with fitted blocks."""
     assert job.table is not None
-    table = TableEvaluator(job.table)
+    table = TableEvaluator(located(job.table))
     evaluator = MonteCarloEvaluator(table.task, default_store(folder / "store"), threads=1)
     placements = {"none": table.space.empty(), "optimum": table.enumeration.best.placement, **job.settings}
     named: dict[tuple[int, ...], list[str]] = {}
@@ -78,7 +78,7 @@ def tune(plan: Plan, job: Job) -> list[Row]:
     """Try settings of a contender, drawn by Optuna's TPE; return every trial with its regret."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     contender, effort = plan.contenders[job.contender], plan.tuning
-    tables = [TableEvaluator(name) for name in effort.tables]
+    tables = [TableEvaluator(located(name)) for name in effort.tables]
     found: list[Row] = []
 
     def regret(trial: optuna.Trial) -> float:

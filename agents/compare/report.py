@@ -13,7 +13,7 @@ from agents.compare.plan import Plan
 from agents.compare.results import RUNS, TABLES, TESTED, TRIALS, read_groups
 from agents.compare.tables import summary_of, text_of
 from agents.compare.targets import targets
-from agents.study import Journal, Row, write_csv, write_targets
+from agents.study import Journal, Row, located, write_csv, write_targets
 from cimenv.tasks.table import TableEvaluator
 
 TUNED = "tuned.yaml"
@@ -36,7 +36,7 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
 
 def about(name: str, group: str) -> Row:
     """Return what a table holds, and how many of its placements are as good as the best."""
-    table = TableEvaluator(name)
+    table = TableEvaluator(located(name))
     return {
         "group": group,
         "table": name,
