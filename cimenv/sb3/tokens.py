@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -52,6 +53,12 @@ class SiteTokens(BaseFeaturesExtractor):
         layers: of attention.
         heads: of attention.
         ignored: patterns of names of numbers that are not read, such as `type_*`, in which unseen networks may differ.
+        led_by: numbers of every option, such as `logged`, that are added to the options' logits, and the factor that
+            this begins with, which is learned. Untrained, a policy led by what the bank's fit logged places every block
+            that is worth more than its cost, the best one first.
+
+    Raises:
+        ConfigError: `led_by` names no numbers of the options.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class SiteTokens(BaseFeaturesExtractor):
         layers: int = 2,
         heads: int = 4,
         ignored: Sequence[str] = (),
+        led_by: Mapping[str, float] | None = None,
     ) -> None:
         self.actions = 1 + layout.max_sites * layout.options
         super().__init__(observation_space, self.actions + width)
@@ -71,6 +79,10 @@ class SiteTokens(BaseFeaturesExtractor):
         read = torch.tensor([not any(fnmatchcase(name, pattern) for pattern in ignored) for name in names])
         self.read: Tensor
         self.register_buffer("read", read.float(), persistent=False)
+        self.led_by = {name: self._columns(layout, name) for name in led_by or {}}
+        self.factors = nn.ParameterDict(
+            {name: nn.Parameter(torch.tensor(math.log(factor))) for name, factor in (led_by or {}).items()}
+        )
         self.embed = nn.Linear(len(names), width)
         layer = nn.TransformerEncoderLayer(
             width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
@@ -93,8 +105,20 @@ class SiteTokens(BaseFeaturesExtractor):
         tokens = self.encoder(self.embed(numbers), src_key_padding_mask=~valid)
         shares = valid.float() / valid.sum(1, keepdim=True).clamp_min(1)
         pooled = (tokens * shares[..., None]).sum(1)
-        options = nn.functional.pad(self.place(tokens), (0, 0, 0, self.sites - used))
+        placing = self.place(tokens)
+        for name, columns in self.led_by.items():
+            placing = placing + self.factors[name].exp() * by_site[..., columns]
+        options = nn.functional.pad(placing, (0, 0, 0, self.sites - used))
         return torch.cat([self.stop(pooled), options.flatten(1), pooled], 1)
+
+    @staticmethod
+    def _columns(layout: ObservationLayout, name: str) -> slice:
+        """Return where a site's numbers of the options stand."""
+        first = f"{name}_1"
+        if first not in layout.site_fields:
+            raise ConfigError(f"led_by: observations hold no {name} of the options; make the environment with it.")
+        start = layout.site_fields.index(first)
+        return slice(start, start + layout.options)
 
     def _sites_used(self, by_site: Tensor) -> int:
         """Return how many sites the largest network of a batch has; the rest is padding, which nobody may choose."""
@@ -120,7 +144,7 @@ class SitePolicy(MaskableActorCriticPolicy):
         observation_space: of `CiMCompensation-v0` or its tabular twin, padded by `max_sites` or not.
         action_space: its actions.
         lr_schedule: of the optimiser.
-        tokens: arguments of `SiteTokens`: `width`, `layers`, `heads`, `ignored`.
+        tokens: arguments of `SiteTokens`: `width`, `layers`, `heads`, `ignored`, `led_by`.
         more: further arguments of SB3's policy.
 
     Raises:

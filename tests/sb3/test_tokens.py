@@ -10,6 +10,7 @@ from cimenv.core.errors import ConfigError
 from cimenv.envs import CompensationTabularEnv, TabularVectorEnv
 from cimenv.sb3 import SitePolicy, TabularVecEnv
 from cimenv.sb3.tokens import SiteTokens, layout_of
+from cimenv.search import run_search
 
 
 def agent_on(envs, **settings):
@@ -59,6 +60,22 @@ def test_ignored_numbers_change_nothing():
     blind, reader = (stirred(SiteTokens(env.observation_space, layout, ignored=i)) for i in (["type_*"], []))
     with torch.no_grad():
         assert torch.equal(blind(x), blind(other)) and not torch.allclose(reader(x), reader(other), atol=1e-3)
+
+
+def test_what_leads_decides_before_anything_is_learned():
+    """Every block that the log says is worth its cost, as the search `fit_log` places: no budget stands in the way."""
+    env = CompensationTabularEnv("lenet5-fashion-lipschitz", feedback="reset", fit_log=True, max_sites=7)
+    envs = TabularVectorEnv(4, "lenet5-fashion-lipschitz", feedback="reset", fit_log=True, max_sites=7)
+    agent = agent_on(envs, policy_kwargs={"tokens": {"led_by": {"logged": 20.0}}})
+    observation, info = env.reset(seed=0)
+    done = False
+    while not done:
+        action, _ = agent.predict(observation, deterministic=True, action_masks=info["action_mask"].astype(bool))
+        observation, _, terminated, truncated, info = env.step(int(action))
+        done = terminated or truncated
+    assert tuple(info["placement"][:5]) == run_search(env.table, "fit_log").best
+    with pytest.raises(ConfigError, match="led_by: observations hold no logged of the options"):
+        SiteTokens(env.observation_space, CompensationTabularEnv().layout, led_by={"logged": 20.0})
 
 
 def test_padding_changes_nothing():
