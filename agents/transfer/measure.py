@@ -27,14 +27,15 @@ def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
 def used(plan: Plan, job: Job, models: Models) -> list[Row]:
     """Use a policy or a committee on all tables at once, on unseen ones also with evaluations."""
     seen, _ = plan.split(job.held_out)
+    fit_log = plan.training(job).fit_log
     rows: list[Row] = []
     for table in plan.tables:
         unseen = table not in seen
         if unseen:
             front = {"table": table, "unseen": True, "seed": job.seed, "front": job.kind}
-            rows.append({**front, **policy_front(plan, models, table, job.fit_log)})
+            rows.append({**front, **policy_front(plan, models, table, fit_log)})
         for number, variant in enumerate(plan.variants):
-            env = tabular(plan, table, variant, job.fit_log)
+            env = tabular(plan, table, variant, fit_log)
             what = {"table": table, "variant": number, "unseen": unseen, "seed": job.seed, "method": job.kind}
             rows.append({**what, "evaluations": 0, "regret": regret(first_choice(models, env), env.table)})
             if unseen:

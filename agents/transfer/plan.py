@@ -12,6 +12,22 @@ from agents.study import Row, settings_digest, tables_digest
 from cimenv.core.config import Frozen
 
 Kind = Literal["rivals", "experience", "errors_only", "policy", "committee"]
+TRAINED = ("max_sites", "copies", "prices")
+MEASURED_BY: Mapping[Kind, tuple[str, ...]] = {  # fields of the plan that change the numbers of a kind of job
+    "rivals": ("searches", "front_evaluations"),
+    "experience": (),
+    "errors_only": ("errors_only", *TRAINED),
+    "policy": ("policy", *TRAINED),
+    "committee": ("policy", *TRAINED),
+}
+
+
+class Training(Frozen):
+    """How a kind of policy is trained."""
+
+    fit_log: bool = Field(False, description="whether it sees what the fit of a task's bank logged")
+    steps: int = Field(ge=1, description="environment steps")
+    hyper_parameters: dict[str, Any]
 
 
 class Plan(Frozen):
@@ -24,8 +40,8 @@ class Plan(Frozen):
     committees: int = Field(ge=1, description="into which the policies of all seeds are divided")
     max_sites: int
     copies: int = Field(ge=1, description="environments of every table and variant")
-    steps: int = Field(ge=1, description="environment steps of a policy's training")
-    hyper_parameters: dict[str, Any]
+    policy: Training
+    errors_only: Training
     evaluations: int = Field(ge=2, description="of the few-shot comparison, the empty placement included")
     prices: tuple[float, ...] = Field(min_length=2, description="cost weights that fronts are swept over")
     front_evaluations: tuple[int, ...] = Field(description="of NSGA-II, whose fronts are compared with")
@@ -57,16 +73,17 @@ class Plan(Frozen):
         return {}
 
     def stages(self, rows: Mapping[str, list[Row]]) -> Iterator[list[Job]]:
-        """Yield jobs: what is compared with, the search that learns from tables, policies, committees of them.
-
-        Policies see the log of the bank's fit, but for those that see errors only.
-        """
+        """Yield jobs: what is compared with, the search that learns from tables, policies, committees of them."""
         del rows
         yield [self.job("rivals", held_out) for held_out in self.held_out]
         yield [self.job("experience", held_out) for held_out in self.held_out]
         for kind in ("policy", "errors_only"):
             yield [self.job(kind, held_out, seed) for seed in range(self.seeds) for held_out in self.held_out]
         yield [self.job("committee", held_out, k) for k in range(self.committees) for held_out in self.held_out]
+
+    def training(self, job: Job) -> Training:
+        """Return how the policies of a job were trained."""
+        return self.errors_only if job.kind == "errors_only" else self.policy
 
     def members(self, job: Job) -> list[Job]:
         """Return the jobs whose policies a job uses: its own, or those of its committee."""
@@ -76,7 +93,7 @@ class Plan(Frozen):
 
     def job(self, kind: Kind, held_out: str, seed: int = 0) -> Job:
         """Return a job; its digest changes with what stands behind its label."""
-        settings = self.model_dump(mode="json", exclude={"held_out", "seeds", "committees"})
+        settings = self.model_dump(mode="json", include={"variants", "evaluations", *MEASURED_BY[kind]})
         drawn = {"rivals": self.seeds, "experience": self.seeds, "committee": [self.seeds, self.committees]}
         more = [self.split(held_out), drawn.get(kind), tables_digest(self.tables)]
         return Job(kind=kind, held_out=held_out, seed=seed, digest=settings_digest(settings, more))
@@ -93,11 +110,6 @@ class Job(Frozen):
     held_out: str
     seed: int
     digest: str
-
-    @property
-    def fit_log(self) -> bool:
-        """Return whether its policies see the log of the bank's fit."""
-        return self.kind != "errors_only"
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ import torch
 from sb3_contrib import MaskablePPO
 from torch import Tensor
 
-from agents.transfer.plan import Job, Plan
+from agents.transfer.plan import Job, Plan, Training
 from cimenv.compensation.options import Placement
 from cimenv.core.config import canonical
 from cimenv.envs import CompensationTabularEnv, TabularVectorEnv
@@ -42,16 +42,16 @@ def _many(copies: int, table: str, variant: str, max_sites: int, fit_log: bool) 
     return TabularVectorEnv(copies, table, changes=changes, feedback="reset", max_sites=max_sites, fit_log=fit_log)
 
 
-def trained(plan: Plan, tables: Sequence[str], seed: int, fit_log: bool = True) -> MaskablePPO:
+def trained(plan: Plan, how: Training, tables: Sequence[str], seed: int) -> MaskablePPO:
     """Return a policy trained on tables, every reward in units of its task's J* - mean J, so that its return is regret.
 
     No evaluation of a block is in its observations: errors of the empty placement, perhaps the log of the bank's fit.
     """
-    parts = [_in_regret(many(plan, table, variant, fit_log)) for table in tables for variant in plan.variants]
+    parts = [_in_regret(many(plan, table, variant, how.fit_log)) for table in tables for variant in plan.variants]
     torch.set_num_threads(1)
-    settings = copy.deepcopy(plan.hyper_parameters)
+    settings = copy.deepcopy(how.hyper_parameters)
     model = MaskablePPO(SitePolicy, MixedVecEnv(parts), seed=seed, gamma=1.0, device="cpu", **settings)
-    return model.learn(plan.steps)
+    return model.learn(how.steps)
 
 
 def kept(plan: Plan, job: Job, folder: Path) -> MaskablePPO:
@@ -59,7 +59,7 @@ def kept(plan: Plan, job: Job, folder: Path) -> MaskablePPO:
     path = folder / f"{job.name}.zip"
     if path.exists():
         return MaskablePPO.load(path, device="cpu")
-    model = trained(plan, plan.split(job.held_out)[0], job.seed, job.fit_log)
+    model = trained(plan, plan.training(job), plan.split(job.held_out)[0], job.seed)
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"unfinished-{path.name}")
     model.save(unfinished)

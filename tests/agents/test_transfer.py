@@ -34,7 +34,7 @@ def plan(request, tmp_path_factory):
         "committees": 1,
         "max_sites": 6,
         "copies": 8,
-        "steps": 6_000,
+        **{kind: {**fields[kind], "steps": 6_000} for kind in ("policy", "errors_only")},
         "front_evaluations": [13],
         "searches": {"random": {}},
     }
@@ -67,7 +67,7 @@ def test_rules_look_at_errors_only_and_keep_budgets():
 
 def test_a_policy_learns_and_looks_at_no_evaluation(plan):
     """After 6,000 steps on the one table its favourite beats no blocks; observations stay those of none."""
-    model = trained(plan, [NAME], 0)
+    model = trained(plan, plan.policy, [NAME], 0)
     env = CompensationTabularEnv(NAME, feedback="reset", max_sites=6, fit_log=True)
     assert regret(first_choice([model], env), env.table) < regret((0,) * 5, env.table)
     found = choices([model], env, 10, 0)
@@ -88,7 +88,7 @@ def test_jobs_tables_and_targets(plan, tmp_path):
     jobs = [job for stage in plan.stages(journal.rows) for job in stage]
     assert [job.kind for job in jobs] == ["rivals", "experience", *["policy"] * 2, *["errors_only"] * 2, "committee"]
     assert plan.members(jobs[6]) == jobs[2:4] and plan.members(jobs[4]) == jobs[4:5]
-    assert [job.fit_log for job in jobs[2:]] == [True, True, False, False, True]
+    assert [plan.training(job).fit_log for job in jobs[2:]] == [True, True, False, False, True]
     for job in (*jobs[:3], jobs[4], jobs[6]):
         journal.add(job, measure(plan, job, tmp_path / "runs"))
     assert all((tmp_path / "runs" / f"{job.name}.zip").exists() for job in jobs[2:5])  # the committee needed both
@@ -104,6 +104,14 @@ def test_jobs_tables_and_targets(plan, tmp_path):
     )
     assert len(named) == 4 * 4 and by_method["transfer", "its own"].max() == 0.0  # it was taught the same table
     assert text.count("| data | ") == len(by_method) + 2 + 4 and "largest everywhere" in text
+
+
+def test_a_job_is_another_one_when_what_it_measures_changes(plan):
+    longer = plan.model_copy(update={"policy": plan.policy.model_copy(update={"steps": 7_000})})
+    cheaper = plan.model_copy(update={"searches": {"greedy": {}}})
+    for other, changed in ((longer, {"policy", "committee"}), (cheaper, {"rivals"})):
+        kinds = ("rivals", "experience", "policy", "errors_only", "committee")
+        assert {kind for kind in kinds if plan.job(kind, "data") != other.job(kind, "data")} == changed
 
 
 def test_hypervolume_is_an_area():
