@@ -116,12 +116,14 @@ class Lesson:
         task: of the table.
         blocks: of the task.
         added: what every block adds on average over all placements, `[blocks]`, in units of `blocks.lost`.
+        jump: what any placement with blocks adds besides, in the same units: the first block of all helps most.
         misfit: variance of what that leaves unexplained: blocks do not simply add up.
     """
 
     task: Task
     blocks: Blocks
     added: Floats
+    jump: float
     misfit: float
 
     def answers(self, task: Task) -> bool:
@@ -155,4 +157,4 @@ def _lesson(path: Path, changed_ns: int, size: int) -> Lesson:
     gains = (np.array(accuracies) - objective.acc_none) / blocks.lost
     x = np.concatenate([np.ones((len(rows), 1)), blocks.placed([row.placement for row in rows])], axis=1)
     fit = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ gains)
-    return Lesson(evaluator.task, blocks, fit[1:], float(np.square(x @ fit - gains).mean()))
+    return Lesson(evaluator.task, blocks, fit[1:], float(fit[0]), float(np.square(x @ fit - gains).mean()))

@@ -17,6 +17,7 @@ JITTER = 1e-4  # of the variance of what is told apart
 SMALLEST_SPREAD = 1e-6
 STARTS = (0.6, 0.05, 0.15, 0.1, 0.6)  # four variances of `Process`, and its length
 BOUNDS = (1e-4, 1e2)  # of all five
+RESTS = (1.0, 4.0, 16.0, 64.0)
 ASTRAY = (1e-3, 1e0)  # of what logs deviate by, in units of what variation took
 
 
@@ -39,6 +40,8 @@ class Process:
         spread = features.std(axis=0)
         self.center, self.spread = features.mean(axis=0), np.where(spread > SMALLEST_SPREAD, spread, np.inf)
         self.mean, self.scale = float(values.mean()), max(float(values.std()), SMALLEST_SPREAD)
+        jumps = np.array([each.jump for each in lessons])
+        self.jump = float(jumps.mean()), float(jumps.var()) + JITTER
         self.misfit = max(float(np.mean([each.misfit for each in lessons])) / self.scale**2, JITTER)
         self.known, self._values = self._standard(features), (values - self.mean) / self.scale
         tasks = np.repeat(np.arange(len(lessons)), [len(each.added) for each in lessons])
@@ -93,8 +96,9 @@ class Process:
 class Belief:
     """What is believed of a task's placements: what their blocks add, and a rest by which blocks do not just add up.
 
-    The rest has the variance that the tables' additive fits leave, and e times less covariance for every site that
-    differs. It is counted from the empty placement, which those fits miss by a constant: beliefs are a little too sure.
+    Any block at all adds a jump besides, as in the tables. The rest has e times less covariance for every site that
+    differs, and the variance that the tables' additive fits leave, or one of its `RESTS` multiples: the one that makes
+    the task's own evaluations most likely.
 
     Args:
         process: learned from other tasks.
@@ -104,29 +108,43 @@ class Belief:
 
     def __init__(self, process: Process, blocks: Blocks, accuracies: Mapping[Placement, float]) -> None:
         self.blocks = blocks
-        self.added, self.covariance = process.prior(blocks)
-        self.rest = process.misfit * (process.scale * blocks.lost) ** 2
+        added, covariance = process.prior(blocks)
+        jump, uncertain = process.jump
+        self.added = np.concatenate([[blocks.lost * jump], added])
+        self.covariance = linalg.block_diag(blocks.lost**2 * uncertain, covariance)
         self.known = np.array(list(accuracies))
         self.base = accuracies[(0,) * self.known.shape[1]]
-        self._chosen = blocks.placed(self.known)
-        held = self._shared(self._chosen, self.known) + JITTER * self.rest * np.eye(len(self.known))
-        self._factor = np.linalg.cholesky(held)
+        self._chosen = self._placed(self.known)
         surprise = np.array(list(accuracies.values())) - self.base - self._chosen @ self.added
-        self._weights = _solved(self._factor, surprise)
+        learned = process.misfit * (process.scale * blocks.lost) ** 2
+        found = [self._explained(surprise, multiple * learned) for multiple in RESTS]
+        _, self.rest, self._factor, self._weights = min(found, key=lambda each: each[0])
+
+    def _explained(self, surprise: Floats, rest: float) -> tuple[float, float, Floats, Floats]:
+        """Return how unlikely the evaluations are with a rest of this variance, and what predictions need."""
+        held = self._shared(self._chosen, self.known, rest) + JITTER * rest * np.eye(len(self.known))
+        factor = np.asarray(np.linalg.cholesky(held), dtype=np.float64)
+        weights = _solved(factor, surprise)
+        return float(0.5 * surprise @ weights + np.log(np.diag(factor)).sum()), rest, factor, weights
+
+    def _placed(self, placements: npt.ArrayLike) -> Floats:
+        """Return whether placements have any block, and which, `[placements, 1 + blocks]`."""
+        blocks = self.blocks.placed(placements)
+        return np.concatenate([blocks.any(axis=1, keepdims=True), blocks], axis=1)
 
     def predict(self, placements: Sequence[Placement]) -> tuple[Floats, Floats]:
         """Return mean and standard deviation of the accuracy of placements."""
         table = np.array(placements)
-        chosen = self.blocks.placed(table)
-        near = self._shared(chosen, table)
+        chosen = self._placed(table)
+        near = self._shared(chosen, table, self.rest)
         own = ((chosen @ self.covariance) * chosen).sum(axis=1) + self.rest
         left = own - (near * _solved(self._factor, near.T).T).sum(axis=1)
         return self.base + chosen @ self.added + near @ self._weights, np.sqrt(np.maximum(left, 0.0))
 
-    def _shared(self, chosen: Floats, table: npt.NDArray[np.int64]) -> Floats:
+    def _shared(self, chosen: Floats, table: npt.NDArray[np.int64], rest: float) -> Floats:
         """Return the covariance of placements with those that are known."""
         differing = (table[:, None] != self.known[None]).sum(axis=-1)
-        return np.asarray(chosen @ self.covariance @ self._chosen.T + self.rest * np.exp(-differing))
+        return np.asarray(chosen @ self.covariance @ self._chosen.T + rest * np.exp(-differing))
 
 
 def _astray(lessons: Sequence[Lesson]) -> float | None:
