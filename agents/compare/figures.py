@@ -15,21 +15,29 @@ if TYPE_CHECKING:
 
 FLOOR = 1e-3  # regret below it is drawn there
 AGENTS = ("maskable_ppo", "maskable_ppo_reset", "ppo", "a2c", "dqn", "lstm_controller", "one_step")
+DASHES = ("--", ":")
 DRAWS = 400
 
 
 def curves(results: Results) -> Figure:
-    """Draw regret against distinct evaluations: interquartile means, those of agents with their intervals."""
+    """Draw regret against distinct evaluations: interquartile means, those of agents with their intervals.
+
+    Contenders that found the same in every run share a line; no two lines share colour and dashes.
+    """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5), layout="constrained")
-    ax, colors = figure.subplots(), colormaps["tab20"]
-    for k, name in enumerate(ranked(results, results.points[-1])):
-        scores = [results.regret(name, point) for point in results.points]
+    ax, colors = figure.subplots(), colormaps["tab10"]
+    drawn = dict.fromkeys((True, False), 0)
+    for names in _alike(results):
+        scores = [results.regret(names[0], point) for point in results.points]
         middle = np.maximum([interquartile_mean(each) for each in scores], FLOOR)
-        color, agent = colors(k % 20), name in AGENTS
-        ax.plot(results.points, middle, "-" if agent else "--", color=color, lw=2.2 if agent else 1.3, label=name)
+        agent = any(name in AGENTS for name in names)
+        dashes = "-" if agent else DASHES[drawn[agent] // 10 % len(DASHES)]
+        color = colors(drawn[agent] % 10)
+        drawn[agent] += 1
+        ax.plot(results.points, middle, dashes, color=color, lw=2.2 if agent else 1.3, label=", ".join(names))
         if agent:
             bands = np.maximum([bootstrap_interval(each, draws=DRAWS) for each in scores], FLOOR)
             ax.fill_between(results.points, bands[:, 0], bands[:, 1], color=color, alpha=0.12, lw=0)
@@ -37,6 +45,15 @@ def curves(results: Results) -> Figure:
     ax.grid(alpha=0.25)
     figure.legend(frameon=False, fontsize=8, ncols=1, loc="outside right center")
     return figure
+
+
+def _alike(results: Results) -> list[list[str]]:
+    """Return the contenders in order of their regret, those together that have the same in every run."""
+    found: dict[bytes, list[str]] = {}
+    for name in ranked(results, results.points[-1]):
+        same = b"".join(results.regret(name, point).tobytes() for point in results.points)
+        found.setdefault(same, []).append(name)
+    return list(found.values())
 
 
 def tuning(results: Results) -> Figure:

@@ -12,7 +12,7 @@ from agents.compare.page import page
 from agents.compare.plan import Plan
 from agents.compare.results import RUNS, TABLES, TESTED, TRIALS, read_groups
 from agents.compare.tables import summary_of, text_of
-from agents.compare.targets import targets
+from agents.compare.targets import JUDGED, targets
 from agents.study import Journal, Row, located, write_csv, write_targets
 from cimenv.tasks.table import TableEvaluator
 
@@ -58,7 +58,7 @@ def write_report(out: Path) -> None:
     groups = read_groups(out)
     text = text_of(groups)
     (out / "table.md").write_text(text)
-    (out / "summary.md").write_text(summary_of(next(iter(groups.values()))))
+    (out / "summary.md").write_text(summary_of({name: groups[name] for name in JUDGED if name in groups} or groups))
     write_targets(out, targets(groups))
     figures = {f"regret-{group}": curves(results) for group, results in groups.items()}
     first = next(iter(groups.values()))

@@ -31,19 +31,30 @@ def text_of(groups: Mapping[str, Results]) -> str:
     )
 
 
-def summary_of(results: Results) -> str:
-    """Return the regret of everyone on one group as Markdown; contenders with the same numbers share a line."""
-    points = sorted({*SHOWN, results.points[-1]} & set(results.points))
+def summary_of(groups: Mapping[str, Results]) -> str:
+    """Return the regret of everyone on groups of tables as Markdown; contenders with the same numbers share a line.
+
+    The order is that of the last group, after as many evaluations as the middle column shows.
+    """
+    points = {group: _shown(results) for group, results in groups.items()}
+    last = [*groups.values()][-1]
+    shown = [*points.values()][-1]
     equals: dict[tuple[str, ...], list[str]] = {}
-    for name in ranked(results, points[len(points) // 2]):
-        cells = tuple(f"{interquartile_mean(results.regret(name, point)):.1%}" for point in points)
+    for name in ranked(last, shown[len(shown) // 2]):
+        cells = tuple(
+            f"{interquartile_mean(results.regret(name, point)):.1%}" if name in results.contenders else ""
+            for group, results in groups.items()
+            for point in points[group]
+        )
         equals.setdefault(cells, []).append(name)
-    lines = [
-        "| " + " | ".join(["distinct evaluations", *map(str, points)]) + " |",
-        "|---" + "|---:" * len(points) + "|",
-    ]
+    head = [f"{group.replace('_', ' ')}: {point}" for group, here in points.items() for point in here]
+    lines = ["| distinct evaluations | " + " | ".join(head) + " |", "|---" + "|---:" * len(head) + "|"]
     lines += ["| " + " | ".join([", ".join(names), *cells]) + " |" for cells, names in equals.items()]
     return "\n".join(lines) + "\n"
+
+
+def _shown(results: Results) -> list[int]:
+    return sorted({*SHOWN, results.points[-1]} & set(results.points))
 
 
 def _about(results: Results) -> str:
@@ -56,7 +67,7 @@ def _about(results: Results) -> str:
 
 
 def _regrets(results: Results) -> str:
-    points = sorted({*SHOWN, results.points[-1]} & set(results.points))
+    points = _shown(results)
     first = points[len(points) // 2]
     head = ["", *(f"regret at {point}" for point in points), f"better than {BASE} at {first}"]
     head += ["evaluations to 95 %", "to 99 %", "tuning: median trial"]

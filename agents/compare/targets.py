@@ -10,20 +10,24 @@ from agents.statistics import interquartile_mean, probability_of_improvement
 from agents.study import target
 
 COMMAND = "python -m agents.compare"
-DEEP, EARLY = "deep", 60
+JUDGED, EARLY = {"five_sites": "", "eight_sites": "eight sites, "}, 60  # groups, and how their targets begin
 AGENTS = ("maskable_ppo_reset", "maskable_ppo")
 RIVALS = ("random", "genetic", "tpe")
 
 
 def targets(groups: Mapping[str, Results]) -> list[dict[str, Any]]:
-    """Return the entries of targets.json; nothing without the deep task, NaN where a run is missing."""
-    results = groups.get(DEEP)
-    if results is None or EARLY not in results.points:
-        return []
-    return [entry for agent in AGENTS if agent in results.contenders for entry in _of_agent(results, agent)]
+    """Return the entries of targets.json; nothing without the deep tasks, NaN where a run is missing."""
+    return [
+        entry
+        for group, begin in JUDGED.items()
+        if group in groups and EARLY in groups[group].points
+        for agent in AGENTS
+        if agent in groups[group].contenders
+        for entry in _of_agent(groups[group], agent, begin)
+    ]
 
 
-def _of_agent(results: Results, agent: str) -> list[dict[str, Any]]:
+def _of_agent(results: Results, agent: str, begin: str) -> list[dict[str, Any]]:
     last = results.points[-1]
 
     def regret(name: str, point: int) -> float:
@@ -32,14 +36,15 @@ def _of_agent(results: Results, agent: str) -> list[dict[str, Any]]:
     def beyond(rival: str, point: int) -> float:
         return regret(agent, point) - regret(rival, point)
 
-    found = [target(f"{agent}: regret at {last}", "<= 0.02", regret(agent, last), regret(agent, last) <= 0.02, COMMAND)]
+    who = f"{begin}{agent}"
+    found = [target(f"{who}: regret at {last}", "<= 0.02", regret(agent, last), regret(agent, last) <= 0.02, COMMAND)]
     if "random" in results.contenders:
         for point in (EARLY, last):
             better = probability_of_improvement(-results.regret(agent, point), -results.regret("random", point))
-            name = f"{agent}: probability of improvement over random at {point}"
+            name = f"{who}: probability of improvement over random at {point}"
             found.append(target(name, ">= 0.75", better, better >= 0.75, COMMAND))
     for rival in RIVALS:
-        name = f"{agent}: regret at {EARLY} beyond {rival} at {EARLY}"
+        name = f"{who}: regret at {EARLY} beyond {rival} at {EARLY}"
         found.append(target(name, "<= 0", beyond(rival, EARLY), beyond(rival, EARLY) <= 0, COMMAND))
     ended = beyond("knapsack", last)
-    return [*found, target(f"{agent}: regret at {last} beyond knapsack at its end", "printed", ended, True, COMMAND)]
+    return [*found, target(f"{who}: regret at {last} beyond knapsack at its end", "printed", ended, True, COMMAND)]

@@ -23,7 +23,7 @@ from cimenv.tasks.table import TableEvaluator
 
 NAME = "lenet5-fashion-mini"
 SMALL = {
-    "groups": {"deep": [NAME]},
+    "groups": {"five_sites": [NAME]},
     "seeds": 3,
     "evaluations": 60,
     "points": [1, 10, 60],
@@ -100,7 +100,7 @@ def test_winners_of_the_tuning_run(folder):
 
 
 def test_tables_say_what_the_runs_do(folder):
-    results = read_groups(folder)["deep"]
+    results = read_groups(folder)["five_sites"]
     assert results.contenders == ["random", "knapsack", "maskable_ppo", "genetic"]
     assert results.regret("random", 60).shape == (3, 1)
     text = (folder / "table.md").read_text()
@@ -115,11 +115,11 @@ def test_targets_are_of_the_deep_task(folder):
     groups = read_groups(folder)
     found = {entry["target"]: entry for entry in json.loads((folder / "targets.json").read_text())}
     (beyond,) = [entry for name, entry in found.items() if "beyond knapsack" in name]
-    ours, theirs = (groups["deep"].regret(name, 60).mean() for name in ("maskable_ppo", "knapsack"))
+    ours, theirs = (groups["five_sites"].regret(name, 60).mean() for name in ("maskable_ppo", "knapsack"))
     assert beyond["measured"] == pytest.approx(ours - theirs)  # of three runs the middle half is all of them
     (tpe,) = [entry for name, entry in found.items() if "tpe" in name]
     assert tpe["measured"] is None and not tpe["met"]  # nobody ran it
-    assert targets({"lenet5": groups["deep"]}) == []
+    assert targets({"lenet5": groups["five_sites"]}) == []
 
 
 def test_the_test_takes_what_most_runs_ended_with(folder):
