@@ -106,9 +106,9 @@ def test_tables_say_what_the_runs_do(folder):
     text = (folder / "table.md").read_text()
     knapsack = next(line for line in text.splitlines() if line.startswith("| knapsack"))
     assert f"{results.regret('knapsack', 60).mean():.1%}" in knapsack  # no draws: every seed alike
-    assert "tables (1) x seeds (3)" in text and "## deep" in text
+    assert "tables (1) x seeds (3)" in text and "## five_sites" in text
     summary = (folder / "summary.md").read_text().splitlines()
-    assert summary[0] == "| distinct evaluations | 10 | 60 |" and len(summary) == 2 + 4
+    assert summary[0] == "| distinct evaluations | five sites: 10 | five sites: 60 |" and len(summary) == 2 + 4
 
 
 def test_targets_are_of_the_deep_task(folder):

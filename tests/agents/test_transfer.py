@@ -102,7 +102,7 @@ def test_jobs_tables_and_targets(plan, tmp_path):
     assert {f"{each}, data: regret at 10 beyond random at 10" for each in ("policy", "committee", "transfer")} <= set(
         named
     )
-    assert len(named) == 4 * 4 and by_method["transfer", "its own"].max() == 0.0  # it was taught the same table
+    assert len(named) == 4 * 5 and by_method["transfer", "its own"].max() == 0.0  # it was taught the same table
     assert text.count("| data | ") == len(by_method) + 2 + 4 and "largest everywhere" in text
 
 
