@@ -58,7 +58,7 @@ class SiteTokens(BaseFeaturesExtractor):
             that is worth more than its cost, the best one first.
 
     Raises:
-        ConfigError: `led_by` names no numbers of the options.
+        ConfigError: `led_by` names no numbers of the options, or a factor is not above 0.
     """
 
     def __init__(
@@ -79,6 +79,9 @@ class SiteTokens(BaseFeaturesExtractor):
         read = torch.tensor([not any(fnmatchcase(name, pattern) for pattern in ignored) for name in names])
         self.read: Tensor
         self.register_buffer("read", read.float(), persistent=False)
+        for name, factor in (led_by or {}).items():
+            if factor <= 0:
+                raise ConfigError(f"led_by.{name}: got {factor:g}; give a factor above 0.")
         self.led_by = {name: self._columns(layout, name) for name in led_by or {}}
         self.factors = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(math.log(factor))) for name, factor in (led_by or {}).items()}

@@ -17,7 +17,7 @@ JITTER = 1e-4  # of the variance of what is told apart
 SMALLEST_SPREAD = 1e-6
 STARTS = (0.6, 0.05, 0.15, 0.1, 0.6)  # four variances of `Process`, and its length
 BOUNDS = (1e-4, 1e2)  # of all five
-RESTS = (1.0, 4.0, 16.0, 64.0)
+RESTS = (1.0, 4.0, 16.0, 64.0)  # multiples of what the tables' blocks leave unexplained
 ASTRAY = (1e-3, 1e0)  # of what logs deviate by, in units of what variation took
 
 
