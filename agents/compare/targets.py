@@ -1,4 +1,4 @@
-"""What was promised of agents on the deep task."""
+"""What was promised of agents on the deep tasks."""
 
 from __future__ import annotations
 

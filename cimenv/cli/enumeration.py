@@ -76,7 +76,8 @@ def validate_file(
     """Check an enumeration by evaluating rows again.
 
     Evaluates the rows afresh, reading no stored evaluation. A chip's correct
-    images may differ by 0.1 % of the images. In every row of the file, objective,
+    images may differ by 0.1 % of the images, on a GPU by two; a file made on a
+    GPU is best checked there. In every row of the file, objective,
     mean and all other columns must follow from the counts. Exit code 0: nothing
     differs; 1: something does, or the weights here are not those of the file.
 

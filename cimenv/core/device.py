@@ -7,12 +7,16 @@ import torch
 from cimenv.core.errors import ConfigError
 
 
-def checked_device(device: str) -> str:
+def checked_device(device: str, here: bool = True) -> str:
     """Return a device's name.
 
+    Args:
+        device: its name.
+        here: whether this process computes on it.
+
     Raises:
-        ConfigError: it is neither `cpu` nor `cuda`, or torch finds no GPU.
+        ConfigError: it is neither `cpu` nor `cuda`, or torch finds no GPU here.
     """
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+    if device not in ("cpu", "cuda") or (here and device == "cuda" and not torch.cuda.is_available()):
         raise ConfigError(f"device: got {device!r}; use cpu, or cuda where torch finds a GPU.")
     return device

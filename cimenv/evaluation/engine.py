@@ -74,7 +74,8 @@ class Engine:
         device: where to compute.
         precision: of convolutions and matrix products.
         cache: activations kept between two runs of a single placement; None keeps nothing.
-        memory_limit: bytes that a run may hold at a time, besides images; None: no limit. Numbers do not depend on it.
+        memory_limit: bytes that a run may hold at a time, besides images; None: no limit. Numbers do not depend on it
+            but for rounding on a GPU.
         chip_modules: from a chip's weights and a placement, modules that replace the network's own (calibrated batch
             norms); placements then share no prefix.
         recording: record the walk of a block once and launch it again for every chip, where network and crossbar allow
@@ -202,11 +203,12 @@ class Engine:
         chip, largest, norms = self._sizes
         counts = 8 * placements * (1 + 2 * len(self.network.layers))  # of one chip, see `Tally`
         calibrated = norms * placements if self.chip_modules else 0
+        of_walks = 0 if self.recording else counts * CHIP_GROUP
         return room(
             self.memory_limit,
-            chip=chip + calibrated,
+            chip=chip + calibrated + (counts if self.recording else 0),
             largest=largest,
-            walk=self._walk_bytes * len(self.blocks[2][0]) + counts * most,
+            walk=self._walk_bytes * len(self.blocks[2][0]) + of_walks,
             threads=threads,
             chips=most,
             always=counts * chips,
@@ -251,7 +253,10 @@ class Engine:
             return kept[0]
         weights = self._programmed(source, number)
         if cache and not any(isinstance(weight, AnalogWeight) for weight in weights.values()):
-            cache.put(key, weights, []) if keeper is None else keeper.keep(key, weights, [], keeper.chips)
+            if keeper is not None:
+                keeper.keep(key, weights, [], keeper.chips)
+            elif cache.bytes + tensor_bytes(weights) <= cache.limit_bytes:  # the first chips stay
+                cache.put(key, weights, [])
         return weights
 
     def _programmed(self, source: Chips, number: int) -> dict[str, ProgrammedWeight]:

@@ -80,8 +80,8 @@ class SiteTokens(BaseFeaturesExtractor):
         self.read: Tensor
         self.register_buffer("read", read.float(), persistent=False)
         for name, factor in (led_by or {}).items():
-            if factor <= 0:
-                raise ConfigError(f"led_by.{name}: got {factor:g}; give a factor above 0.")
+            if not 0 < factor < math.inf:
+                raise ConfigError(f"led_by.{name}: got {factor:g}; give a finite factor above 0.")
         self.led_by = {name: self._columns(layout, name) for name in led_by or {}}
         self.factors = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(math.log(factor))) for name, factor in (led_by or {}).items()}

@@ -85,7 +85,7 @@ def enumerate_placements(
         ConfigError: the file cannot be written, is no enumeration or that of something else, is damaged, or another
             process is writing it; there are too many placements, several times, or a metric that counts do not tell.
     """
-    path, device = Path(path), device if cluster is not None else checked_device(device)
+    path, device = Path(path), checked_device(device, here=cluster is None)
     _check_kind(task, path)
     space = PlacementSpace(task)
     numbers = chip_numbers(task, split, FIDELITY, chips)

@@ -23,6 +23,7 @@ from cimenv.tasks.jobs import run_job
 from cimenv.tasks.problem import Problem
 
 TOLERANCE = 0.001  # of the images per chip: what another processor's rounding may change
+ROUNDED = 2  # images per chip that a GPU may turn, however few there are
 ERRORS = 0.01  # by which a feature error may differ, relative or absolute
 ROWS = 16
 
@@ -57,6 +58,7 @@ class Validation:
         weights_digest: of the weights that they were evaluated with.
         largest_gap: largest difference of a chip's correct images.
         differences: by line.
+        device: where the rows were evaluated.
     """
 
     enumeration: Enumeration
@@ -65,11 +67,12 @@ class Validation:
     weights_digest: str
     largest_gap: int
     differences: tuple[Difference, ...]
+    device: str = "cpu"
 
     @property
     def allowed_gap(self) -> float:
         """Return by how many images a chip may differ."""
-        return TOLERANCE * self.enumeration.header.images
+        return _allowed(self.enumeration, self.device)
 
     @property
     def same_weights(self) -> bool:
@@ -120,7 +123,7 @@ def validate(
     chosen = [found.rows[k] for k in checked]
     again = _again(found, problem, chosen, threads, progress, checked_device(device))
     for k, row, (chip, count, fresh) in zip(checked, chosen, again, strict=True):
-        if abs(count - row.correct[chip]) > TOLERANCE * found.header.images:
+        if abs(count - row.correct[chip]) > _allowed(found, device):
             column = f"correct, chip {chip}"
             differences.append(Difference(FIRST_ROW + k, row.placement, column, row.correct[chip], count))
         wrong = int(np.abs(np.subtract(fresh.errors, row.errors)).argmax())
@@ -129,7 +132,12 @@ def validate(
             differences.append(Difference(FIRST_ROW + k, row.placement, f"errors, number {wrong}", there, here))
     largest = max(abs(count - row.correct[chip]) for row, (chip, count, _) in zip(chosen, again, strict=True))
     differences.sort(key=lambda difference: difference.line)
-    return Validation(found, seed, checked, problem.weights_digest, largest, tuple(differences))
+    return Validation(found, seed, checked, problem.weights_digest, largest, tuple(differences), device)
+
+
+def _allowed(found: Enumeration, device: str) -> float:
+    rounded = 0 if device == "cpu" else ROUNDED
+    return max(TOLERANCE * found.header.images, rounded)
 
 
 def _drawn(found: Enumeration, rows: int | None, seed: int) -> tuple[int, ...]:

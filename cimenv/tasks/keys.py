@@ -55,7 +55,10 @@ def weights_digest(arrays: Mapping[str, Tensor], model: nn.Module) -> str:
 
 
 def _text(model: nn.Module) -> str:
-    """Return a network's text as torch prints it since its norms name their bias: digests do not tell older ones."""
+    """Return a network's text as torch prints it since its norms name their bias: digests do not tell older ones.
+
+    Layer norms without a bias excepted: older versions print them like those that have one.
+    """
     return re.sub(r"(affine=(\w+))(?=, track_running_stats|\))", r"\1, bias=\2", repr(model))
 
 

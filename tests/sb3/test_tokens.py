@@ -76,7 +76,7 @@ def test_what_leads_decides_before_anything_is_learned():
     assert tuple(info["placement"][:5]) == run_search(env.table, "fit_log").best
     with pytest.raises(ConfigError, match="led_by: observations hold no logged of the options"):
         SiteTokens(env.observation_space, CompensationTabularEnv().layout, led_by={"logged": 20.0})
-    with pytest.raises(ConfigError, match=r"led_by\.logged: got 0; give a factor above 0"):
+    with pytest.raises(ConfigError, match=r"led_by\.logged: got 0; give a finite factor above 0"):
         SiteTokens(env.observation_space, env.layout, led_by={"logged": 0.0})
 
 
