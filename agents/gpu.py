@@ -7,27 +7,25 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from agents.timing import Figure, seconds, write_figures
-from cimenv.compensation.bank import CompensationBank
+from agents.timing import Figure, Shape, seconds, untrained, write_figures
 from cimenv.core.device import checked_device
 from cimenv.core.precision import Precision, arithmetic
-from cimenv.core.seeding import torch_generator
-from cimenv.crossbar import Chips, MappedNetwork, map_network
 from cimenv.evaluation.engine import Engine
+from cimenv.evaluation.memory import GIB, KEPT
 from cimenv.evaluation.prefix import PrefixCache
-from cimenv.evaluation.segments import SegmentedNetwork
-from cimenv.networks import build_backbone
-from cimenv.tasks import Task, load_task
+from cimenv.tasks import load_task
 from cimenv.tasks.space import PlacementSpace
 
 OUT = Path(__file__).parents[1] / "results/gpu"
 CHIPS, RUNS, MATRIX = 25, 3, 8192
 BATCHES = (500, 1000, 2000, 5000)
-GIB = 2**30
 LIMIT = 40 * GIB  # of memory
 
 
@@ -47,28 +45,15 @@ def matrix_rate(dtype: torch.dtype) -> float:
     return float(2 * MATRIX**3 / median(lambda: a @ b, 9) / 1e12)
 
 
-def made(
-    name: str, images: int, shape: tuple[int, int, int], precision: Precision = "float32", **arguments: object
-) -> tuple[Task, MappedNetwork, Callable[..., Engine]]:
-    """Return a task, its untrained network, and what makes engines for random images."""
-    task = load_task(name)
-    task = task.with_changes(backbone_args={**task.backbone_args, **arguments})
-    network = map_network(build_backbone(task.backbone, task.backbone_args).eval(), task.crossbar, shape)
-    bank = CompensationBank(task.block_options()).eval()
-    x = torch.rand(images, *shape, generator=torch_generator("gpu"))
-    y = torch.zeros(images, dtype=torch.long)
-
-    def engine(**settings: object) -> Engine:
-        segments = SegmentedNetwork(network.model, network.sites)
-        fixed = {"device": "cuda", "memory_limit": LIMIT, "cache": PrefixCache(LIMIT // 4), "precision": precision}
-        return Engine(segments, Chips(network, 0, "gpu"), bank, x, y, **(fixed | settings))  # type: ignore[arg-type]
-
-    return task, network, engine
+def on_gpu(engine: Callable[..., Engine], **settings: Any) -> Engine:
+    """Return an engine that computes on the GPU and keeps its chips there."""
+    return engine(device="cuda", memory_limit=LIMIT, cache=PrefixCache(int(KEPT * LIMIT)), **settings)
 
 
 def full_width(images: int = 10_000) -> list[Figure]:
     """Time full-width VGG-16 without blocks beside plain forwards, and as a share of the matrix rate."""
-    found = []
+    found, task = [], load_task("vgg16-two-digit")
+    task = task.with_changes(backbone_args={**task.backbone_args, "width": 1.0})
     precisions: Sequence[tuple[str, Precision, torch.dtype]] = (
         ("TF32", "float32", torch.float32),
         ("bfloat16", "bfloat16", torch.bfloat16),
@@ -77,13 +62,14 @@ def full_width(images: int = 10_000) -> list[Figure]:
         torch.backends.cuda.matmul.allow_tf32 = True
         rate = matrix_rate(dtype)
         torch.backends.cuda.matmul.allow_tf32 = False
-        _, network, engine = made("vgg16-two-digit", images, (1, 32, 32), precision, width=1.0)
+        network, x, engine = untrained(task, images, (1, 32, 32))
         operations = 2 * sum(site.macs for site in network.sites) * images * CHIPS / 1e12
         none = [(0,) * len(network.sites)]
-        cold = seconds(lambda engine=engine, none=none: engine().run(none, range(CHIPS)))  # type: ignore[misc]
-        kept = engine()
+        fresh = partial(on_gpu, engine, precision=precision)
+        cold = seconds(lambda fresh=fresh, none=none: fresh().run(none, range(CHIPS)))  # type: ignore[misc]
+        kept = fresh()
         warm = median(lambda kept=kept, none=none: kept.run(none, range(CHIPS)))  # type: ignore[misc]
-        plain = best_plain(kept, precision)
+        plain = best_plain(kept, x, precision)
         found += [
             Figure(f"rate of products of {MATRIX} x {MATRIX} matrices, {label}", rate, "TFLOP/s"),
             Figure(f"VGG-16, full width, {CHIPS} chips x {images:,} images, {label}: chips drawn", cold, "s"),
@@ -95,25 +81,26 @@ def full_width(images: int = 10_000) -> list[Figure]:
     return found
 
 
-def best_plain(engine: Engine, precision: Precision) -> float:
+def best_plain(engine: Engine, x: Tensor, precision: Precision) -> float:
     """Return the time of as many plain forwards as an evaluation needs, at the best of some batch sizes."""
-    model, images = engine.network.model, torch.cat(list(engine.blocks[1]))
+    model, images = engine.network.model, x.to("cuda", memory_format=engine.layout)
 
     def plain(batch: int) -> None:
         with torch.inference_mode(), arithmetic(precision, "cuda"):
             for block in images.split(batch):
-                model(block.contiguous(memory_format=engine.layout))
+                model(block)
 
     return CHIPS * min(median(lambda batch=batch: plain(batch)) for batch in BATCHES)  # type: ignore[misc]
 
 
-def recording(name: str, images: int, shape: tuple[int, int, int], chips: int, placements: int) -> list[Figure]:
+def recording(name: str, images: int, shape: Shape, chips: int, placements: int) -> list[Figure]:
     """Compare a walk that is recorded with one that is not, on a part of a task's placements."""
-    task, _, engine = made(name, images, shape)
+    task = load_task(name)
+    _, _, engine = untrained(task, images, shape)
     every = list(PlacementSpace(task).all_placements())
     tree, numbers = every[-placements:], range(chips)
     what = f"{name}, {len(tree)} placements x {chips} chips x {images:,} images"
-    once, again = (engine(recording=wanted) for wanted in (True, False))
+    once, again = (on_gpu(engine, recording=wanted) for wanted in (True, False))
     fast, slow = (median(lambda each=each: each.run(tree, numbers)) for each in (once, again))  # type: ignore[misc]
     leaf = fast / len(tree) / chips * 1e3
     return [

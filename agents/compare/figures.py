@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 FLOOR = 1e-3  # regret below it is drawn there
 AGENTS = ("maskable_ppo", "maskable_ppo_reset", "ppo", "a2c", "dqn", "lstm_controller", "one_step")
-DASHES = ("--", ":")
 DRAWS = 400
 
 
@@ -29,14 +29,13 @@ def curves(results: Results) -> Figure:
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     ax, colors = figure.subplots(), colormaps["tab10"]
-    drawn = dict.fromkeys((True, False), 0)
+    styles = {True: cycle(product(("-",), range(10))), False: cycle(product(("--", ":"), range(10)))}
     for names in _alike(results):
         scores = [results.regret(names[0], point) for point in results.points]
         middle = np.maximum([interquartile_mean(each) for each in scores], FLOOR)
         agent = any(name in AGENTS for name in names)
-        dashes = "-" if agent else DASHES[drawn[agent] // 10 % len(DASHES)]
-        color = colors(drawn[agent] % 10)
-        drawn[agent] += 1
+        dashes, number = next(styles[agent])
+        color = colors(number)
         ax.plot(results.points, middle, dashes, color=color, lw=2.2 if agent else 1.3, label=", ".join(names))
         if agent:
             bands = np.maximum([bootstrap_interval(each, draws=DRAWS) for each in scores], FLOOR)

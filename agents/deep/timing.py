@@ -6,16 +6,9 @@ from itertools import cycle
 
 import torch
 
-from agents.timing import Figure, median_ratio, seconds
-from cimenv.compensation.bank import CompensationBank
-from cimenv.core.precision import Precision
-from cimenv.core.seeding import torch_generator
+from agents.timing import Figure, median_ratio, seconds, untrained
 from cimenv.core.threads import torch_threads
-from cimenv.crossbar import Chips, map_network
-from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.prefix import PrefixCache
-from cimenv.evaluation.segments import SegmentedNetwork
-from cimenv.networks import build_backbone
 from cimenv.tasks import load_task
 from cimenv.tasks.problem import KEPT_WIDE_ACTIVATIONS
 
@@ -27,17 +20,8 @@ MARGIN = 1.1
 
 def deep_figures() -> list[Figure]:
     """Compare evaluation and a search step on quarter-width VGG-16 with plain forwards, on one thread."""
-    task = load_task("vgg16-two-digit")
-    network = map_network(build_backbone(task.backbone, task.backbone_args), task.crossbar, (1, 32, 32))
-    model = network.model.eval()
-    images = torch.rand(IMAGES, 1, 32, 32, generator=torch_generator("deep bench"))
-    labels = torch.zeros(IMAGES, dtype=torch.long)
-    options = task.block_options()
-    bank = CompensationBank(options).eval()
-
-    def engine(cache: PrefixCache | None = None, precision: Precision = "float32") -> Engine:
-        segments = SegmentedNetwork(model, network.sites)
-        return Engine(segments, Chips(network, 0, "bench"), bank, images, labels, cache=cache, precision=precision)
+    network, images, engine = untrained(load_task("vgg16-two-digit"), IMAGES, (1, 32, 32))
+    model = network.model
 
     def plain(part: torch.nn.Module, batch: int, times: int = CHIPS) -> None:
         with torch.inference_mode():
@@ -48,7 +32,7 @@ def deep_figures() -> list[Figure]:
     none, chips = (0,) * len(network.sites), range(CHIPS)
     changed = [(*none[:CHANGED], option, *none[CHANGED + 1 :]) for option in (1, 2)]
     steps = cycle(changed)  # the same placement twice would be known
-    keeping, fresh, coarse = engine(PrefixCache(KEPT_WIDE_ACTIVATIONS)), engine(), engine(precision="bfloat16")
+    keeping, fresh, coarse = engine(cache=PrefixCache(KEPT_WIDE_ACTIVATIONS)), engine(), engine(precision="bfloat16")
     with torch_threads(1):
         best = min(BATCHES, key=lambda batch: min(seconds(lambda: plain(model, batch, 4)) for _ in range(2)))
         whole, _, took = median_ratio(lambda: fresh.run([none], chips), lambda: plain(model, best), RUNS)

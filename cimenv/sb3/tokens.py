@@ -79,12 +79,13 @@ class SiteTokens(BaseFeaturesExtractor):
         read = torch.tensor([not any(fnmatchcase(name, pattern) for pattern in ignored) for name in names])
         self.read: Tensor
         self.register_buffer("read", read.float(), persistent=False)
-        for name, factor in (led_by or {}).items():
+        leaders = dict(led_by or {})
+        for name, factor in leaders.items():
             if not 0 < factor < math.inf:
                 raise ConfigError(f"led_by.{name}: got {factor:g}; give a finite factor above 0.")
-        self.led_by = {name: self._columns(layout, name) for name in led_by or {}}
+        self.led_by = {name: self._columns(layout, name) for name in leaders}
         self.factors = nn.ParameterDict(
-            {name: nn.Parameter(torch.tensor(math.log(factor))) for name, factor in (led_by or {}).items()}
+            {name: nn.Parameter(torch.tensor(math.log(factor))) for name, factor in leaders.items()}
         )
         self.embed = nn.Linear(len(names), width)
         layer = nn.TransformerEncoderLayer(
