@@ -1,0 +1,55 @@
+"""Train and eval modes of a module's parts: changed for a while, and put back part by part."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """Run `model` in eval mode; afterwards every part of it is in the mode it was in.
+
+    Overlapping uses of one model from several threads share the first one's record; the last one puts the modes back.
+    """
+    with _LOCK:
+        use = _OPEN.setdefault(model, _Use(modes(model)))
+        use.count += 1
+    try:
+        if any(use.modes.values()):  # a module's own `train` may do more than set a flag, so call it only where it must
+            model.eval()
+        yield model
+    finally:
+        with _LOCK:
+            use.count -= 1
+            if not use.count:
+                _OPEN.pop(model, None)
+                restore(use.modes)
+
+
+def modes(model: nn.Module) -> dict[nn.Module, bool]:
+    """Return whether each part of a model is in training mode, outer parts first."""
+    return {module: module.training for module in model.modules()}
+
+
+def restore(before: dict[nn.Module, bool]) -> None:
+    """Put every module into the mode it was in, by its own `train`, which may do more than set a flag."""
+    for module, training in before.items():
+        if module.training != training:
+            module.train(training)
+    for module, training in before.items():  # of modules whose own `train` does not do as it is told
+        module.training = training
+
+
+class _Use:
+    """The modes to put back, and how many uses of the model are open."""
+
+    def __init__(self, modes: dict[nn.Module, bool]) -> None:
+        self.modes, self.count = modes, 0
+
+
+_LOCK = threading.Lock()
+_OPEN: dict[nn.Module, _Use] = {}
