@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cimenv.core.errors import DataError, MappingError
+from cimenv.core.global_state import own_torch_state
 from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel
@@ -129,6 +130,7 @@ class MappedNetwork:
             read=read,
         )
 
+    @own_torch_state()
     def calibrated(self, images: Tensor, quantile: float | None = None) -> MappedNetwork:
         """Return the network with input ranges: a quantile of |x| at every tile, over images of the clean network.
 
@@ -139,6 +141,7 @@ class MappedNetwork:
         return replace(self, input_ranges=calibrated_ranges(self, images, quantile))
 
 
+@own_torch_state()
 def map_network(model: nn.Module, config: CrossbarConfig, input_shape: Sequence[int] | None = None) -> MappedNetwork:
     """Map every convolution, Linear, LSTM, GRU and attention of `model`; biases, norms and embeddings stay digital.
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from cimenv.compensation.bank import CompensationBank
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import MappingError
+from cimenv.core.global_state import own_torch_state
 from cimenv.core.precision import Precision, arithmetic
 from cimenv.core.progress import Progress, silent
 from cimenv.crossbar.batchnorm import batch_norms
@@ -110,6 +111,7 @@ class Engine:
         self._images = images.to(self.device, memory_format=self.layout), labels.to(self.device)
         self.images = len(labels)
 
+    @own_torch_state()
     def run(
         self,
         placements: Sequence[Placement],
@@ -151,6 +153,7 @@ class Engine:
         counts, sums = correct.T.cpu().numpy(), squares.permute(1, 2, 0, 3).cpu().numpy()
         return Tally(counts[inverse], sums[inverse], clean.cpu().numpy(), self.images)
 
+    @own_torch_state()
     def clean_correct(self) -> int:
         """Return how many images the clean network classifies correctly."""
 

@@ -15,6 +15,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
 from cimenv.core.device import checked_device
 from cimenv.core.errors import ConfigError
+from cimenv.core.global_state import own_torch_state
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
@@ -173,6 +174,7 @@ class MonteCarloEvaluator:
         """
         return self.evaluate_many([placement], split, fidelity, chips)[0]
 
+    @own_torch_state()
     def evaluate_many(
         self,
         placements: Sequence[Placement],

@@ -17,6 +17,7 @@ from cimenv.compensation.bank import CompensationBank, bank_arrays, bank_from
 from cimenv.compensation.fit_log import FitLog, Gains
 from cimenv.compensation.options import Options, Placement, options_by_type
 from cimenv.core.errors import ConfigError, DataError
+from cimenv.core.global_state import own_torch_state
 from cimenv.core.precision import arithmetic
 from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import torch_generator
@@ -86,6 +87,7 @@ class Problem:
     fit_log: FitLog | None = field(default=None, repr=False)
 
     @staticmethod
+    @own_torch_state()
     def build(
         task: Task,
         store: Store | None = None,
@@ -185,6 +187,7 @@ class Problem:
         """Return the clean accuracy of the backbone itself on the images of an evaluation."""
         return self._clean(self.segments, split)
 
+    @own_torch_state()
     def tuned_bank(self, placement: Placement, progress: Progress = silent) -> CompensationBank:
         """Return blocks fitted for one placement, starting from the bank; kept in the store."""
         blocks = [option and option.model_dump() for option in self.options.blocks(placement)]
