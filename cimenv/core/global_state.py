@@ -33,7 +33,7 @@ def own_torch_state() -> Iterator[None]:
     Covers what can change a number: default dtype and device, `no_grad` and `inference_mode`, autocast, transforms of
     `torch.func`, precision of products, deterministic algorithms, anomaly detection, and the switches of
     `torch.backends` that choose kernels. Within itself it does nothing, so cimenv may choose an autocast of its own.
-    The settings of the whole process stay torch's defaults until the last of overlapping uses from several threads ends.
+    Where uses from several threads overlap, the whole process computes under the defaults until the last one ends.
     """
     if getattr(_THREAD, "inside", False):
         yield
