@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cimenv.data import DataSplits, ImageSet, load_data
     from cimenv.envs import fork
     from cimenv.search import PlacementResult, place
-    from cimenv.tasks import MonteCarloEvaluator, Task, load_task
+    from cimenv.tasks import MonteCarloEvaluator, NetworkEvaluation, Task, evaluate, load_task
 
 __version__ = "0.1.0"
 
@@ -27,8 +27,10 @@ _HOME = {
     "ImageSet": "cimenv.data",
     "LogNormal": "cimenv.crossbar",
     "MonteCarloEvaluator": "cimenv.tasks",
+    "NetworkEvaluation": "cimenv.tasks",
     "PlacementResult": "cimenv.search",
     "Task": "cimenv.tasks",
+    "evaluate": "cimenv.tasks",
     "fork": "cimenv.envs",
     "load_data": "cimenv.data",
     "load_task": "cimenv.tasks",
@@ -43,9 +45,11 @@ __all__ = [
     "ImageSet",
     "LogNormal",
     "MonteCarloEvaluator",
+    "NetworkEvaluation",
     "PlacementResult",
     "Task",
     "__version__",
+    "evaluate",
     "fork",
     "load_data",
     "load_task",

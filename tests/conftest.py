@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import cimenv  # noqa: F401 - registers the environments
+from cimenv.cli import main
 from cimenv.tasks import MonteCarloEvaluator, Objective, load_task
 
 
@@ -35,3 +37,18 @@ def toy(cache: Path) -> MonteCarloEvaluator:
 def toy_values(toy: MonteCarloEvaluator) -> dict[tuple[int, ...], float]:
     objective = Objective.of(toy)
     return {p: objective.value(toy.evaluate(p)) for p in toy.space.all_placements()}
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run `cimenv ARGUMENTS` in this process; returns exit code, output and errors."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def called(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cimenv", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return called

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import cimenv
-from cimenv.cli import app, main
+from cimenv.cli import app
 from cimenv.core.store import Record, Store
 from cimenv.studies.sensitivity import NON_IDEALITIES
 
@@ -31,21 +31,6 @@ def run(*arguments):
     return subprocess.run([sys.executable, "-m", "cimenv", *arguments], capture_output=True, text=True, check=False)
 
 
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run `cimenv ARGUMENTS` in this process; returns exit code, output and errors."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def called(*arguments):
-        monkeypatch.setattr(sys, "argv", ["cimenv", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, captured.err
-
-    return called
-
-
 def test_help_of_sensitivity_names_every_non_ideality(call):
     listed = call("sensitivity", "--help")[1].split("Non-idealities:")[1].split(".")[0]
     assert listed.replace("\n", " ").replace(" ", "").split(",") == list(NON_IDEALITIES)
@@ -58,6 +43,11 @@ def test_help_of_sensitivity_names_every_non_ideality(call):
         (("show", "toy-4site", "--set", "crossbar.device.sigma=-1"), "sigma"),
         (("evaluate", "toy-4site", "--placement", "0,0"), "one option index for each of the 4 sites"),
         (("evaluate", "toy-4site", "--placement", "a,b"), "commas"),
+        (("evaluate", "toy-4site", "--placement", "00000"), "one option index for each of the 4 sites"),
+        (("evaluate", "toy-4site", "--fidelity", "tuned"), "fidelity: got 'tuned', but no block is there"),
+        (("evaluate", "toy-4site", "--data", "mine.py:data"), "data: 'toy-4site' is a task, which has its own"),
+        (("evaluate", "mine.py:network"), "data: 'mine.py:network' has none; give --data"),
+        (("evaluate", "mine.py:network", "--data", "fashion-mini"), "'mine.py': there is no such file"),
         (("evaluate", "toy-4site", "--placement", "0,0,0,0", "--split", "train"), "split: got 'train'"),
         (("evaluate", "toy-4site", "--placement", "0,0,0,0", "--chips", "0"), "chips: got 0"),
         (("search", "toy-4site", "--method", "anealing"), "Did you mean 'annealing'"),

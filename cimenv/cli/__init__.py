@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cimenv.cli import attack, cache, candidates, enumeration, placements, sensitivity, tasks
+from cimenv.cli import attack, cache, candidates, enumeration, evaluate, placements, sensitivity, tasks
 from cimenv.core.errors import CimenvError
 
 HELP = """Where to put error-compensation blocks in an analog in-memory accelerator.
@@ -30,7 +30,7 @@ programs. Exit code 2: one sentence on standard error says what to change.
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.command("tasks")(tasks.tasks)
 app.command("show")(tasks.show)
-app.command("evaluate")(placements.evaluate)
+app.command("evaluate")(evaluate.evaluate)
 app.command("attack")(attack.attack)
 app.command("sensitivity")(sensitivity.sensitivity)
 app.command("candidates")(candidates.candidates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,12 @@ import typer
 from cimenv.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cimenv.compensation.options import Placement
+    from cimenv.compensation.options import Options, Placement
     from cimenv.tasks import MonteCarloEvaluator
     from cimenv.tasks.cluster import Cluster
 
 PICTURES = (".png", ".pdf", ".svg")
+LARGEST_DIGIT = 9  # with more options, 12 may be one site's or two sites'
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="A named task (see `cimenv tasks`) or a YAML file.")]
 Overrides = Annotated[
@@ -44,16 +46,31 @@ Scheduler = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
-def parse_placement(text: str) -> Placement:
-    """Return the placement that a text such as `0,2,0,1,0` writes; spaces will do, as files have them.
+def parse_placement(text: str, options: Options) -> Placement:
+    """Return the placement that a text writes: `0,2,0,1,0`, with spaces as files have them, or `02010` as tables do.
 
     Raises:
-        ConfigError: a part is no whole number.
+        ConfigError: a part is no whole number, or digits alone may mean several placements.
+        PlacementError: the placement does not fit the sites.
     """
+    written, sites, shown = text.strip(), len(options.sites), textwrap.shorten(text, 60, placeholder=" ...")
+    if re.fullmatch(r"\d{2,}", written, re.ASCII) and sites > 1:
+        if options.count > LARGEST_DIGIT:
+            raise ConfigError(
+                f"placement: '{shown}' may mean several, as sites have up to {options.count} options; write option "
+                "indices with commas, such as 0,12,0."
+            )
+        if len(written) != sites:
+            raise ConfigError(
+                f"placement: got {len(written)} digits; give one option index for each of the {sites} sites: "
+                f"{', '.join(site.name for site in options.sites)}."
+            )
+        return options.checked(tuple(map(int, written)))
     try:
-        return tuple(int(part) for part in re.split(r"[,\s]+", text.strip()))
+        indices = tuple(int(part) for part in re.split(r"[,\s]+", written))
     except ValueError:
-        raise ConfigError(f"placement: got '{text}'; write option indices with commas, such as 0,2,0,1,0.") from None
+        raise ConfigError(f"placement: got '{shown}'; write option indices with commas, such as 0,2,0,1,0.") from None
+    return options.checked(indices)
 
 
 def check_picture(path: Path) -> None:

@@ -58,7 +58,7 @@ def attack(
     changes = [f"worst_case.bound={bound}"] if bound is not None else []
     evaluator = evaluator_of(task, [*(overrides or []), *changes])
     space, config = evaluator.space, evaluator.task.worst_case
-    checked = space.options.checked(parse_placement(placement)) if placement is not None else space.empty()
+    checked = parse_placement(placement, space.options) if placement is not None else space.empty()
     problem = evaluator.problem
     bank = problem.bank if fidelity == "bank" else problem.tuned_bank(checked, bar)
     chosen, part = config.quick() if quick else config, cast("Split", split)

@@ -1,4 +1,4 @@
-"""`cimenv evaluate`, `search` and `render`: one placement, the best one, a picture of one."""
+"""`cimenv search` and `render`: the best placement, a picture of one."""
 
 from __future__ import annotations
 
@@ -35,59 +35,6 @@ METHOD_HELP = (
     "surrogate, annealing, genetic, tpe, nsga2, random; lstm_controller, one_step; racing, ladder; exhaustive; "
     "rules: uniform, first, last, error, error_per_cost."
 )
-
-
-def evaluate(
-    task: TaskName,
-    placement: PlacementText,
-    split: SplitName = "val",
-    fidelity: FidelityName = "bank",
-    chips: Chips = None,
-    device: Device = "cpu",
-    overrides: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
-    """Evaluate one placement over Monte-Carlo chips.
-
-    Trains what is missing, once. Intervals are of 95 %; p05 is the accuracy that
-    5 % of the chips miss; costs are shares of the backbone's. On an analog
-    crossbar, clipped inputs and saturated outputs are the shares of a layer's
-    values that lie beyond its input range and at the bound of its ADC, on one
-    chip without blocks: above a few percent, raise input_quantile or adc_bound.
-
-    \b
-    Example:
-      cimenv evaluate toy-4site --placement 1,0,2,0 --split test --chips 100
-    """
-    evaluator = evaluator_of(task, overrides, device)
-    found = evaluator.evaluate(parse_placement(placement), cast("Split", split), fidelity, chips)
-    row = {
-        "placement": list(found.placement),
-        "split": split,
-        "fidelity": fidelity,
-        "chips": int(found.correct.shape[-1]),
-        "images": found.images,
-        "mean": found.value("mean"),
-        "mean_interval": found.interval("mean"),
-        "std": found.value("std"),
-        "p05": found.value("percentile", 0.05),
-        "p05_interval": found.interval("percentile", 0.05),
-        "clean_accuracy": evaluator.clean_accuracy(cast("Split", split)),
-        "cost_shares": evaluator.space.shares(found.placement),
-        **_converters(evaluator, cast("Split", split)),
-    }
-    print_row(row, as_json)
-
-
-def _converters(evaluator: MonteCarloEvaluator, split: Split) -> dict[str, dict[str, float]]:
-    """Return what an analog crossbar's converters cut off by site, on one chip without blocks; else nothing."""
-    if not evaluator.problem.network.input_ranges:  # no layer is analog
-        return {}
-    found = evaluator.problem.saturation(split)
-    return {
-        "clipped_inputs": {name: share.clipped_inputs for name, share in found.items()},
-        "saturated_outputs": {name: share.saturated_outputs for name, share in found.items()},
-    }
 
 
 def search(
@@ -190,7 +137,8 @@ def render(
     from cimenv.tasks import Objective
 
     check_picture(out)
-    evaluator, chosen, part = evaluator_of(task, overrides), parse_placement(placement), cast("Split", split)
+    evaluator, part = evaluator_of(task, overrides), cast("Split", split)
+    chosen = parse_placement(placement, evaluator.space.options)
     placed = evaluator.evaluate(chosen, part, fidelity, chips)
     none = evaluator.evaluate(evaluator.space.empty(), part, chips=chips)
     objective = Objective.of(evaluator, part, chips)

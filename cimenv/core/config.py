@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
 import inspect
 import json
 import re
@@ -19,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cimenv.core.errors import CimenvError, ConfigError, UnknownNameError
+from cimenv.core.modules import module_of
 
 
 class Frozen(BaseModel):
@@ -162,14 +162,16 @@ def with_overrides(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
 
 
 def load_object(path: str) -> Any:
-    """Import what `package.module:name` names.
+    """Import what `package.module:name`, or `folder/file.py:name`, names.
 
     Raises:
-        ConfigError: the text has no colon, or the module or the name does not exist.
+        ConfigError: the text has no colon, or the module, the file or the name does not exist.
     """
-    module, _, name = path.partition(":")
+    module, _, name = path.rpartition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        return getattr(module_of(module), name)
+    except ConfigError:
+        raise
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"Cannot load '{path}': {error}; write package.module:name.") from None
     except Exception as error:  # whatever a user's module does

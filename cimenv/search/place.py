@@ -8,29 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
-from cimenv.core.errors import ConfigError, DataError, MappingError
+from cimenv.core.errors import ConfigError, MappingError
 from cimenv.core.progress import Progress, bar
 from cimenv.core.store import Store
 from cimenv.cost.hardware import Cost
-from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.devices import DeviceModel
 from cimenv.crossbar.explicit import explicit
-from cimenv.crossbar.mapping import SITE_TYPES
-from cimenv.data import DataSplits, load_data
+from cimenv.data import DataSplits
 from cimenv.evaluation.record import Evaluation
 from cimenv.search.base import SearchResult
 from cimenv.search.run import run_search
 from cimenv.tasks.evaluators import MonteCarloEvaluator
-from cimenv.tasks.problem import UserObjects, default_store
+from cimenv.tasks.own import AnyCrossbar, own_task
+from cimenv.tasks.problem import default_store
 from cimenv.tasks.space import describe
-from cimenv.tasks.task import Task, load_task
-
-OWN = ("backbone", "backbone_args", "data", "recipe", "reference", "weights")  # fields that the user's objects replace
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,7 @@ class PlacementResult:
 def place(
     model: nn.Module,
     data: DataSplits | str,
-    crossbar: CrossbarConfig | DeviceModel | Mapping[str, Any] | str | None = None,
+    crossbar: AnyCrossbar = None,
     *,
     budget: Mapping[str, float] | None = None,
     method: str = "greedy",
@@ -145,32 +139,14 @@ def place(
         UnknownNameError: unknown method.
         ConfigError: another argument is unknown or holds what is not allowed, a term of the budget for example.
     """
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"model: got a {type(model).__name__}; give a trained torch.nn.Module.")
-    if wrong := [p.dtype for p in model.parameters() if p.is_floating_point() and p.dtype != torch.float32]:
-        raise ConfigError(f"model: its weights are {wrong[0]}; give model.float().")
     if evaluations is not None:
         checked_int("evaluations", evaluations, 1)
     if budget is not None and not isinstance(budget, Mapping):
         raise ConfigError(f"budget: got {budget!r}; give caps by term, such as {{'weights': 0.05}}.")
-    if idle := [name for name in task_fields if name in OWN]:
-        raise ConfigError(f"{idle[0]}: place takes the model and the data as they are; leave it out.")
-    splits = load_data(data) if isinstance(data, str) else data
-    if not isinstance(splits, DataSplits):
-        raise DataError(f"data: got a {type(splits).__name__}; give cimenv.DataSplits, or the name of a data set.")
-    if isinstance(crossbar, DeviceModel):
-        crossbar = CrossbarConfig(device=crossbar)
-    options = load_task("lenet5-fashion-mini").options
-    fields: dict[str, Any] = {
-        "options": {site: options["conv" if site == "conv" else "dense"] for site in SITE_TYPES},
-        "name": type(model).__name__,
-        "crossbar": crossbar.model_dump(mode="json") if isinstance(crossbar, CrossbarConfig) else crossbar or {},
-        "budget": dict(budget or {}),
-        **task_fields,
-    }
-    task = Task(**fields)
+    fields = {"budget": dict(budget or {}), **task_fields}
+    task, objects = own_task("place", model, data, crossbar, fields)
     kept = store if isinstance(store, Store) else default_store(store)
-    evaluator = MonteCarloEvaluator(task, kept, progress=progress, objects=UserObjects(model, splits))
+    evaluator = MonteCarloEvaluator(task, kept, progress=progress, objects=objects)
     found = run_search(evaluator, method, evaluations, seed, settings)
     return report(evaluator, found)
 

@@ -1,5 +1,6 @@
 """Floor 5: tasks, the problem they describe, and everything that evaluates placements."""
 
+from cimenv.tasks.bare import NetworkEvaluation, evaluate
 from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
 from cimenv.tasks.jobs import run_job
 from cimenv.tasks.ledger import Ledger
@@ -14,6 +15,7 @@ __all__ = [
     "Evaluator",
     "Ledger",
     "MonteCarloEvaluator",
+    "NetworkEvaluation",
     "Objective",
     "PlacementSpace",
     "Problem",
@@ -21,6 +23,7 @@ __all__ = [
     "Task",
     "UserObjects",
     "default_store",
+    "evaluate",
     "load_task",
     "named_tasks",
     "run_job",

@@ -24,6 +24,7 @@ from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, in_order, run_shared
 from cimenv.tasks.jobs import Fidelity, chip_numbers, evaluation_key, run_job
+from cimenv.tasks.own import own_options
 from cimenv.tasks.problem import Problem, UserObjects, default_store
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
@@ -143,7 +144,7 @@ class MonteCarloEvaluator:
     def space(self) -> PlacementSpace:
         """Return the placements, costs and masks."""
         if self._space is None:
-            options = self.problem.options if self.objects is not None else None
+            options = None if self.objects is None else own_options(self.task, self.objects)
             self._space = PlacementSpace(self.task, options)
         return self._space
 

@@ -1,0 +1,136 @@
+"""`cimenv evaluate`: a network, or one placement, over chips."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from cimenv.cli.arguments import (
+    AsJson,
+    Chips,
+    Device,
+    FidelityName,
+    Overrides,
+    evaluator_of,
+    parse_placement,
+)
+from cimenv.cli.output import print_json, print_row
+from cimenv.cli.own import Crossbar, DataName, OwnNetwork, Weights
+from cimenv.core.errors import ConfigError
+from cimenv.core.progress import bar
+
+if TYPE_CHECKING:
+    from cimenv.data.splits import Split
+    from cimenv.tasks import MonteCarloEvaluator
+
+
+def evaluate(
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="A task's name or YAML file, or a network: mine.py:network.")
+    ],
+    placement: Annotated[
+        str | None,
+        typer.Option(metavar="O,O,...", help="One option index per site, 0 = none; default: the bare network."),
+    ] = None,
+    data: DataName = None,
+    weights: Weights = None,
+    crossbar: Crossbar = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="val|test", help="Default: val with a placement, test without.")
+    ] = None,
+    fidelity: FidelityName = "bank",
+    chips: Chips = None,
+    device: Device = "cpu",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a network, or one placement, over Monte-Carlo chips.
+
+    Without a placement no block is fitted: what the crossbar leaves of the
+    network, site by site. Trains what is missing, once. Intervals are of 95 %;
+    p05 is the accuracy that 5 % of the chips miss; costs are shares of the
+    backbone's. On an analog crossbar, clipped inputs and saturated outputs are the
+    shares of a layer's values that lie beyond its input range and at the bound of
+    its ADC, on one chip without blocks: above a few percent, raise input_quantile
+    or adc_bound.
+
+    \b
+    Example:
+      cimenv evaluate toy-4site
+      cimenv evaluate toy-4site --placement 1,0,2,0 --split test --chips 100
+      cimenv evaluate mine.py:network --data mine.py:data --crossbar rasch2023
+    """
+    own = OwnNetwork(task, data, weights, crossbar, overrides)
+    part = cast("Split", split or ("test" if placement is None else "val"))
+    if placement is None:
+        _evaluate_bare(own, part, fidelity, chips, device, as_json)
+        return
+    evaluator = own.evaluator(device, blocks=True) if own.given else evaluator_of(task, overrides, device)
+    chosen = parse_placement(placement, evaluator.space.options)
+    found = evaluator.evaluate(chosen, part, fidelity, chips)
+    row = {
+        "placement": list(found.placement),
+        "split": part,
+        "fidelity": fidelity,
+        "chips": int(found.correct.shape[-1]),
+        "images": found.images,
+        "mean": found.value("mean"),
+        "mean_interval": found.interval("mean"),
+        "std": found.value("std"),
+        "p05": found.value("percentile", 0.05),
+        "p05_interval": found.interval("percentile", 0.05),
+        "clean_accuracy": evaluator.clean_accuracy(part),
+        "cost_shares": evaluator.space.shares(found.placement),
+        **_converters(evaluator, part),
+    }
+    print_row(row, as_json)
+
+
+def _evaluate_bare(own: OwnNetwork, split: Split, fidelity: str, chips: int | None, device: str, as_json: bool) -> None:
+    """Evaluate a network without blocks."""
+    from cimenv.tasks import MonteCarloEvaluator, load_task
+    from cimenv.tasks.bare import evaluated, without_blocks
+
+    if fidelity != "bank":
+        raise ConfigError(
+            f"fidelity: got '{fidelity}', but there is no block to tune; leave it out, or give --placement."
+        )
+    if own.given:
+        evaluator = own.evaluator(device, blocks=False)
+    else:
+        task = without_blocks(load_task(own.name, own.overrides))
+        evaluator = MonteCarloEvaluator(task, device=device, progress=bar)
+    found = evaluated(evaluator, split, chips)
+    if not as_json:
+        print(found)
+        return
+    row = {
+        "network": found.name,
+        "split": split,
+        "chips": len(found.accuracy),
+        "images": found.evaluation.images,
+        "mean": found.mean,
+        "mean_interval": found.interval,
+        "std": found.evaluation.value("std"),
+        "p05": found.evaluation.value("percentile", 0.05),
+        "p05_interval": found.evaluation.interval("percentile", 0.05),
+        "times_s": list(found.times_s),
+        "accuracy": [chips.tolist() for chips in found.accuracy_at.values()],
+        "clean_accuracy": found.clean_accuracy,
+        "site_errors": found.site_errors,
+        "clipped_inputs": {name: cut.clipped_inputs for name, cut in found.saturation.items()},
+        "saturated_outputs": {name: cut.saturated_outputs for name, cut in found.saturation.items()},
+    }
+    print_json(row)
+
+
+def _converters(evaluator: MonteCarloEvaluator, split: Split) -> dict[str, dict[str, float]]:
+    """Return what an analog crossbar's converters cut off by site, on one chip without blocks; else nothing."""
+    if not evaluator.problem.network.input_ranges:  # no layer is analog
+        return {}
+    found = evaluator.problem.saturation(split)
+    return {
+        "clipped_inputs": {name: share.clipped_inputs for name, share in found.items()},
+        "saturated_outputs": {name: share.saturated_outputs for name, share in found.items()},
+    }
