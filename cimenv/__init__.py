@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from cimenv.core.lazy import lazily
+
 if TYPE_CHECKING:
     from cimenv.crossbar import BitSlicedGaussian, CrossbarConfig, Ideal, LogNormal, map_network
     from cimenv.data import DataSplits, ImageSet, load_data
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
+_HOMES = {
     "BitSlicedGaussian": "cimenv.crossbar",
     "CrossbarConfig": "cimenv.crossbar",
     "DataSplits": "cimenv.data",
@@ -69,11 +71,9 @@ for _name, _entry in _ENVIRONMENTS.items():
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
     if name in ("crossbar", "data", "envs", "search", "tasks"):
         return importlib.import_module(f"cimenv.{name}")
-    raise AttributeError(f"module 'cimenv' has no attribute '{name}'")
+    return lazily(__name__, _HOMES)(name)
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is loaded: threads that wait must not spin on the cores that other workers or programs need.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import cimenv  # noqa: F401 - registers the environments
 from cimenv.cli import main
 from cimenv.tasks import MonteCarloEvaluator, Objective, load_task

@@ -219,12 +219,51 @@ def test_tasks_version_and_help_of_the_real_command(call):
     assert "surrogate, annealing, genetic" in " ".join(call("search", "--help")[1].split())
 
 
-def test_help_needs_no_torch():
+START_S = 3.0  # to an answer, of processor time: other programs may run beside
+
+
+def started(*arguments):
+    """Run `cimenv ARGUMENTS`; returns seconds of processor time, exit code, heavy modules it loaded, and errors."""
     script = (
-        "import sys; sys.argv = ['cimenv', '--help']; from cimenv.cli import main\ntry: main()\nexcept SystemExit: "
+        f"import sys, time; sys.argv = {['cimenv', *arguments]!r}; from cimenv.cli import main\ntry: main()\n"
+        "except SystemExit as end: code = end.code or 0\n"
+        "print(time.process_time(), code, *(m for m in ('torch', 'scipy.stats', 'matplotlib') if m in sys.modules))"
     )
-    script += "print([name for name in ('torch', 'scipy', 'matplotlib') if name in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", script], text=True).splitlines()[-1] == "[]"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    seconds, code, *heavy = found.stdout.splitlines()[-1].split()
+    return float(seconds), int(code), heavy, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--help",), 0, ""),
+        (("search", "--help"), 0, ""),
+        (("tasks",), 0, ""),
+        (("--version",), 0, ""),
+        (("nonsense",), 2, "No such command 'nonsense'"),
+        (("search", "toy-4site", "--mthod", "greedy"), 2, "No such option"),
+        (("search", "toy-4sites"), 2, "Did you mean 'toy-4site'?"),
+        (("show", "lenet5-fashion-mnii", "--set", "chips=3"), 2, "Did you mean 'lenet5-fashion-mini'?"),
+    ],
+)
+def test_help_and_typos_need_no_torch(arguments, code, words):
+    seconds, ended, heavy, told = started(*arguments)
+    assert (ended, heavy) == (code, []) and words in told
+    assert seconds < START_S / 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("search", "toy-4site", "--set", "crossbr.sigma=1"), "Did you mean 'crossbar'?"),
+        (("search", "toy-4site", "--method", "gredy"), "Did you mean 'greedy'?"),
+    ],
+)
+def test_what_torch_must_check_starts_in_three_seconds(arguments, words):
+    seconds, ended, heavy, told = started(*arguments)
+    assert ended == 2 and words in told and heavy == ["torch"]
+    assert seconds < START_S
 
 
 def test_import_is_light():

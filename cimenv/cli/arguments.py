@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cimenv.core.errors import ConfigError
+from cimenv.tasks.named import named_task
 
 if TYPE_CHECKING:
     from cimenv.compensation.options import Options, Placement
@@ -22,7 +23,22 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".pdf", ".svg")
 LARGEST_DIGIT = 9  # with more options, 12 may be one site's or two sites'
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="A named task (see `cimenv tasks`) or a YAML file.")]
+
+def known_task(text: str) -> str:
+    """Return the name or the file of a task or a network; a task's mistyped name is refused before torch is loaded.
+
+    Raises:
+        UnknownNameError: no task has this name.
+    """
+    if not text.endswith((".yaml", ".yml")) and ":" not in text:
+        named_task(text)
+    return text
+
+
+TaskName = Annotated[
+    str,
+    typer.Argument(metavar="TASK", callback=known_task, help="A named task (see `cimenv tasks`) or a YAML file."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a field: crossbar.device.sigma=0.3. May be repeated."),

@@ -13,6 +13,7 @@ from cimenv.cli.arguments import (
     FidelityName,
     Overrides,
     evaluator_of,
+    known_task,
     parse_placement,
 )
 from cimenv.cli.output import print_json, print_row
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="A task's name or YAML file, or a network: mine.py:network.")
+        str,
+        typer.Argument(
+            metavar="TASK", callback=known_task, help="A task's name or YAML file, or a network: mine.py:network."
+        ),
     ],
     placement: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # scipy.stats is loaded when it is first used: it takes half as long as torch
 
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
@@ -149,4 +149,4 @@ class _Field:
             return mine is not None and best is not None and mine[1] / gap + cheaper < best[0] / gap
         difference = (ours - theirs) / gap + cheaper
         error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
-        return bool(difference.mean() + float(stats.t.ppf(self.confidence, len(difference) - 1)) * error < 0)
+        return bool(difference.mean() + float(scipy.stats.t.ppf(self.confidence, len(difference) - 1)) * error < 0)

@@ -1,16 +1,44 @@
-"""Floor 5: tasks, the problem they describe, and everything that evaluates placements."""
+"""Floor 5: tasks, the problem they describe, and everything that evaluates placements.
 
-from cimenv.tasks.bare import NetworkEvaluation, evaluate
-from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
-from cimenv.tasks.jobs import run_job
-from cimenv.tasks.ledger import Ledger
-from cimenv.tasks.named import named_tasks
-from cimenv.tasks.objective import Objective
-from cimenv.tasks.problem import Problem, UserObjects, default_store
-from cimenv.tasks.space import PlacementSpace
-from cimenv.tasks.table import TableEvaluator, shipped_tables
-from cimenv.tasks.task import Task, load_task
+Each name is imported when it is first used: to list the named tasks needs no torch.
+"""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cimenv.core.lazy import lazily
+
+if TYPE_CHECKING:
+    from cimenv.tasks.bare import NetworkEvaluation, evaluate
+    from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
+    from cimenv.tasks.jobs import run_job
+    from cimenv.tasks.ledger import Ledger
+    from cimenv.tasks.named import named_tasks
+    from cimenv.tasks.objective import Objective
+    from cimenv.tasks.problem import Problem, UserObjects, default_store
+    from cimenv.tasks.space import PlacementSpace
+    from cimenv.tasks.table import TableEvaluator, shipped_tables
+    from cimenv.tasks.task import Task, load_task
+
+_HOMES = {
+    "Evaluator": "cimenv.tasks.evaluators",
+    "Ledger": "cimenv.tasks.ledger",
+    "MonteCarloEvaluator": "cimenv.tasks.evaluators",
+    "NetworkEvaluation": "cimenv.tasks.bare",
+    "Objective": "cimenv.tasks.objective",
+    "PlacementSpace": "cimenv.tasks.space",
+    "Problem": "cimenv.tasks.problem",
+    "TableEvaluator": "cimenv.tasks.table",
+    "Task": "cimenv.tasks.task",
+    "UserObjects": "cimenv.tasks.problem",
+    "default_store": "cimenv.tasks.problem",
+    "evaluate": "cimenv.tasks.bare",
+    "load_task": "cimenv.tasks.task",
+    "named_tasks": "cimenv.tasks.named",
+    "run_job": "cimenv.tasks.jobs",
+    "shipped_tables": "cimenv.tasks.table",
+}
 __all__ = [
     "Evaluator",
     "Ledger",
@@ -29,3 +57,8 @@ __all__ = [
     "run_job",
     "shipped_tables",
 ]
+__getattr__ = lazily(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
