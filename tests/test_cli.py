@@ -165,7 +165,7 @@ def test_cache(call, tmp_path, monkeypatch):
 
     entries = 2 + layer["entries"]
     assert call("cache", "verify") == (0, f"All {entries} entries are sound.\n", "")
-    store._ask(root, lambda index: index.execute("UPDATE entries SET payload = x'00' WHERE key LIKE '%bank%'"))
+    store._own.index.write(lambda index: index.execute("UPDATE entries SET payload = x'00' WHERE key LIKE '%bank%'"))
     code, out, _ = call("cache", "verify", "--json")
     (damaged,) = json.loads(out)["damaged"]
     assert (code, damaged["kind"], damaged["repaired"]) == (1, "bank", True)

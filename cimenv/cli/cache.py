@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -42,36 +42,48 @@ def info(as_json: AsJson = False) -> None:
 def verify(as_json: AsJson = False) -> None:
     """Check every entry against its checksum.
 
-    A damaged entry is dropped, and made again when it is next needed; in a
-    read-only layer it stays. Exit code 0: all are sound; 1: something was damaged.
+    A damaged entry is dropped, and made again when it is next needed; a damaged
+    index is made again from the entries in files and what of it can be read. In a
+    read-only layer, damage stays. Exit code 0: all are sound; 1: something was
+    damaged.
     """
+    import os
+
     from cimenv.core.config import digest
     from cimenv.core.progress import bar
     from cimenv.core.store import INDEX, kind_of
 
     store = _store()
-    info = store.info()
-    entries = info["entries"] + sum(layer["entries"] for layer in info["layers"])
-    damaged = [(store.root, key, True) for key in store.verify(bar)]
+    damaged = [(store.root, key, os.access(store.root, os.W_OK)) for key in store.verify(bar)]
     damaged += [(layer, key, False) for layer, key in store.verify_layers(bar)]
     rows = [
         {
             "folder": str(folder),
             "kind": "index" if key == INDEX else kind_of(key),
             "name": key if key == INDEX else digest(key),
-            "repaired": dropped,
+            "repaired": repaired,
         }
-        for folder, key, dropped in damaged
+        for folder, key, repaired in damaged
     ]
+    info = store.info()
+    entries = info["entries"] + sum(layer["entries"] for layer in info["layers"])
+    entries += sum(key != INDEX and repaired for _, key, repaired in damaged)  # those that were dropped
     if as_json:
         print_json({"folder": str(store.root), "entries": entries, "damaged": rows})
     else:
         for row in rows:
-            remedy = "dropped; it is made again when needed" if row["repaired"] else "read-only; install cimenv again"
-            print(f"damaged: {row['kind']} {row['name']} in {row['folder']} ({remedy})")
+            print(f"damaged: {row['kind']} {row['name']} in {row['folder']} ({_remedy(row, store)})")
         print(f"{len(rows)} of {entries:,} entries were damaged." if rows else f"All {entries:,} entries are sound.")
     if rows:
         raise typer.Exit(1)
+
+
+def _remedy(row: dict[str, Any], store: Store) -> str:
+    if row["repaired"]:
+        return "made again" if row["kind"] == "index" else "dropped; it is made again when needed"
+    return "read-only; " + (
+        "it is made again when needed" if row["folder"] == str(store.root) else "install cimenv again"
+    )
 
 
 @app.command()
