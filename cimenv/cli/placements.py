@@ -77,7 +77,7 @@ def search(
       cimenv search toy-4site --max-weights 0.05 --pareto front.png
     """
     from cimenv.search import run_search
-    from cimenv.search.place import report
+    from cimenv.search.report import report
     from cimenv.search.steps import write_steps
 
     if steps is not None:

@@ -1,4 +1,4 @@
-"""A bar with a rate and an estimate for every wait over two seconds."""
+"""A bar with a rate and an estimate for every wait over two seconds; in a log, one line."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 SHOW_AFTER_S = 2.0
+AGAIN_AFTER_S = 600.0  # a sign of life in a log
 
 
 class Advance(Protocol):
@@ -16,6 +17,17 @@ class Advance(Protocol):
 
     def __call__(self, steps: int = 1) -> None:
         """Count `steps` more."""
+
+
+@runtime_checkable
+class Told(Advance, Protocol):
+    """A bar that can be told more than a count; those of `bar` can."""
+
+    def describe(self, description: str, total: int) -> None:
+        """Show other words and another number of units."""
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar, at once; in a log it stands for the bar's own."""
 
 
 class Progress(Protocol):
@@ -36,17 +48,24 @@ def silent(description: str, total: int, done: int = 0) -> Iterator[Advance]:
 
 
 @contextmanager
-def bar(description: str, total: int, done: int = 0) -> Iterator[Advance]:
+def bar(description: str, total: int, done: int = 0) -> Iterator[Told]:
     """Show a bar on standard error once the work has lasted two seconds.
 
-    On a terminal it is a moving bar; in a log it is one line every ten seconds.
+    On a terminal it is a moving bar; in a log it is one line, and one more every ten minutes.
     """
     kind = _TerminalBar if sys.stderr.isatty() else _LogLines
     shown = kind(description, total, done)
     try:
-        yield shown.advance
+        yield shown
     finally:
         shown.close()
+
+
+def duration(seconds: float) -> str:
+    """Return a time for readers: `40 s`, `3 min`, `2.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class _LogLines:
@@ -55,7 +74,7 @@ class _LogLines:
         self.start = time.monotonic()
         self.next = self.start + SHOW_AFTER_S
 
-    def advance(self, steps: int = 1) -> None:
+    def __call__(self, steps: int = 1) -> None:
         self.done += steps
         now = time.monotonic()
         if now >= self.next:
@@ -63,7 +82,14 @@ class _LogLines:
             left = (self.total - self.done) / max(rate, 1e-9)
             line = f"{self.description}: {self.done}/{self.total}, {rate:.1f}/s, {left:.0f} s left"
             print(line, file=sys.stderr, flush=True)
-            self.next = now + 10.0
+            self.next = now + AGAIN_AFTER_S
+
+    def describe(self, description: str, total: int) -> None:
+        self.description, self.total = description, total
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        self.next = time.monotonic() + AGAIN_AFTER_S
 
     def close(self) -> None:
         pass
@@ -76,7 +102,7 @@ class _TerminalBar:
 
         self.start = time.monotonic()
         self.bar = shown.Progress(
-            shown.TextColumn("{task.description}"),
+            shown.TextColumn("{task.description}", markup=False),
             shown.BarColumn(),
             shown.MofNCompleteColumn(),
             shown.TextColumn("{task.fields[rate]:.1f}/s"),
@@ -85,16 +111,22 @@ class _TerminalBar:
             transient=True,
         )
         self.task = self.bar.add_task(description, total=total, completed=done, rate=0.0)
-        self.done = 0
+        self.before, self.done = done, done
         self.open = False
 
-    def advance(self, steps: int = 1) -> None:
+    def __call__(self, steps: int = 1) -> None:
         self.done += steps
         elapsed = time.monotonic() - self.start
-        self.bar.update(self.task, advance=steps, rate=self.done / max(elapsed, 1e-9))
+        self.bar.update(self.task, advance=steps, rate=(self.done - self.before) / max(elapsed, 1e-9))
         if not self.open and elapsed > SHOW_AFTER_S:
             self.bar.start()
             self.open = True
+
+    def describe(self, description: str, total: int) -> None:
+        self.bar.update(self.task, description=description, total=total)
+
+    def say(self, line: str) -> None:
+        self.bar.console.print(line, markup=False, highlight=False)
 
     def close(self) -> None:
         if self.open:

@@ -169,6 +169,16 @@ def shares(added: Cost, backbone: Cost) -> dict[str, float]:
     }
 
 
+def explained(terms: Mapping[str, float]) -> str | None:
+    """Return one sentence where blocks take more area than the whole backbone; None elsewhere."""
+    if terms["area"] <= 1:
+        return None
+    return (
+        f"An area of {terms['area']:.0%} is no mistake: blocks keep their weights in SRAM and each has multipliers of "
+        "its own, which are far larger than the devices that hold the backbone's weights."
+    )
+
+
 def scalar(terms: Mapping[str, float], weights: Mapping[str, float]) -> float:
     """Return the weighted sum of cost shares."""
     return sum(weight * terms[name] for name, weight in weights.items())

@@ -144,6 +144,15 @@ class DataSplits:
             object.__setattr__(found, name, getattr(self, name).to(device))
         return found
 
+    def after_val(self, images: int) -> DataSplits:
+        """Return the same splits without the first `images` validation images, of which some must be left."""
+        found = copy.copy(self)  # not checked or hashed again
+        val = replace(self.val, images=self.val.images[images:], labels=self.val.labels[images:])
+        object.__setattr__(found, "val", val)
+        told = f"{self.digest} without the first {images} of val"
+        found.__dict__["digest"] = hashlib.sha256(told.encode()).hexdigest()[:32]
+        return found
+
     def __getitem__(self, split: Split) -> ImageSet:
         return {"train": self.train, "val": self.val, "test": self.test}[split]
 

@@ -51,6 +51,7 @@ class SearchResult:
         evaluations: distinct placements requested.
         steps: every distinct evaluation in order; of `ladder`, those at full fidelity with shared blocks.
         passes: chips x images, all placements together (racing and ladder: fewer than placements x the task's).
+        notice: one sentence where the evaluations allowed were too few for the method's first round, else empty.
     """
 
     method: str
@@ -60,6 +61,7 @@ class SearchResult:
     evaluations: int
     steps: list[Step] = field(default_factory=list)
     passes: int = 0
+    notice: str = ""
 
     @property
     def best_so_far(self) -> list[float]:

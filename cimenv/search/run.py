@@ -11,6 +11,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
 from cimenv.core.errors import ConfigError
 from cimenv.search.base import Search, SearchResult, Step
+from cimenv.search.course import Course, shown
 from cimenv.search.ladder import SHARES, climb, coarser
 from cimenv.search.methods import ENDLESS, LADDER, RACING, check_name, checked_settings, made
 from cimenv.search.racing import race
@@ -55,20 +56,33 @@ def run_search(
         return _raced(ledger, np.random.default_rng(seed))
     if method == LADDER:
         return _climbed(evaluator, budget or BUDGET, seed)
+    with shown(evaluator, method, budget) as course:
+        return _proposed(ledger, method, seed, given, course)
+
+
+def _proposed(ledger: Ledger, method: str, seed: int, given: dict[str, Any], course: Course) -> SearchResult:
+    """Run a search that proposes."""
+    course.begin(1)
     objective = Objective.of(ledger)
     search = made(method, objective, seed, given)
     steps: dict[Placement, Step] = {}
     images = _note(ledger, objective, search, [objective.space.empty()], steps)
-    stale = 0
+    course.end(0.0)
+    stale, notice = 0, ""
     while not ledger.exhausted and stale < STALE:
         proposed = search.propose()
         if not proposed:
             break
         new = [p for p in dict.fromkeys(proposed) if p not in steps]
         stale = 0 if new else stale + 1
-        room = len(new) if budget is None else budget - ledger.spent
+        room = len(new) if ledger.budget is None else ledger.budget - ledger.spent
+        if room < len(new) and len(steps) == 1 and method not in ENDLESS:
+            notice = _too_few(method, 1 + len(new), ledger)
+            course.say(notice)
         chosen = set(new[:room])
+        course.begin(len(chosen))
         _note(ledger, objective, search, [p for p in proposed if p in steps or p in chosen], steps)
+        course.end(max(step.objective for step in steps.values()))
     best = max(steps.values(), key=lambda step: objective.rank(step.placement, step.objective))
     return SearchResult(
         method,
@@ -77,7 +91,17 @@ def run_search(
         ledger.evaluate(best.placement),
         ledger.spent,
         list(steps.values()),
-        ledger.spent * evaluator.task.chips * images,
+        ledger.spent * ledger.task.chips * images,
+        notice,
+    )
+
+
+def _too_few(method: str, needed: int, ledger: Ledger) -> str:
+    """Return what would fit where a method's first round does not."""
+    logged = "fit_log, which needs 2, or " if ledger.gains is not None else ""
+    return (
+        f"The first round of {method} needs {needed} evaluations and is cut short at {ledger.budget}; allow {needed} "
+        f"or more, or take {logged}random or surrogate, which use any number."
     )
 
 

@@ -126,6 +126,14 @@ class MonteCarloEvaluator:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state.pop("task"), state.pop("store"), **state)  # type: ignore[misc]
 
+    def serving(self, problem: Problem) -> MonteCarloEvaluator:
+        """Return an evaluator like this one for another problem of the same network, which is built."""
+        twin = MonteCarloEvaluator(
+            problem.task, self.store, threads=self._threads, device=self.device, progress=self.progress
+        )
+        twin._problem, twin._space = problem, self.space
+        return twin
+
     @property
     def threads(self) -> int:
         """Return the number of worker threads."""

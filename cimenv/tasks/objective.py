@@ -41,7 +41,7 @@ class Objective:
     gains: Gains | None = None
 
     @staticmethod
-    def of(evaluator: Evaluator, split: Split = "val", chips: int | None = None) -> Objective:
+    def of(evaluator: Evaluator, split: Split = "val", chips: int | range | None = None) -> Objective:
         """Return the objective of an evaluator's task; evaluates the empty placement."""
         space = evaluator.space
         none = evaluator.evaluate(space.empty(), split, chips=chips)
