@@ -20,6 +20,7 @@ COMMANDS = (
     "sensitivity",
     "candidates",
     "search",
+    "place",
     "render",
     "enumerate",
     "validate",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +69,7 @@ def parse_placement(text: str, options: Options) -> Placement:
         ConfigError: a part is no whole number, or digits alone may mean several placements.
         PlacementError: the placement does not fit the sites.
     """
-    written, sites, shown = text.strip(), len(options.sites), textwrap.shorten(text, 60, placeholder=" ...")
+    written, sites, shown = text.strip(), len(options.sites), _short(text)
     if re.fullmatch(r"\d{2,}", written, re.ASCII) and sites > 1:
         if options.count > LARGEST_DIGIT:
             raise ConfigError(
@@ -87,6 +87,35 @@ def parse_placement(text: str, options: Options) -> Placement:
     except ValueError:
         raise ConfigError(f"placement: got '{shown}'; write option indices with commas, such as 0,2,0,1,0.") from None
     return options.checked(indices)
+
+
+def parse_share(name: str, text: str) -> float:
+    """Return the share that a text writes: `0.05` or `5%`; more than the whole only with the sign, as `500%`.
+
+    Args:
+        name: of the option, for the message.
+        text: as it was given.
+
+    Raises:
+        ConfigError: it is no share, negative, or above 1 without a percent sign.
+    """
+    percent = text.strip().endswith("%")
+    try:
+        share = float(text.strip().removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share < math.inf:
+        raise ConfigError(f"{name}: got '{_short(text)}'; write a share of the backbone's, such as 0.05 or 5%.")
+    if share > 1 and not percent:
+        raise ConfigError(
+            f"{name}: {share:g} is {share:.0%} of the backbone's; did you mean {share / 100:g}, which is {share:g}%? "
+            f"Write {share * 100:g}% if that much may be added."
+        )
+    return share
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_picture(path: Path) -> None:

@@ -16,7 +16,7 @@ from cimenv.cli.arguments import (
     known_task,
     parse_placement,
 )
-from cimenv.cli.output import print_json, print_row
+from cimenv.cli.output import print_json, print_note, print_row
 from cimenv.cli.own import Crossbar, DataName, OwnNetwork, Weights
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import bar
@@ -73,6 +73,7 @@ def evaluate(
     evaluator = own.evaluator(device, blocks=True) if own.given else evaluator_of(task, overrides, device)
     chosen = parse_placement(placement, evaluator.space.options)
     found = evaluator.evaluate(chosen, part, fidelity, chips)
+    shares = evaluator.space.shares(found.placement)
     row = {
         "placement": list(found.placement),
         "split": part,
@@ -85,10 +86,11 @@ def evaluate(
         "p05": found.value("percentile", 0.05),
         "p05_interval": found.interval("percentile", 0.05),
         "clean_accuracy": evaluator.clean_accuracy(part),
-        "cost_shares": evaluator.space.shares(found.placement),
+        "cost_shares": shares,
         **_converters(evaluator, part),
     }
     print_row(row, as_json)
+    print_note(shares, as_json)
 
 
 def _evaluate_bare(own: OwnNetwork, split: Split, fidelity: str, chips: int | None, device: str, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,15 @@ def print_row(row: Mapping[str, Any], as_json: bool) -> None:
     for name, value in row.items():
         table.add_row(name.replace("_", " "), as_text(value))
     Console().print(table)
+
+
+def print_note(shares: Mapping[str, float], as_json: bool) -> None:
+    """Print one sentence where shares of the cost need an explanation; programs need none."""
+    from cimenv.cost.hardware import explained
+
+    note = explained(shares)
+    if note and not as_json:
+        print(textwrap.fill(note, 80))
 
 
 def table_of(*columns: str, right: tuple[str, ...] = ()) -> Table:

@@ -1,7 +1,8 @@
-"""`cimenv search` and `render`: the best placement, a picture of one."""
+"""`cimenv place`, `search` and `render`: the best placement of a network or of a task, a picture of one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -22,12 +23,14 @@ from cimenv.cli.arguments import (
     cluster_at,
     evaluator_of,
     parse_placement,
+    parse_share,
 )
-from cimenv.cli.output import print_row, save_picture
+from cimenv.cli.output import print_json, print_note, print_row, save_picture
+from cimenv.cli.own import Crossbar, DataName, OwnNetwork, Weights
 
 if TYPE_CHECKING:
     from cimenv.data.splits import Split
-    from cimenv.search import SearchResult
+    from cimenv.search import PlacementResult, SearchResult
     from cimenv.tasks import MonteCarloEvaluator
 
 METHOD_HELP = (
@@ -37,31 +40,46 @@ METHOD_HELP = (
 )
 
 
+Method = Annotated[str, typer.Option(metavar="NAME", help=METHOD_HELP, show_default=True)]
+Evaluations = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Stop after N distinct evaluations; default: none, or 150 where a method does not end by itself.",
+    ),
+]
+MaxWeights = Annotated[
+    str | None,
+    typer.Option(metavar="SHARE", help="Cap on added weights: 0.05 or 5% of the backbone's; above 1 only as 500%."),
+]
+MaxMacs = Annotated[str | None, typer.Option(metavar="SHARE", help="Cap on added multiply-accumulates: 0.1 or 10%.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of searches that draw.")]
+Pareto = Annotated[
+    Path | None,
+    typer.Option(metavar="PNG", help="Draw accuracy against cost of all placements seen (png, pdf or svg)."),
+]
+Steps = Annotated[
+    Path | None, typer.Option(metavar="CSV", help="Write every distinct evaluation, in order, with its cost.")
+]
+Fallback = Annotated[
+    bool,
+    typer.Option(
+        "--fallback/--no-fallback", help="Return no blocks, or affine everywhere, where held-out chips prefer them."
+    ),
+]
+
+
 def search(
     task: TaskName,
-    method: Annotated[str, typer.Option(metavar="NAME", help=METHOD_HELP, show_default=True)] = "greedy",
-    evaluations: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Stop after N distinct evaluations; default: none, or 150 where a method does not end by itself.",
-        ),
-    ] = None,
-    max_weights: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Cap on added weights: 0.05 is 5 % of the backbone's.")
-    ] = None,
-    max_macs: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Cap on added multiply-accumulates: 0.1 is 10 %.")
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of searches that draw.")] = 0,
-    pareto: Annotated[
-        Path | None,
-        typer.Option(metavar="PNG", help="Draw accuracy against cost of all placements seen (png, pdf or svg)."),
-    ] = None,
-    steps: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Write every distinct evaluation, in order, with its cost.")
-    ] = None,
+    method: Method = "greedy",
+    evaluations: Evaluations = None,
+    max_weights: MaxWeights = None,
+    max_macs: MaxMacs = None,
+    seed: Seed = 0,
+    fallback: Fallback = True,
+    pareto: Pareto = None,
+    steps: Steps = None,
     scheduler: Scheduler = None,
     device: Device = "cpu",
     overrides: Overrides = None,
@@ -69,52 +87,138 @@ def search(
 ) -> None:
     """Search for the best placement of a task.
 
-    Searches on validation images and chips with shared blocks; reports on test
-    images and fresh chips, with blocks fitted for the placement found.
+    Searches on validation images and chips with shared blocks, fits the blocks of
+    what is found, and compares that with no blocks and with affine ones everywhere
+    on validation chips and images that the search did not see. Reports all three
+    on test images and fresh chips.
 
     \b
     Example:
       cimenv search toy-4site --max-weights 0.05 --pareto front.png
     """
-    from cimenv.search import run_search
-    from cimenv.search.report import report
-    from cimenv.search.steps import write_steps
+    _check_files(steps, pareto)
+    caps = _caps(max_weights, max_macs)
+    evaluator = evaluator_of(task, [*(overrides or []), *caps], device)
+    _find(evaluator, _Wanted(method, evaluations, seed, fallback, pareto, steps, scheduler), as_json)
 
+
+def place(
+    network: Annotated[
+        str, typer.Argument(metavar="FILE:NAME", help="mine.py:network or package.module:network, a module or factory.")
+    ],
+    data: DataName = None,
+    weights: Weights = None,
+    crossbar: Crossbar = None,
+    method: Method = "greedy",
+    evaluations: Evaluations = None,
+    max_weights: MaxWeights = None,
+    max_macs: MaxMacs = None,
+    seed: Seed = 0,
+    chips: Annotated[int | None, typer.Option(metavar="N", min=1, help="Validation chips; default: 25.")] = None,
+    fallback: Fallback = True,
+    pareto: Pareto = None,
+    steps: Steps = None,
+    scheduler: Scheduler = None,
+    device: Device = "cpu",
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find where to put blocks in a trained network of your own.
+
+    The file is imported, so name only one that you trust. Without --weights the
+    network comes trained. The rest is as in `cimenv search`; --set changes other
+    fields, such as images, report_chips, options or bank.steps. After a kill, the
+    same command goes on from what was trained and evaluated.
+
+    \b
+    Example:
+      cimenv place mine.py:network --data mine.py:data \\
+        --weights mine.safetensors --max-weights 5% --crossbar rasch2023
+    """
+    own = OwnNetwork(network, data, weights, crossbar, overrides)
+    own.check()
+    _check_files(steps, pareto)
+    counted = [] if chips is None else [f"chips={chips}"]
+    own = replace(own, overrides=[*(overrides or []), *_caps(max_weights, max_macs), *counted])
+    evaluator = own.evaluator(device, blocks=True)
+    _find(evaluator, _Wanted(method, evaluations, seed, fallback, pareto, steps, scheduler), as_json)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    method: str
+    evaluations: int | None
+    seed: int
+    fallback: bool
+    pareto: Path | None
+    steps: Path | None
+    scheduler: str | None
+
+
+def _check_files(steps: Path | None, pareto: Path | None) -> None:
     if steps is not None:
         check_writable(steps)
     if pareto is not None:
         check_picture(pareto)
-    caps = [f"budget.{k}={v}" for k, v in (("weights", max_weights), ("macs", max_macs)) if v is not None]
-    evaluator = evaluator_of(task, [*(overrides or []), *caps], device)
-    with cluster_at(scheduler) as cluster:
+
+
+def _caps(max_weights: str | None, max_macs: str | None) -> list[str]:
+    """Return the overrides that cap the cost."""
+    given = (("weights", max_weights), ("macs", max_macs))
+    return [f"budget.{term}={parse_share(f'max-{term}', text)!r}" for term, text in given if text is not None]
+
+
+def _find(evaluator: MonteCarloEvaluator, wanted: _Wanted, as_json: bool) -> None:
+    """Search, write and draw what was seen, compare and report."""
+    from cimenv.search import run_search
+    from cimenv.search.report import report
+    from cimenv.search.steps import write_steps
+
+    with cluster_at(wanted.scheduler) as cluster:
         evaluator.executor = cluster
-        found = run_search(evaluator, method, evaluations, seed)
+        found = run_search(evaluator, wanted.method, wanted.evaluations, wanted.seed)
     evaluator.executor = None
-    if steps is not None:
-        write_steps(steps, found, evaluator.space)
-    if pareto is not None:
-        save_picture(_pareto(evaluator, found), pareto)
-    result = report(evaluator, found)
-    if not as_json:
-        print(result)
-        if pareto is not None:
-            print(f"accuracy against cost of the {len(found.steps)} placements seen: {pareto}")
+    if wanted.steps is not None:
+        write_steps(wanted.steps, found, evaluator.space)
+    if wanted.pareto is not None:
+        save_picture(_pareto(evaluator, found), wanted.pareto)
+    result = report(evaluator, found, wanted.fallback)
+    if as_json:
+        print_json(_row(result, wanted))
         return
-    row = {
+    print(result)
+    if wanted.pareto is not None:
+        print(f"accuracy against cost of the {len(found.steps)} placements seen: {wanted.pareto}")
+
+
+def _row(result: PlacementResult, wanted: _Wanted) -> dict[str, Any]:
+    compared, found = result.comparison, result.search
+    return {
         "placement": list(result.placement),
         "blocks": dict(result.blocks),
-        "method": method,
+        "found": list(found.best),
+        "fell_back": result.fell_back,
+        "method": wanted.method,
         "evaluations": found.evaluations,
+        "notice": found.notice,
         "objective": found.objective,
+        "held_out": {
+            "chips": len(compared.found.chip_objectives),
+            "images": compared.found.evaluation.images,
+            "fresh_images": compared.fresh_images,
+            "objective": compared.found.objective,
+            "none": compared.none.objective,
+            "affine": None if compared.affine is None else compared.affine.objective,
+        },
         "test_mean": result.tuned.value("mean"),
         "test_mean_interval": result.tuned.interval("mean"),
         "test_p05": result.tuned.value("percentile", 0.05),
         "test_none": result.none.value("mean"),
+        "test_affine": None if result.affine is None else result.affine.value("mean"),
         "clean_accuracy": result.clean_accuracy,
         "cost_shares": dict(result.shares),
-        "pareto": None if pareto is None else str(pareto),
+        "pareto": None if wanted.pareto is None else str(wanted.pareto),
     }
-    print_row(row, as_json)
 
 
 def render(
@@ -143,6 +247,7 @@ def render(
     none = evaluator.evaluate(evaluator.space.empty(), part, chips=chips)
     objective = Objective.of(evaluator, part, chips)
     save_picture(figure(objective, none, placed), out)
+    shares = evaluator.space.shares(placed.placement)
     row = {
         "placement": list(placed.placement),
         "split": split,
@@ -151,10 +256,11 @@ def render(
         "accuracy_without_blocks": objective.acc_none,
         "reference_accuracy": objective.acc_ref,
         "objective": objective.value(placed),
-        "cost_shares": evaluator.space.shares(placed.placement),
+        "cost_shares": shares,
         "out": str(out),
     }
     print_row(row, as_json)
+    print_note(shares, as_json)
 
 
 def _pareto(evaluator: MonteCarloEvaluator, found: SearchResult) -> Any:

@@ -77,14 +77,18 @@ class Comparison:
 
     def __str__(self) -> str:
         """Say whether the search's placement is worth its blocks, in one line."""
-        best, found = self.best, self.found
-        other = max([self.none, *([self.affine] if self.affine else [])], key=lambda one: one.objective)
-        one, than = (found, other) if best is found else (best, found)
+        found, rivals = self.found, [self.none, *([self.affine] if self.affine else [])]
+        others = [one for one in rivals if one.placement != found.placement]
+        if not others:
+            return f"{found.name} is {NONE}, and {AFFINE} is no option: there is nothing to compare"
+        other = max(others, key=lambda one: one.objective)
+        one, than = (other, found) if other.objective > found.objective else (found, other)
         lead, interval = self.lead(one, than)
         told = "" if interval is None else f", 95 % interval {interval[0]:.3f} to {interval[1]:.3f}"
         images = f"{found.evaluation.images} {'held-out' if self.fresh_images else 'validation'} images"
+        compared = "better than" if lead > 0 else "as good as"
         return (
-            f"{one.name} {'are' if one.name == NONE else 'is'} better than {than.name}: J {one.objective:.3f} against "
+            f"{one.name} {'are' if one.name == NONE else 'is'} {compared} {than.name}: J {one.objective:.3f} against "
             f"{than.objective:.3f} (by {lead:.3f}{told}) on {len(found.chip_objectives)} held-out chips x {images}"
         )
 

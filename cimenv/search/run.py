@@ -100,8 +100,8 @@ def _too_few(method: str, needed: int, ledger: Ledger) -> str:
     """Return what would fit where a method's first round does not."""
     logged = "fit_log, which needs 2, or " if ledger.gains is not None else ""
     return (
-        f"The first round of {method} needs {needed} evaluations and is cut short at {ledger.budget}; allow {needed} "
-        f"or more, or take {logged}random or surrogate, which use any number."
+        f"Method {method} needs {needed} evaluations for its first round, which is cut short at {ledger.budget}; allow "
+        f"{needed} or more, or take {logged}random or surrogate, which use any number."
     )
 
 

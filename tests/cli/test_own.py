@@ -107,3 +107,43 @@ def test_weights_crossbar_file_and_overrides(call, mine):
 def test_mistakes_are_one_sentence(call, mine, arguments, words):
     code, out, err = call("evaluate", *arguments)
     assert (code, out) == (2, "") and len(err.strip().splitlines()) == 1 and words in err
+
+
+QUICK = ("--set", "bank.steps=5", "--set", "tuned.steps=3", "--set", "report_chips=4", "--chips", "3")
+
+
+def test_place_a_network_of_ones_own(call, mine, monkeypatch):
+    monkeypatch.setenv("CIMENV_CACHE", str(mine / "cache"))
+    own = ("place", "mine.py:nearest", "--data", "mine.py:splits", "--set", "images=60", *QUICK)
+    code, out, err = call(*own, "--max-weights", "5%", "--pareto", "front.png", "--steps", "steps.csv", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["cost_shares"]["weights"] <= 0.05 and found["method"] == "greedy"
+    assert found["placement"] == (found["found"] if not found["fell_back"] else found["placement"])
+    assert found["held_out"]["chips"] == 3 and found["held_out"]["images"] == 60 and found["held_out"]["fresh_images"]
+    best = max(found["held_out"][name] or 0.0 for name in ("objective", "none", "affine"))
+    assert found["fell_back"] == (best > found["held_out"]["objective"])
+    assert (mine / "front.png").exists() and (mine / "steps.csv").read_text().count("\n") == found["evaluations"] + 1
+    lines = [line for line in err.splitlines() if "search:" in line or "placement found:" in line]
+    assert lines[0].startswith("greedy search: at least") and lines[1].startswith("placement found: ")
+    again = call(*own, "--max-weights", "0.05")
+    assert again[0] == 0 and "held out: " in again[1] and "test images" in again[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("toy-4site",), "network: got 'toy-4site'; write file.py:name"),
+        (("mine.py:network",), "data: 'mine.py:network' has none"),
+        (("mine.py:network", "--data", "mine.py:data", "--max-weights", "5"), "max-weights: 5 is 500%"),
+        (("mine.py:network", "--data", "mine.py:data", "--max-macs", "yes"), "max-macs: got 'yes'"),
+        (("mine.py:network", "--data", "mine.py:data", "--pareto", "no/a.png"), "there is no folder no"),
+        (("mine.py:network", "--data", "mine.py:data", "--method", "gredy"), "Did you mean 'greedy'"),
+        (("mine.py:network", "--data", "mine.py:data", "--weights", "mine.py"), "weights: cannot load"),
+    ],
+)
+def test_mistakes_of_place_are_one_sentence(call, mine, monkeypatch, arguments, words):
+    monkeypatch.setenv("CIMENV_CACHE", str(mine / "cache"))
+    code, out, err = call("place", *arguments)
+    assert (code, out) == (2, "") and len(err.strip().splitlines()) == 1 and words in err
+    assert not (mine / "cache").exists()
