@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +25,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import CimenvError
 from cimenv.core.progress import bar
 from cimenv.core.store import Store
+from cimenv.core.yaml_text import written
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Objective, load_task
 
@@ -43,7 +43,7 @@ def main() -> int:
     config = load_config(AGENT, ["name=demo"])
     task = load_task(config.env_arguments["task"], list(config.task_overrides))
     (OUT / "config.yaml").write_text(
-        yaml.safe_dump({"agent": config.model_dump(mode="json"), "task": task.model_dump(mode="json")}, sort_keys=False)
+        written({"agent": config.model_dump(mode="json"), "task": task.model_dump(mode="json")})
     )
 
     console.print(f"[bold]{task.name}[/]: {task.description}")

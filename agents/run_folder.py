@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 from stable_baselines3.common.base_class import BaseAlgorithm
 
@@ -21,6 +20,7 @@ from agents.logs import PROGRESS, cut_logs
 from cimenv.compensation.options import Placement
 from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
+from cimenv.core.yaml_text import written
 from cimenv.tasks import Objective
 
 CONFIG, MODEL, PLACEMENTS, RESULT = "config.yaml", "model.zip", "placements.csv", "result.json"
@@ -44,7 +44,7 @@ def claimed(folder: Path, config: AgentConfig) -> Iterator[None]:
         if (folder / CONFIG).exists() and begun(folder):
             _same(folder, config)
         else:
-            text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+            text = written(config.model_dump(mode="json"))
             write_whole(folder / CONFIG, text)
         yield
     finally:

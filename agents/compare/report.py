@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import yaml
-
 from agents.compare.figures import curves, tuning
 from agents.compare.page import page
 from agents.compare.plan import Plan
@@ -14,6 +12,7 @@ from agents.compare.results import RUNS, TABLES, TESTED, TRIALS, read_groups
 from agents.compare.tables import summary_of, text_of
 from agents.compare.targets import JUDGED, targets
 from agents.study import Journal, Row, located, write_csv, write_targets
+from cimenv.core.yaml_text import written
 from cimenv.tasks.table import TableEvaluator
 
 TUNED = "tuned.yaml"
@@ -25,7 +24,7 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     trials = [{**row, "settings": json.dumps(row["settings"])} for row in rows if row["kind"] == "tune"]
     if trials:
         write_csv(out / TRIALS, trials)
-        (out / TUNED).write_text(yaml.safe_dump(plan.as_tuned(journal.rows), sort_keys=False))
+        (out / TUNED).write_text(written(plan.as_tuned(journal.rows)))
     for kind, name in (("test", TESTED), ("run", RUNS)):
         if of_kind := [{"group": plan.tables[row["table"]], **row} for row in rows if row["kind"] == kind]:
             write_csv(out / name, of_kind)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cimenv.cli import attack, cache, candidates, enumeration, evaluate, placements, sensitivity, tasks
-from cimenv.core.errors import CimenvError
+from cimenv.core.errors import CimenvError, brief, one_line
+
+UsageError: Any = typer.BadParameter.__base__  # click's, or that of the click within typer
 
 HELP = """Where to put error-compensation blocks in an analog in-memory accelerator.
 
@@ -60,13 +63,33 @@ def _root(
 
 
 def main() -> None:
-    """Run; an error that cimenv raises on purpose is one sentence on stderr and exit code 2."""
+    """Run; an error that cimenv raises on purpose, or a wrong word, is one sentence on stderr and exit code 2."""
     sys.path.append(str(Path.cwd()))  # for a user's package.module:factory; python -m does the same
     with warnings.catch_warnings():
         # The sentence, not where in the code it was raised.
         warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
         try:
-            app(prog_name="cimenv")
+            code = app(prog_name="cimenv", standalone_mode=False)
         except CimenvError as error:
             print(error, file=sys.stderr)
             sys.exit(2)
+        except typer.Abort:  # a question without an answer
+            print("Aborted.", file=sys.stderr)
+            sys.exit(1)
+        except UsageError as error:
+            print(_usage(error), file=sys.stderr)
+            sys.exit(2)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Any) -> str:
+    """Return one sentence about a wrong word; the help where there was none."""
+    text = error.format_message()
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return text
+    command = error.ctx.command_path if error.ctx is not None else "cimenv"
+    names = getattr(getattr(error, "param", None), "opts", ())
+    given = [brief(word) for name, word in itertools.pairwise(sys.argv) if name in names]
+    given += [brief(word.partition("=")[2]) for word in sys.argv if word.partition("=")[0] in names and "=" in word]
+    told = f" (got {given[-1]})" if given else ""
+    return one_line(f"{text.rstrip('.')}{told}; see {command} --help.")

@@ -46,8 +46,7 @@ def show(task: TaskName, overrides: Overrides = None, as_json: AsJson = False) -
     Example:
       cimenv show toy-4site --set crossbar.device.sigma=0.3
     """
-    import yaml
-
+    from cimenv.core.yaml_text import written
     from cimenv.tasks import PlacementSpace, load_task
 
     loaded = load_task(task, overrides)
@@ -57,7 +56,7 @@ def show(task: TaskName, overrides: Overrides = None, as_json: AsJson = False) -
         return
     _print_sites(space)
     fields = loaded.model_dump(mode="json")
-    print(yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=WIDTH), end="")
+    print(written(fields, flow=None, width=WIDTH), end="")
 
 
 def _sites(space: PlacementSpace) -> list[dict[str, object]]:

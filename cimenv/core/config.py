@@ -14,15 +14,21 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema
 
-from cimenv.core.errors import CimenvError, ConfigError, UnknownNameError
+from cimenv.core.errors import CimenvError, ConfigError, UnknownNameError, brief
+from cimenv.core.files import CONFIGURATION, read_text
 from cimenv.core.modules import module_of
+from cimenv.core.strict import WHOLE, strict
+from cimenv.core.yaml_text import parsed
 
 
 class Frozen(BaseModel):
-    """A frozen configuration; unknown keys, NaN and infinity are refused with one sentence."""
+    """A frozen configuration; unknown keys, NaN and infinity are refused with one sentence.
+
+    Fields are strict about types and sizes: see `strict`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
@@ -44,6 +50,10 @@ class Frozen(BaseModel):
             with in_one_sentence(cls):
                 return super().model_validate_json(json_data, **settings)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return strict(handler(source))
+
     def canonical(self) -> str:
         """Return the configuration as canonical JSON: equal configurations give equal text."""
         return canonical(self.model_dump(mode="json"))
@@ -61,16 +71,14 @@ def in_one_sentence(model: type[BaseModel]) -> Iterator[None]:
 def one_sentence(error: ValidationError, model: type[BaseModel]) -> str:
     """Turn pydantic's first complaint about `model` into one sentence: field, what was given, what is allowed."""
     first = error.errors()[0]
-    tags = {"function-wrap", "function-before", "function-after"}
-    path = ".".join([model.__name__, *(str(part) for part in first["loc"] if str(part) not in tags)])
-    shown = repr(first.get("input"))
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    path = ".".join([model.__name__, *(str(part) for part in first["loc"] if not str(part).startswith("function-"))])
+    given = brief(first.get("input"))
     text = str(first["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     text = f"{text[0].lower()}{text[1:]}" + ("" if text[-1] in ".?" else ".")
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(first["loc"][-1]), model.model_fields, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        return f"{path}: unknown key (got {shown}); known: {', '.join(model.model_fields)}.{hint}"
+        return f"{path}: unknown key (got {given}); known: {', '.join(model.model_fields)}.{hint}"
     if first["type"] == "missing":
         return f"{path}: missing; give it a value."
     cause = first.get("ctx", {}).get("error")
@@ -80,17 +88,19 @@ def one_sentence(error: ValidationError, model: type[BaseModel]) -> str:
     if nested:
         return f"{path}{nested[1]}"
     whole = not first["loc"] and first["type"] == "value_error"  # a check of several fields names them itself
-    return f"{path}: {text}" if whole else f"{path}: got {shown}; {text}"
+    return f"{path}: {text}" if whole else f"{path}: got {given}; {text}"
 
 
-def checked_int(name: str, value: Any, at_least: int) -> int:
+def checked_int(name: str, value: Any, at_least: int, at_most: int = WHOLE) -> int:
     """Return a whole number.
 
     Raises:
-        ConfigError: it is none, or too small.
+        ConfigError: it is none (a bool is none), too small or too large.
     """
-    if not isinstance(value, Integral) or value < at_least:
-        raise ConfigError(f"{name}: got {value!r}; give an int of at least {at_least}.")
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < at_least:
+        raise ConfigError(f"{name}: got {brief(value)}; give an int of at least {at_least}.")
+    if int(value) > at_most:
+        raise ConfigError(f"{name}: got {brief(value)}; give an int of at most {at_most:,}.")
     return int(value)
 
 
@@ -109,17 +119,31 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping safely.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, or holds no mapping.
+        ConfigError: the file is missing, is no YAML, or holds no mapping of text to values.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = read_text(path, CONFIGURATION)
     except OSError as error:
         raise ConfigError(f"Cannot read {path}: {error.strerror}; give the path of a YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    except ValueError as error:  # a null character in its name
+        raise error if isinstance(error, CimenvError) else ConfigError(f"Cannot read {path}: {error}.") from None
+    content = parsed(text, str(path))
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds a {type(content).__name__}; a mapping of fields is needed.")
-    return content
+    return checked_keys(content, str(path))
+
+
+def checked_keys(fields: Any, what: str) -> dict[str, Any]:
+    """Return fields by name.
+
+    Raises:
+        ConfigError: it is no mapping, or a key is no text.
+    """
+    if not isinstance(fields, Mapping):
+        raise ConfigError(f"{what}: got {brief(fields)}; give a mapping of fields.")
+    if wrong := [name for name in fields if not isinstance(name, str)]:
+        raise ConfigError(f"{what}: the key {brief(wrong[0])} is no text; give names of fields.")
+    return dict(fields)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,12 +173,7 @@ def with_overrides(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
         path, sign, text = item.partition("=")
         if not sign or not path:
             raise ConfigError(f"Override '{item}' has no '='; write key=value, for example seed=1.")
-        try:
-            value: Any = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(
-                f"Override '{item}': '{text}' is not valid YAML; correct its brackets or quotes."
-            ) from None
+        value = parsed(text, f"Override '{item}': '{text}'")
         for part in reversed(path.split(".")):
             value = {part: value}
         out = merged(out, value)

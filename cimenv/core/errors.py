@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+WIDTH = 80  # characters of a value
+LONGEST = 1_000  # characters of a message
+
+
+def brief(value: object) -> str:
+    """Return a value in a few words for a message, whatever it is."""
+    if isinstance(value, int) and not -(2**200) < value < 2**200:
+        return f"an int of {value.bit_length()} bits"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a number of too many digits within it, or a `__repr__` that fails
+        return f"a {type(value).__name__}"
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
+
+
+def one_line(text: str) -> str:
+    """Return a message on one line that a terminal prints as it stands; very long words and messages are cut."""
+    text = " ".join(text.split())
+    text = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    text = re.sub(r"\S{300,}", lambda word: f"{word[0][:140]}...{word[0][-20:]}", text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 200]} ... {text[-180:]}"
 
 
 class CimenvError(Exception):
     """Base of all errors that cimenv raises on purpose."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ConfigError(CimenvError, ValueError):
@@ -22,9 +49,21 @@ class UnknownNameError(ConfigError):
 
     def __str__(self) -> str:
         what, given, names = self.args
-        near = difflib.get_close_matches(str(given), names, n=1)
+        text = given if isinstance(given, str) else brief(given)
+        near = difflib.get_close_matches(text[:WIDTH], names, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        return f"Unknown {what} '{given}'; known: {', '.join(names)}.{hint}"
+        return one_line(f"Unknown {what} '{text}'; known: {', '.join(names)}.{hint}")
+
+
+def known_name(what: str, given: Any, known: Collection[str]) -> str:
+    """Return a name that is in its registry.
+
+    Raises:
+        UnknownNameError: it is not, or is no text.
+    """
+    if not isinstance(given, str) or given not in known:
+        raise UnknownNameError(what, given, known)
+    return given
 
 
 class DataError(CimenvError, ValueError):

@@ -41,10 +41,12 @@ class CrossbarConfig(Frozen):
     device: Device = LogNormal()
     analog: bool = Field(False, description="simulate converters, IR drop and read noise of every product")
     batch_norm: BatchNormMode = "none"
-    batch_norm_chips: int = Field(64, ge=1, description="chips that `shared` averages over")
-    batch_norm_images: int = Field(1000, ge=2, description="training images shown for a recalibration")
-    max_inputs: int | None = Field(128, ge=0, description="inputs of one array; 0 or None: no matrix is split")
-    tile_columns: int = Field(128, ge=1, description="device columns of one array")
+    batch_norm_chips: int = Field(64, ge=1, le=10_000, description="chips that `shared` averages over")
+    batch_norm_images: int = Field(1000, ge=2, le=1_000_000, description="training images shown for a recalibration")
+    max_inputs: int | None = Field(
+        128, ge=0, le=1_000_000, description="inputs of one array; 0 or None: no matrix is split"
+    )
+    tile_columns: int = Field(128, ge=1, le=1_000_000, description="device columns of one array")
     weight_bits: int = Field(8, ge=2, le=16, description="bits of a stored weight, for the cost model")
     device_bits: int = Field(2, ge=1, le=8, description="bits of one device, for the cost model")
     dac_bits: int | None = Field(8, ge=0, le=16, description="bits of an input: 2^B - 2 steps")

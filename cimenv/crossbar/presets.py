@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from cimenv.core.errors import UnknownNameError
+from cimenv.core.errors import known_name
 
 PRESETS: dict[str, dict[str, Any]] = {
     # exact devices, exact products: the digital network
@@ -39,6 +39,4 @@ def preset_fields(name: str) -> dict[str, Any]:
     Raises:
         UnknownNameError: no such preset.
     """
-    if name not in PRESETS:
-        raise UnknownNameError("crossbar preset", name, PRESETS)
-    return copy.deepcopy(PRESETS[name])
+    return copy.deepcopy(PRESETS[known_name("crossbar preset", name, PRESETS)])

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cimenv.core.config import call_object
-from cimenv.core.errors import DataError, UnknownNameError
+from cimenv.core.errors import DataError, known_name
 from cimenv.data.bundled import fashion_mini
 from cimenv.data.splits import DataSplits
 from cimenv.data.two_digit import NAME as TWO_DIGIT
@@ -40,18 +40,17 @@ def load_data(name: str, root: str | Path | None = None, download: bool = False)
         DataError: it is missing or damaged.
         ConfigError: a function of one's own does not exist or fails.
     """
-    if ":" in name:
+    if isinstance(name, str) and ":" in name:
         loaded = call_object(name)
         if not isinstance(loaded, DataSplits):
             raise DataError(f"data: '{name}' returned a {type(loaded).__name__}; return a cimenv.data.DataSplits.")
         return loaded
+    known_name("data set", name, DATA_SETS)
     if name == "fashion-mini":
         return _bundled()
     if name == TWO_DIGIT:
         return two_digit_mnist(root, download)
-    if name in VISION_SETS:
-        return load_vision(name, root, download)
-    raise UnknownNameError("data set", name, DATA_SETS)
+    return load_vision(name, root, download)
 
 
 @lru_cache(maxsize=1)  # decompressing it takes longer than a search step

@@ -14,7 +14,7 @@ import torch
 
 from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
-from cimenv.core.errors import ConfigError, EpisodeError, InvalidActionError, UnknownNameError
+from cimenv.core.errors import ConfigError, EpisodeError, InvalidActionError, known_name
 from cimenv.core.progress import bar, silent
 from cimenv.core.store import Store
 from cimenv.core.threads import in_worker_process
@@ -66,8 +66,8 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
             ("invalid_action", invalid_action, ("noop", "raise")),
             ("render_mode", render_mode, (None, *self.metadata["render_modes"])),
         ):
-            if given not in known:
-                raise UnknownNameError(what, given, [str(name) for name in known])
+            if given is not None or None not in known:
+                known_name(what, given, [name for name in known if name is not None])
         if evaluator is not None and not isinstance(getattr(evaluator, "task", None), Task):
             raise ConfigError(f"evaluator: got a {type(evaluator).__name__}; give one of cimenv.tasks.")
         if not isinstance(invalid_penalty, int | float) or not 0 <= invalid_penalty < np.inf:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from cimenv.core.errors import UnknownNameError
+from cimenv.core.errors import known_name
 from cimenv.tasks.objective import SCORE_RANGE
 
 
@@ -61,6 +61,4 @@ def reward_named(name: str) -> Reward:
         UnknownNameError: no such reward.
     """
     rewards: dict[str, Reward] = {"dense": DenseReward(), "terminal": TerminalReward()}
-    if name not in rewards:
-        raise UnknownNameError("reward", name, rewards)
-    return rewards[name]
+    return rewards[known_name("reward", name, rewards)]

@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from cimenv.core.config import call_object
-from cimenv.core.errors import ConfigError, UnknownNameError
+from cimenv.core.errors import CimenvError, ConfigError, known_name
 from cimenv.networks.dense import mlp4
 from cimenv.networks.lenet import lenet5, toy_cnn
 from cimenv.networks.recurrent import lstm_rows
 from cimenv.networks.resnet import resnet8, resnet18, resnet20
 from cimenv.networks.transformer import vit
 from cimenv.networks.vgg import VGG16
+
+MOST_WEIGHTS = 2**30  # of a backbone by name
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "lenet5": lenet5,
@@ -41,18 +43,27 @@ def build_backbone(name: str, arguments: Mapping[str, Any] | None = None) -> nn.
         UnknownNameError: no such backbone.
         ConfigError: the factory refuses the arguments, fails, or returns no module.
     """
-    if ":" in name:
+    if isinstance(name, str) and ":" in name:
         model = call_object(name, arguments, "backbone_args")
-    elif name in BACKBONES:
-        try:
-            model = BACKBONES[name](**(arguments or {}))
-        except TypeError as error:
-            raise ConfigError(f"backbone_args: '{name}' refuses them ({error}); correct its arguments.") from None
     else:
-        raise UnknownNameError("backbone", name, BACKBONES)
+        model = _registered(known_name("backbone", name, BACKBONES), arguments or {})
     if not isinstance(model, nn.Module):
         raise ConfigError(f"backbone: '{name}' returned a {type(model).__name__}; return a torch.nn.Module.")
     return model
+
+
+def _registered(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a backbone of `BACKBONES` once it is known, without memory for them, that its weights can be held."""
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            size = sum(parameter.numel() for parameter in BACKBONES[name](**arguments).parameters())
+        if size > MOST_WEIGHTS:
+            raise ConfigError(f"backbone_args: '{name}' would have {size:,} weights; take at most {MOST_WEIGHTS:,}.")
+        return BACKBONES[name](**arguments)
+    except CimenvError:
+        raise
+    except Exception as error:  # sizes of another type, 0, negative
+        raise ConfigError(f"backbone_args: '{name}' refuses them ({error}); correct its arguments.") from None
 
 
 def without_weights(name: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import create_model
 
 from cimenv.core.config import Frozen
-from cimenv.core.errors import UnknownNameError
+from cimenv.core.errors import known_name
 from cimenv.search.annealing import Annealing
 from cimenv.search.base import Search
 from cimenv.search.exhaustive import Exhaustive
@@ -106,5 +106,4 @@ def check_name(method: str) -> None:
     Raises:
         UnknownNameError: there is none.
     """
-    if method not in NAMES:
-        raise UnknownNameError("search method", method, NAMES)
+    known_name("search method", method, NAMES)

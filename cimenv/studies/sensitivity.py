@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from cimenv.compensation.bank import CompensationBank
-from cimenv.core.errors import ConfigError, UnknownNameError
+from cimenv.core.errors import ConfigError, known_name
 from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.array import program_array
@@ -137,8 +137,7 @@ def checked_names(names: Iterable[str]) -> tuple[str, ...]:
         UnknownNameError: one of them is no non-ideality.
     """
     for name in (found := tuple(names)):
-        if name not in NON_IDEALITIES:
-            raise UnknownNameError("non-ideality", name, NON_IDEALITIES)
+        known_name("non-ideality", name, NON_IDEALITIES)
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.compensation.options import BlockOption, Options, Placement, added_macs, added_weights
-from cimenv.core.errors import UnknownNameError
+from cimenv.core.errors import known_name
 from cimenv.cost.hardware import COST_TERMS, Cost, backbone_cost, block_cost, placement_cost, scalar, shares
 from cimenv.crossbar.mapping import Site
 from cimenv.tasks.task import Task
@@ -38,8 +38,7 @@ class PlacementSpace:
         if task.candidates is not None:
             names = [site.name for site in self.sites]
             for name in task.candidates:
-                if name not in names:
-                    raise UnknownNameError("candidate site", name, names)
+                known_name("candidate site", name, names)
         self.terms = np.full((len(self.sites), 1 + self.options.count, len(COST_TERMS)), np.inf)
         for s, site in enumerate(self.sites):
             self.terms[s, 0] = 0.0

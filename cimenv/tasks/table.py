@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import ConfigError, PlacementError, UnknownNameError
+from cimenv.core.errors import ConfigError, PlacementError, known_name
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.enumeration_file import Enumeration, read_enumeration
@@ -43,9 +43,7 @@ def table_path(table: str) -> Path:
     path = Path(table)
     if path.exists() or table.endswith((".csv", ".xz")):
         return path
-    if table not in shipped_tables():
-        raise UnknownNameError("table", table, shipped_tables())
-    return SHIPPED_TABLES / f"{table}{SUFFIX}"
+    return SHIPPED_TABLES / f"{known_name('table', table, shipped_tables())}{SUFFIX}"
 
 
 def load_table(table: str) -> Enumeration:
@@ -105,8 +103,7 @@ class TableEvaluator:
 
     def _change(self) -> None:
         for name in self.changes:
-            if name not in CHANGEABLE:
-                raise UnknownNameError("change of a table", name, CHANGEABLE)
+            known_name("change of a table", name, CHANGEABLE)
         table = self.task.budget
         self.task = self.task.with_changes(**self.changes)
         if self.task.metric == "worst_case":

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cimenv.compensation.options import BlockOption, Options, options_by_type
-from cimenv.core.config import Frozen, canonical, digest, merged, read_yaml, with_overrides
-from cimenv.core.errors import ConfigError, DataError, UnknownNameError
+from cimenv.core.config import Frozen, canonical, checked_keys, digest, merged, read_yaml, with_overrides
+from cimenv.core.errors import ConfigError, DataError, brief, known_name
 from cimenv.core.precision import Precision
+from cimenv.core.strict import WHOLE
 from cimenv.cost.hardware import COST_TERMS
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import Site, SiteType, map_network
@@ -27,6 +28,7 @@ from cimenv.tasks.named import named_task
 from cimenv.training import AnyRecipe, BankRecipe, TunedRecipe, recipe_named
 from cimenv.training.registry import RECIPES
 
+MOST_CHIPS, MOST_IMAGES = 100_000, 1_000_000  # of an evaluation
 TaskMetric = Literal["mean", "mean_minus_std", "percentile", "worst_case"]
 
 
@@ -52,7 +54,7 @@ class Task(Frozen):
         default_factory=lambda: recipe_named("standard"),
         description="of acc_ref; what a recipe that fine-tunes starts from",
     )
-    training_seed: int = Field(0, ge=0)
+    training_seed: int = Field(0, ge=0, le=WHOLE)
     training_device: Literal["cpu", "cuda"] = Field("cpu", description="where networks and blocks are trained")
     training_precision: Precision = Field("float32", description="of products in training")
     training_threads: int = Field(2, ge=1, le=256)
@@ -69,15 +71,17 @@ class Task(Frozen):
     worst_case: WorstCaseSearch = Field(WorstCaseSearch(), description="attacks of a report; a search uses quick ones")
     times_s: tuple[float, ...] = Field((0.0,), min_length=1, description="seconds after programming")
     over_times: OverTimes = Field("mean", description="a chip counts with its mean over times, or at the worst time")
-    chips: int = Field(25, ge=1, description="validation chips per evaluation in a search")
-    images: int = Field(1000, ge=1, description="validation images per evaluation in a search")
-    chip_seed: int = Field(0, ge=0)
+    chips: int = Field(25, ge=1, le=MOST_CHIPS, description="validation chips per evaluation in a search")
+    images: int = Field(1000, ge=1, le=MOST_IMAGES, description="validation images per evaluation in a search")
+    chip_seed: int = Field(0, ge=0, le=WHOLE)
     precision: Precision = Field(
         "float32", description="of products on chips in evaluations; clean accuracies and calibrations are single"
     )
     memory_limit: float = Field(4.0, gt=0, description="GiB that an evaluation may hold, besides data and torch itself")
-    report_chips: int = Field(300, ge=1, description="test chips of a report")
-    report_images: int = Field(10_000, ge=1, description="test images of a report, evenly spaced over the split")
+    report_chips: int = Field(300, ge=1, le=MOST_CHIPS, description="test chips of a report")
+    report_images: int = Field(
+        10_000, ge=1, le=MOST_IMAGES, description="test images of a report, evenly spaced over the split"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -89,8 +93,7 @@ class Task(Frozen):
             recipe = fields.get(field)
             if isinstance(recipe, dict):
                 fields[field] = recipe = {"name": default, **recipe}
-                if recipe["name"] not in RECIPES:
-                    raise UnknownNameError("recipe", recipe["name"], RECIPES)
+                known_name("recipe", recipe["name"], RECIPES)
         return fields
 
     @model_validator(mode="after")
@@ -98,11 +101,11 @@ class Task(Frozen):
         for field, terms in (("cost_weights", self.cost_weights), ("budget", self.budget)):
             for term, value in terms.items():
                 if term not in COST_TERMS:
-                    raise ValueError(f"{field}: unknown term '{term}'; known: {', '.join(COST_TERMS)}")
+                    raise ValueError(f"{field}: unknown term {brief(term)}; known: {', '.join(COST_TERMS)}")
                 if not 0 <= value < float("inf"):
                     raise ValueError(f"{field}.{term} is {value}; give a finite number of at least 0")
-        if self.data not in DATA_SETS and ":" not in self.data:
-            raise UnknownNameError("data set", self.data, DATA_SETS)
+        if ":" not in self.data:
+            known_name("data set", self.data, DATA_SETS)
         if min(self.times_s) < 0 or len(set(self.times_s)) < len(self.times_s):
             raise ValueError(f"times_s is {self.times_s}; give different times of at least 0 seconds")
         for device in self.crossbar.devices():
@@ -190,13 +193,15 @@ def load_task(task: str | Path | Task | Mapping[str, Any], overrides: list[str] 
         fields: dict[str, Any] = task.model_dump(mode="json")
     elif isinstance(task, Mapping):
         fields = task_fields(task)
-    elif str(task).endswith((".yaml", ".yml")):
+    elif isinstance(task, str | Path) and str(task).endswith((".yaml", ".yml")):
         fields = task_fields(read_yaml(task))
-    else:
+    elif isinstance(task, str | Path):
         fields = task_fields(named_task(str(task)))
+    else:
+        raise ConfigError(f"task: got {brief(task)}; give a name, a YAML file, a mapping of fields or a Task.")
     for override in overrides or []:
         fields = _written_out(with_overrides(fields, [override]))
-    return Task(**fields)
+    return Task.model_validate(fields)
 
 
 def task_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,9 +211,9 @@ def task_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         UnknownNameError: no such task.
         ConfigError: a task extends itself.
     """
-    fields, seen = _written_out(fields), []
+    fields, seen = _written_out(checked_keys(fields, "task")), []
     while "extends" in fields:
-        parent = str(fields.pop("extends"))
+        parent = fields.pop("extends")
         if parent in seen:
             raise ConfigError(f"extends: '{parent}' extends itself; remove the circle.")
         seen.append(parent)

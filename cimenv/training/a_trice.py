@@ -31,7 +31,7 @@ class ATrice(Trice):
     epsilon: float = Field(0.03, gt=0, le=1, description="adversary's step in units of max|W|")
     alpha: float = Field(0.5, gt=0, description="weight of the adversarial loss")
     inner_loss: LossName = "margin"
-    inner_steps: int = Field(1, ge=1)
+    inner_steps: int = Field(1, ge=1, le=1_000)
     start: Literal["mean", "sample"] = "mean"
     updates: Literal["joint", "each"] = "joint"
 

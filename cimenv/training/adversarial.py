@@ -24,7 +24,7 @@ class Adversarial(Judged):
     """Cross-entropy at W + dW, dW the end of sign steps from a random point of the box |dW| <= bound * S."""
 
     name: Literal["adversarial"] = "adversarial"
-    inner_steps: int = Field(1, ge=1)
+    inner_steps: int = Field(1, ge=1, le=1_000)
     inner_loss: LossName = "ce"
     ramp: float = Field(0.25, ge=0, le=1, description="share of training over which the bound rises from 0")
     train_bound: float | None = Field(

@@ -32,9 +32,9 @@ Sampler = Callable[[], Placement]
 class BankRecipe(Frozen):
     """How the bank is trained: every batch draws a random placement and a fresh chip."""
 
-    version: int = 1
-    steps: int = Field(4000, ge=0)
-    batch_size: int = Field(128, ge=2)
+    version: int = Field(1, ge=1, le=1_000)
+    steps: int = Field(4000, ge=0, le=10_000_000)
+    batch_size: int = Field(128, ge=2, le=65_536)
     learning_rate: float = Field(3e-3, gt=0)
     fill: float = Field(0.7, gt=0, le=1, description="probability that a site gets a block")
 
@@ -42,9 +42,9 @@ class BankRecipe(Frozen):
 class TunedRecipe(Frozen):
     """How the blocks of one placement are fitted, starting from the bank."""
 
-    version: int = 1
-    steps: int = Field(600, ge=0)
-    batch_size: int = Field(128, ge=2)
+    version: int = Field(1, ge=1, le=1_000)
+    steps: int = Field(600, ge=0, le=10_000_000)
+    batch_size: int = Field(128, ge=2, le=65_536)
     learning_rate: float = Field(2e-3, gt=0)
 
 

@@ -38,7 +38,7 @@ class HardwareAware(Recipe):
     """
 
     name: Literal["hwa"] = "hwa"
-    epochs: int = Field(6, ge=1)
+    epochs: int = Field(6, ge=1, le=10_000)
     learning_rate: float = Field(1e-3, gt=0)
     noise_scale: float = Field(1.5, ge=0, description="strength of the devices' noise, in units of the task's")
     t_max_s: float = Field(
@@ -48,7 +48,7 @@ class HardwareAware(Recipe):
     drop_connect: float = Field(0.01, ge=0, lt=1, description="share of weights that are 0 in a draw")
     clip_sigma: float | None = Field(2.5, gt=0, description="weights are clipped to so many standard deviations")
     learn_ranges: bool = Field(True, description="learn the input ranges; else they are calibrated by quantile")
-    range_steps: int = Field(100, ge=0, description="batches in which the ranges follow 3 std(x)")
+    range_steps: int = Field(100, ge=0, le=1_000_000, description="batches in which the ranges follow 3 std(x)")
     range_rate: float = Field(1e-2, gt=0, description="learning rate of the ranges")
     range_decay: float = Field(1e-3, ge=0, description="pull of a range that clips less than 5 % of its inputs")
     score_s: float = Field(3_600.0, ge=0, description="time at which an epoch is judged on validation")

@@ -29,12 +29,12 @@ class Judged(Recipe):
     steps of weight-PGD at th_g = `bound`); `select` says which of them chooses the epoch.
     """
 
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=1, le=10_000)
     bound: float = Field(0.03, gt=0, le=1, description="th_g of the worst case")
     judge: Device = Field(BitSlicedGaussian(sigma=0.1), description="devices of mean and percentile")
     select: JudgeMetric = Field("worst_case", description="what the best epoch, and a search, are chosen by")
-    judge_chips: int = Field(59, ge=1)
-    judge_images: int = Field(500, ge=1, description="validation images that judge an epoch")
+    judge_chips: int = Field(59, ge=1, le=100_000)
+    judge_images: int = Field(500, ge=1, le=1_000_000, description="validation images that judge an epoch")
 
     @model_validator(mode="after")
     def _check(self) -> Judged:

@@ -64,7 +64,7 @@ class LipschitzNoise(Lipschitz):
     noise_sigma: float = Field(0.5, ge=0, le=5, description="sigma of the injected variation")
     ramp: float = Field(0.5, ge=0, le=1)
     shared: float = Field(0, ge=0, le=1, description="as in recipe `noise`")
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=1, le=10_000)
 
     def shares_statistics(self, done: float) -> bool:
         """Return the same as recipe `noise`."""

@@ -22,7 +22,7 @@ class Noise(Recipe):
     shared: float = Field(
         0, ge=0, le=1, description="share of epochs, at the end, with batch-norm statistics of all chips, as in use"
     )
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=1, le=10_000)
 
     def shares_statistics(self, done: float) -> bool:
         """Return whether the last epochs have begun; a part of an epoch counts as a whole."""

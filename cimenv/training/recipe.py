@@ -34,9 +34,9 @@ class Recipe(Frozen):
     """
 
     name: str
-    version: int = Field(1, description="bumped when the numbers of this recipe change")
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(128, ge=2)
+    version: int = Field(1, ge=1, le=1_000, description="bumped when the numbers of this recipe change")
+    epochs: int = Field(10, ge=1, le=10_000)
+    batch_size: int = Field(128, ge=2, le=65_536)
     learning_rate: float = Field(4e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW; 0 is Adam")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from cimenv.core.errors import UnknownNameError
+from cimenv.core.errors import known_name
 from cimenv.training.a_trice import ATrice
 from cimenv.training.adversarial import Adversarial
 from cimenv.training.gaussian import GaussianNoise
@@ -42,6 +42,4 @@ def recipe_named(name: str, **settings: Any) -> RecipeModel:
     Raises:
         UnknownNameError: no such recipe.
     """
-    if name not in RECIPES:
-        raise UnknownNameError("recipe", name, RECIPES)
-    return RECIPES[name](**settings)  # type: ignore[return-value]
+    return RECIPES[known_name("recipe", name, RECIPES)](**settings)  # type: ignore[return-value]

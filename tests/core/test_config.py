@@ -89,7 +89,7 @@ def test_frozen_and_equal_text_for_equal_configurations():
         (b"- 1\n- 2\n", "holds a list; a mapping of fields is needed."),
         (b"", "holds a NoneType; a mapping of fields is needed."),
         (b"a: [1\nb: 2\n", "is not valid YAML"),
-        (b"\xff\xfe\x00a", "is not valid YAML"),
+        (b"\xff\xfe\x00a", "is no text in UTF-8"),
         (None, "No such file or directory; give the path of a YAML file."),
     ],
 )

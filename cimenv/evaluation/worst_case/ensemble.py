@@ -32,13 +32,17 @@ class WorstCaseSearch(Frozen):
 
     bound: float = Field(0.03, gt=0, le=1, description="th_g: largest |dW| in units of the layer's max|W|")
     losses: tuple[LossName, ...] = Field(("count", "ce", "margin", "dlr"), min_length=1)
-    steps: int = Field(25, ge=1, description="gradient steps of a descent")
-    restarts: int = Field(2, ge=0, description="descents from random chips, with the losses in turn")
-    random_chips: int = Field(40, ge=0, description="random chips and corners, half each")
-    published_steps: int = Field(20, ge=0, description="steps of the published margin attack; 0 leaves it out")
-    lagrangian_rounds: int = Field(5, ge=0, description="values of the multiplier; 0 leaves the Lagrangian out")
+    steps: int = Field(25, ge=1, le=100_000, description="gradient steps of a descent")
+    restarts: int = Field(2, ge=0, le=10_000, description="descents from random chips, with the losses in turn")
+    random_chips: int = Field(40, ge=0, le=100_000, description="random chips and corners, half each")
+    published_steps: int = Field(
+        20, ge=0, le=100_000, description="steps of the published margin attack; 0 leaves it out"
+    )
+    lagrangian_rounds: int = Field(
+        5, ge=0, le=10_000, description="values of the multiplier; 0 leaves the Lagrangian out"
+    )
     refine: bool = Field(True, description="descend again from the worst deviation of every loss, and of all members")
-    images: int | None = Field(None, ge=1, description="the first images only; None: all that are given")
+    images: int | None = Field(None, ge=1, le=1_000_000, description="the first images only; None: all that are given")
 
     def quick(self) -> WorstCaseSearch:
         """Return the search-fidelity attack of the same bound: ten steps of cross-entropy and margin, 500 images."""

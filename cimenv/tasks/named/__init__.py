@@ -5,9 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
-from cimenv.core.errors import UnknownNameError
+from cimenv.core.errors import known_name
+from cimenv.core.yaml_text import parsed
 
 
 def named_tasks() -> dict[str, str]:
@@ -21,9 +20,7 @@ def named_task(name: str) -> dict[str, Any]:
     Raises:
         UnknownNameError: no such task.
     """
-    if name not in _names():
-        raise UnknownNameError("task", name, _names())
-    return _read(name)
+    return _read(known_name("task", name, _names()))
 
 
 def _names() -> list[str]:
@@ -32,6 +29,6 @@ def _names() -> list[str]:
 
 
 def _read(name: str) -> dict[str, Any]:
-    content = yaml.safe_load(files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    content = parsed(files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"), name)
     assert isinstance(content, dict)
     return content
