@@ -1,25 +1,46 @@
 # Every target creates .venv and installs what it needs; none touches anything outside this folder.
+# Another Python goes into a folder of its own: make test PYTHON=python3.12 VENV=.venv-3.12
 PYTHON ?= python3
-BIN := .venv/bin
-STAMP := .venv/.installed
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := -m pip install --quiet --disable-pip-version-check
+# Tests run in two processes; a worker that has none left takes some of the other's.
+PYTEST := -m pytest -n 2 --dist worksteal
 
-.PHONY: setup demo test test-all lint type bench format readme aihwkit-check bench-aihwkit
+.PHONY: setup demo test test-all test-lowest lint type bench format readme aihwkit-check bench-aihwkit
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[agents,dev]"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) -e ".[agents,dev]"
 	touch $(STAMP)
 
 demo: setup
 	$(BIN)/python -m agents.demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
-test-all: setup
-	$(BIN)/python -m pytest -m "slow or not slow"
+$(VENV)/.installed-zoo: $(STAMP)
+	$(BIN)/python $(PIP) -e ".[agents,dev,zoo]"
+	touch $@
+
+test-all: $(VENV)/.installed-zoo
+	$(BIN)/python $(PYTEST) -m "slow or not slow"
+
+# The fast tests under the lowest version of everything that pyproject.toml names.
+LOWEST := .venv-lowest/bin
+
+.venv-lowest/.installed: pyproject.toml
+	test -x $(LOWEST)/python || $(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python $(PIP) uv
+	$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --compile-bytecode --resolution lowest-direct -e ".[agents,dev]"
+	touch $@
+
+test-lowest: .venv-lowest/.installed
+	$(LOWEST)/python $(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -43,7 +64,7 @@ AIHWKIT := .venv-aihwkit/bin/python
 
 .venv-aihwkit/.installed: pyproject.toml
 	test -x $(AIHWKIT) || python3.11 -m venv .venv-aihwkit
-	$(AIHWKIT) -m pip install --quiet --disable-pip-version-check -e . torch==2.10.0 aihwkit==1.1.0
+	$(AIHWKIT) $(PIP) -e . torch==2.10.0 aihwkit==1.1.0
 	touch $@
 
 aihwkit-check: .venv-aihwkit/.installed

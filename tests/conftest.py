@@ -19,7 +19,9 @@ from cimenv.tasks import MonteCarloEvaluator, Objective, load_task
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("cache")
+    root = tmp_path_factory.getbasetemp()  # under pytest-xdist, its parent is common to all workers: one of them trains
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "cache"
+    folder.mkdir(exist_ok=True)
     before = os.environ.get("CIMENV_CACHE")
     os.environ["CIMENV_CACHE"] = str(folder)
     yield folder

@@ -74,7 +74,7 @@ def _thread_settings() -> Iterator[None]:
         for device in DEVICE_TYPES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        if torch.get_default_device().type != "cpu":
+        if torch.empty(0).device.type != "cpu":  # torch 2.8 cannot tell its default device once it was set to None
             stack.enter_context(torch.device("cpu"))
         if torch._C._functorch.peek_interpreter_stack() is not None:
             from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
