@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cimenv.compensation.options import BlockOption, added_macs, added_weights
+from cimenv.core.errors import MappingError
 from cimenv.cost import table as t
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import Site
@@ -159,14 +160,24 @@ def placement_cost(blocks: Sequence[BlockOption | None], sites: Sequence[Site], 
 
 
 def shares(added: Cost, backbone: Cost) -> dict[str, float]:
-    """Return each term as what the blocks add over what the backbone has; ranges at their geometric mean."""
-    return {
-        "weights": added.weights / backbone.weights,
-        "macs": added.macs / backbone.macs,
-        "energy": added.energy_pj.middle / backbone.energy_pj.middle,
-        "area": added.area_mm2.middle / backbone.area_mm2.middle,
-        "latency": added.latency_us / backbone.latency_us,
+    """Return each term as what the blocks add over what the backbone has; ranges at their geometric mean.
+
+    Raises:
+        MappingError: blocks add to a term of which the backbone has nothing: it was mapped without its input shape.
+    """
+    terms = {
+        "weights": (added.weights, backbone.weights),
+        "macs": (added.macs, backbone.macs),
+        "energy": (added.energy_pj.middle, backbone.energy_pj.middle),
+        "area": (added.area_mm2.middle, backbone.area_mm2.middle),
+        "latency": (added.latency_us, backbone.latency_us),
     }
+    for name, (more, whole) in terms.items():
+        if more and not whole:
+            raise MappingError(
+                f"{name}: the mapped network has none, so that blocks add no share of it; map it with its input shape."
+            )
+    return {name: more / whole if more else 0.0 for name, (more, whole) in terms.items()}
 
 
 def explained(terms: Mapping[str, float]) -> str | None:

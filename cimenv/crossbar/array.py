@@ -100,9 +100,11 @@ class AnalogArray:
 
         Raises:
             ConfigError: there is noise to draw, but no generator; or an input range is not positive.
-            DataError: the inputs' last dimension does not fit.
+            DataError: the inputs are no floating-point numbers, or their last dimension does not fit.
         """
         operator = operator or Operator()
+        if not inputs.is_floating_point():
+            raise DataError(f"inputs are {inputs.dtype}; give floating-point numbers.")
         operator.check(inputs, self.tiles[-1].inputs.stop)
         ranges = self.input_ranges(input_range)
         total: Tensor | None = None
@@ -131,8 +133,9 @@ class AnalogArray:
             ConfigError: one of them is not positive, or their number is not that of the tiles.
         """
         values = torch.as_tensor(given).detach().reshape(-1)
-        if not bool((values > 0).all()):
-            raise ConfigError(f"input_range: got {values.min():g}; give the largest |input|, above 0.")
+        if not bool(((values > 0) & values.isfinite()).all()):
+            wrong = values[~((values > 0) & values.isfinite())][0]
+            raise ConfigError(f"input_range: got {wrong:g}; give the largest |input|, above 0 and finite.")
         if len(values) not in (1, len(self.tiles)):
             raise ConfigError(
                 f"input_range: got {len(values)} values for {len(self.tiles)} tiles; give one, or one each."
@@ -339,11 +342,13 @@ def mvm(
 
     Raises:
         ConfigError: something is drawn, but there is no generator; or the input range is not positive.
-        DataError: shapes do not fit, or a value is not finite.
+        DataError: shapes do not fit, or a value is no floating-point number or not finite.
     """
     if weights.ndim != 2:
         raise DataError(f"weights have shape {tuple(weights.shape)}; give a matrix [out, in].")
     for name, values in (("inputs", inputs), ("weights", weights)):
+        if not values.is_floating_point():
+            raise DataError(f"{name} are {values.dtype}; give floating-point numbers.")
         if not bool(values.isfinite().all()):
             raise DataError(f"{name} hold NaN or infinity; give finite values.")
     return program_array(weights, config, generator).mvm(inputs, input_range, generator)

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cimenv.core.errors import DataError
 from cimenv.crossbar.layers import ProgrammedWeight, programmed
+from cimenv.crossbar.modes import evaluating, restore
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -36,16 +38,26 @@ def recalibrate_shared(
         chips: noisy weights by site name, one mapping a chip.
         images: training images `[n, c, h, w]`, split over the chips in turn.
         block: images per forward pass.
+
+    Raises:
+        DataError: there is one image, which has no spread.
     """
     norms = batch_norms(model)
     if not norms:
         return
-    _reset(norms.values())
-    blocks = [part for part in images.split(block) if len(part) > 1]
-    with torch.no_grad():
-        for k, weights in enumerate(chips):
-            with programmed(model, weights), _collecting(norms.values()):
-                model(blocks[k % len(blocks)])
+    blocks = _blocks(images, block)
+    before = [copy.deepcopy(norm.state_dict()) for norm in norms.values()]
+    try:
+        with torch.no_grad(), evaluating(model):
+            for k, weights in enumerate(chips):
+                if k == 0:
+                    _reset(norms.values())
+                with programmed(model, weights), _collecting(norms.values()):
+                    model(blocks[k % len(blocks)])
+    except BaseException:  # an interrupted estimate is none
+        for norm, state in zip(norms.values(), before, strict=True):
+            norm.load_state_dict(state)
+        raise
 
 
 def calibrated_for_chip(
@@ -63,16 +75,18 @@ def calibrated_for_chip(
         images: training images shown to the chip, `[n, c, h, w]`.
         block: images per forward pass.
         inserted: puts the compensation blocks behind the sites of the copy that runs.
+
+    Raises:
+        DataError: there is one image, which has no spread.
     """
     if not batch_norms(model):
         return {}
-    model = copy.deepcopy(model)
+    model = copy.deepcopy(model).eval()
     norms = batch_norms(model)
     _reset(norms.values())
     with torch.no_grad(), programmed(model, weights), inserted(model), _collecting(norms.values()):
-        for part in images.split(block):
-            if len(part) > 1:
-                model(part)
+        for part in _blocks(images, block):
+            model(part)
     return norms
 
 
@@ -83,15 +97,15 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     While blocks are fitted this stands for `per_chip` calibration, since every batch sees a chip of its own.
     """
     norms = list(batch_norms(model).values())
-    kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
-    for norm in norms:
-        norm.train()
+    kept, trained = [copy.deepcopy(norm.state_dict()) for norm in norms], {norm: norm.training for norm in norms}
     try:
+        for norm in norms:
+            norm.train()
         yield
     finally:
         for norm, state in zip(norms, kept, strict=True):
             norm.load_state_dict(state)
-            norm.eval()
+        restore(trained)
 
 
 @contextmanager
@@ -113,13 +127,23 @@ def shared_statistics(model: nn.Module, momentum: float = 0.01) -> Iterator[None
             norm.running_mean = norm.running_mean.lerp(mean, momentum)  # not in place: backward needs what it used
             norm.running_var = norm.running_var.lerp(variance, momentum)
 
-    hooks = [norm.eval().register_forward_pre_hook(follow) for norm in norms]
+    trained, hooks = {norm: norm.training for norm in norms}, []
     try:
+        for norm in norms:
+            hooks.append(norm.eval().register_forward_pre_hook(follow))
         yield
     finally:
-        for hook, norm in zip(hooks, norms, strict=True):
+        for hook in hooks:
             hook.remove()
-            norm.train()
+        restore(trained)
+
+
+def _blocks(images: Tensor, block: int) -> list[Tensor]:
+    """Return blocks of images; a last one of a single image is left out, since it has no spread."""
+    blocks = [part for part in images.split(block) if len(part) > 1]
+    if not blocks:
+        raise DataError(f"images: got {len(images)}; give at least 2, so that batch norms have a spread to estimate.")
+    return blocks
 
 
 def _reset(norms: Iterable[_BatchNorm]) -> None:
@@ -131,13 +155,13 @@ def _reset(norms: Iterable[_BatchNorm]) -> None:
 def _collecting(norms: Iterable[_BatchNorm]) -> Iterator[None]:
     """Train mode with momentum None: running statistics become the plain average over batches."""
     layers = list(norms)
-    momenta = [norm.momentum for norm in layers]
-    for norm in layers:
-        norm.momentum = None
-        norm.train()
+    momenta, trained = [norm.momentum for norm in layers], {norm: norm.training for norm in layers}
     try:
+        for norm in layers:
+            norm.momentum = None
+            norm.train()
         yield
     finally:
         for norm, momentum in zip(layers, momenta, strict=True):
             norm.momentum = momentum
-            norm.eval()
+        restore(trained)

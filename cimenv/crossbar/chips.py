@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 
+from cimenv.core.global_state import own_torch_state
 from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.devices import checked_time
 from cimenv.crossbar.layers import ProgrammedWeight
@@ -32,6 +33,7 @@ class Chips:
     split: str
     t_s: float = 0.0
 
+    @own_torch_state()
     def weights(self, site: str, chip: int) -> ProgrammedWeight:
         """Return the programmed weight of one site on one chip, at the chips' time."""
         programming, reading = self._generator("program", site, chip), None

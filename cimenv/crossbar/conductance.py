@@ -26,7 +26,7 @@ DAY_S = 86_400.0
 class Conductance(Frozen):
     """What differential pairs share; subclasses say what a target conductance becomes."""
 
-    g_max_us: float = Field(25.0, gt=0, description="largest conductance in microsiemens")
+    g_max_us: float = Field(25.0, ge=1e-6, le=1e6, description="largest conductance in microsiemens")
 
     @property
     def ages(self) -> bool:
@@ -72,7 +72,7 @@ class Conductance(Frozen):
     @property
     def relative_strength(self) -> float:
         """Return the standard deviation of a half-full device after programming, in units of g_max."""
-        half = torch.full((2_000,), self.g_max_us / 2)
+        half = torch.full((2_000,), self.g_max_us / 2, dtype=torch.float32)
         draws = torch.Generator().manual_seed(0)
         return float(self.conductances(half, draws, 0.0, draws).std() / self.g_max_us)
 
@@ -84,12 +84,18 @@ class Pcm(Conductance):
     """
 
     kind: Literal["pcm"] = "pcm"
-    programming_noise: float = Field(1.0, ge=0, description="scale of the programming noise")
-    drift: float = Field(1.0, ge=0, description="scale of the drift exponents")
-    drift_variation: float = Field(1.0, ge=0, description="scale of their spread over devices")
-    read_noise: float = Field(1.0, ge=0, description="scale of the 1/f noise")
-    t_0_s: float = Field(20.0, gt=0, description="time from programming to the first reading")
-    t_read_s: float = Field(250e-9, gt=0, description="duration of a reading")
+    programming_noise: float = Field(1.0, ge=0, le=1e6, description="scale of the programming noise")
+    drift: float = Field(1.0, ge=0, le=1e6, description="scale of the drift exponents")
+    drift_variation: float = Field(1.0, ge=0, le=1e6, description="scale of their spread over devices")
+    read_noise: float = Field(1.0, ge=0, le=1e6, description="scale of the 1/f noise")
+    t_0_s: float = Field(20.0, ge=1e-6, le=1e9, description="time from programming to the first reading")
+    t_read_s: float = Field(250e-9, ge=1e-12, le=1e9, description="duration of a reading, at most t_0_s")
+
+    @model_validator(mode="after")
+    def _check(self) -> Pcm:
+        if self.t_read_s > self.t_0_s:
+            raise ValueError(f"t_read_s is {self.t_read_s:g}; a reading is no longer than t_0_s, {self.t_0_s:g} s")
+        return self
 
     def conductances(self, targets: Tensor, generator: torch.Generator, t_s: float, read: torch.Generator) -> Tensor:
         """Return programmed, drifted and read conductances; see `Conductance.conductances`."""
@@ -133,8 +139,8 @@ class Reram(Conductance):
     """
 
     kind: Literal["reram_wan2022"] = "reram_wan2022"
-    g_max_us: float = Field(40.0, gt=0, description="largest conductance in microsiemens")
-    noise: float = Field(1.0, ge=0, description="scale of the spread")
+    g_max_us: float = Field(40.0, ge=1e-6, le=1e6, description="largest conductance in microsiemens")
+    noise: float = Field(1.0, ge=0, le=1e6, description="scale of the spread")
 
     @property
     def known_times_s(self) -> tuple[float, ...]:

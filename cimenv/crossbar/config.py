@@ -51,16 +51,24 @@ class CrossbarConfig(Frozen):
     device_bits: int = Field(2, ge=1, le=8, description="bits of one device, for the cost model")
     dac_bits: int | None = Field(8, ge=0, le=16, description="bits of an input: 2^B - 2 steps")
     adc_bits: int | None = Field(8, ge=0, le=16, description="bits of an output: 2^B - 2 steps")
-    adc_bound: float = Field(10.0, gt=0, description="largest output, in units of the largest weight times input")
+    adc_bound: float = Field(
+        10.0, ge=1e-6, le=1e6, description="largest output, in units of the largest weight times input"
+    )
     row_scaling: bool = Field(True, description="scale the rows of every tile to a largest weight of 1")
-    input_noise: float = Field(0.0, ge=0, description="of every converted input, in units of the input range")
-    output_noise: float = Field(0.0, ge=0, description="of every output, in units of the largest weight times input")
-    read_noise: float = Field(0.0, ge=0, description="of every device at a read; outputs get sqrt(sum |w| u^2) of it")
-    ir_drop: float = Field(0.0, ge=0, description="scale of the current lost to wire resistance; 1: as published")
-    voltage_offset: float = Field(0.0, ge=0, description="spread over outputs of an offset of all inputs")
-    s_shape: float = Field(0.0, ge=0, description="nl: saturation y / (1 + nl |y| / adc_bound)")
-    s_shape_spread: float = Field(0.0, ge=0, description="relative spread of nl over outputs")
-    s_shape_calibration: float = Field(0.0, ge=0, description="how much of the S-shape's slope is scaled back")
+    input_noise: float = Field(0.0, ge=0, le=1e6, description="of every converted input, in units of the input range")
+    output_noise: float = Field(
+        0.0, ge=0, le=1e6, description="of every output, in units of the largest weight times input"
+    )
+    read_noise: float = Field(
+        0.0, ge=0, le=1e6, description="of every device at a read; outputs get sqrt(sum |w| u^2) of it"
+    )
+    ir_drop: float = Field(
+        0.0, ge=0, le=1e6, description="scale of the current lost to wire resistance; 1: as published"
+    )
+    voltage_offset: float = Field(0.0, ge=0, le=1e6, description="spread over outputs of an offset of all inputs")
+    s_shape: float = Field(0.0, ge=0, le=1e6, description="nl: saturation y / (1 + nl |y| / adc_bound)")
+    s_shape_spread: float = Field(0.0, ge=0, le=1e6, description="relative spread of nl over outputs")
+    s_shape_calibration: float = Field(0.0, ge=0, le=1e6, description="how much of the S-shape's slope is scaled back")
     drift_compensation: bool = Field(True, description="scale outputs by what a reading of the whole tile has lost")
     input_quantile: float = Field(0.9995, gt=0, le=1, description="quantile of |input| that sets the input ranges")
     overrides: dict[str, dict[str, Any]] = Field(

@@ -160,11 +160,11 @@ class Stuck(Frozen):
     ) -> Tensor:
         """Return one chip's weights; the same devices are stuck at any time."""
         shares = (self.at_zero, self.at_max, self.at_random)
-        fates = torch.rand((2, *w.shape), generator=generator, device=generator.device).to(w.device)
-        levels = torch.rand((2, *w.shape), generator=generator, device=generator.device).to(w.device)
+        fates, levels = (variation.uniform((2, *w.shape), generator).to(w.device) for _ in range(2))
         return variation.stuck(programmed_at(self.device, w, generator, t_s, read), w, shares, fates, levels)
 
 
+LONGEST_S = 1e12  # 30,000 years; the fits of all devices are of seconds to a year
 DeviceModel = Ideal | LogNormal | Gaussian | BitSlicedGaussian | Pcm | Reram | DeviceTable | Stuck
 Device = Annotated[DeviceModel, Field(discriminator="kind")]
 
@@ -173,10 +173,10 @@ def checked_time(t_s: float) -> float:
     """Return a time after programming in seconds.
 
     Raises:
-        ConfigError: it is negative.
+        ConfigError: it is negative, NaN, or beyond LONGEST_S.
     """
-    if not t_s >= 0:
-        raise ConfigError(f"t_s: got {t_s}; give a time of at least 0 seconds.")
+    if not 0 <= t_s <= LONGEST_S:
+        raise ConfigError(f"t_s: got {t_s}; give a time in seconds, from 0 to {LONGEST_S:g}.")
     return float(t_s)
 
 
@@ -211,3 +211,12 @@ def before_ageing(device: DeviceModel, w: Tensor, generator: torch.Generator, st
     fresh = programmed_at(device, w.detach(), generator)
     generator.set_state(now)
     return fresh
+
+
+def drift_gain(fresh: Tensor, aged: Tensor) -> Tensor:
+    """Return by what factor of the outputs drift is compensated: mean|fresh| / mean|aged|, a scalar.
+
+    Where nothing is left that a factor could bring back (no device holds anything), it is 1.
+    """
+    left = aged.detach().abs().mean()
+    return torch.where(left > 0, fresh.abs().mean() / left, torch.ones_like(left))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cimenv.core.errors import ConfigError
 from cimenv.crossbar.array import AnalogArray, Operator, program_array, split_inputs
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.devices import before_ageing, checked_time, programmed_at
+from cimenv.crossbar.devices import before_ageing, checked_time, drift_gain, programmed_at
 
 MappedLayer = nn.Conv1d | nn.Conv2d | nn.Linear
 
@@ -161,7 +161,7 @@ def program_weight(
         if not (config.drift_compensation and config.device.ages and t_s > 0):
             return noisy
         fresh = before_ageing(config.device, weight, generator, start)
-        return noisy * (fresh.abs().mean() / noisy.detach().abs().mean())
+        return noisy * drift_gain(fresh, noisy)
     if input_range is None:
         raise ConfigError("input_range: got None for an analog crossbar; calibrate it with calibrated_ranges.")
     matrices = weight.flatten(1).chunk(groups)

@@ -1,12 +1,15 @@
-"""Train and eval modes of a module's parts: changed for a while, and put back part by part."""
+"""Modes and gradient flags of a module's parts: changed for a while, and put back part by part."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @contextmanager
@@ -30,12 +33,23 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
                 restore(use.modes)
 
 
+@contextmanager
+def learning(module: nn.Module, wanted: bool = True) -> Iterator[nn.Module]:
+    """Let every parameter of `module` learn, or none; afterwards each may do what it might before."""
+    before = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    try:
+        yield module.requires_grad_(wanted)
+    finally:
+        for parameter, learns in before:
+            parameter.requires_grad_(learns)
+
+
 def modes(model: nn.Module) -> dict[nn.Module, bool]:
     """Return whether each part of a model is in training mode, outer parts first."""
     return {module: module.training for module in model.modules()}
 
 
-def restore(before: dict[nn.Module, bool]) -> None:
+def restore(before: Mapping[M, bool]) -> None:
     """Put every module into the mode it was in, by its own `train`, which may do more than set a flag."""
     for module, training in before.items():
         if module.training != training:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from cimenv.core.errors import ConfigError
+from cimenv.core.global_state import own_torch_state
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, programmed
 from cimenv.crossbar.mapping import MappedNetwork
+from cimenv.crossbar.modes import evaluating
 
 BLOCK = 125  # images at a time
 
@@ -28,6 +30,7 @@ class Saturation:
     saturated_outputs: float
 
 
+@own_torch_state()
 def saturation(network: MappedNetwork, images: Tensor, chip: Mapping[str, ProgrammedWeight]) -> dict[str, Saturation]:
     """Count what the converters of every site cut off on one chip without blocks.
 
@@ -49,13 +52,9 @@ def saturation(network: MappedNetwork, images: Tensor, chip: Mapping[str, Progra
         name: replace(weight, counts=counts[name]) if isinstance(weight, AnalogWeight) else weight
         for name, weight in chip.items()
     }
-    training = network.model.training
-    try:
-        with torch.inference_mode(), programmed(network.model.eval(), counted):
-            for block in images.split(BLOCK):
-                network.model(block)
-    finally:
-        network.model.train(training)
+    with torch.inference_mode(), evaluating(network.model), programmed(network.model, counted):
+        for block in images.split(BLOCK):
+            network.model(block)
     return {name: _shares(count) for name, count in counts.items()}
 
 

@@ -7,11 +7,18 @@ import math
 import torch
 from torch import Tensor
 
+UNCENSORED = 30.0  # standard deviations; beyond them single and double precision know no normal number
+
 
 def normal_like(values: Tensor, generator: torch.Generator) -> Tensor:
     """Draw N(0, 1) in the shape, type and place of `values`, where the generator is."""
     drawn = torch.randn(values.shape, generator=generator, device=generator.device, dtype=values.dtype)
     return drawn.to(values.device)
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw single-precision numbers, uniform in 0 ... 1, where the generator is."""
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
 
 
 def log_normal(w: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
@@ -42,6 +49,7 @@ def censored_gaussian(w: Tensor, sigma: float, threshold: float | None, generato
 
 def censored_moments(threshold: float) -> tuple[float, float]:
     """Return mean t(1-Phi) - phi and standard deviation of min(Z, t), with E[min^2] = Phi - t phi + t^2(1-Phi)."""
+    threshold = min(threshold, UNCENSORED)
     density = math.exp(-threshold * threshold / 2) / math.sqrt(2 * math.pi)
     below = (1 + math.erf(threshold / math.sqrt(2))) / 2
     mean = threshold * (1 - below) - density
@@ -59,7 +67,8 @@ def quantize(w: Tensor, bits: int) -> Tensor:
 
 def slice_significances(weight_bits: int, device_bits: int) -> Tensor:
     """Return the share of the full scale that each device of one weight carries: 2^{iK} / sum_i 2^{iK}."""
-    powers = torch.tensor([2.0 ** (i * device_bits) for i in range(weight_bits // device_bits)])
+    exponents = range(0, weight_bits, device_bits)
+    powers = torch.tensor([2.0**power for power in exponents], dtype=torch.float32)
     return powers / powers.sum()
 
 
@@ -100,7 +109,7 @@ def bit_sliced_gaussian(
     shares = slice_significances(weight_bits, device_bits)
     shape = (len(shares), *w.shape)
     if write_verify is None:
-        per_device = torch.randn(shape, generator=generator).mul_(sigma)
+        per_device = torch.randn(shape, generator=generator, dtype=torch.float32).mul_(sigma)
     else:
         per_device = truncated_normal(shape, sigma, write_verify, generator)
     deviation = torch.tensordot(shares, per_device, dims=1).to(w.device, w.dtype)

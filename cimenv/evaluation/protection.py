@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cimenv.core.global_state import own_torch_state
 from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.layers import MappedLayer, ProgrammedWeight, layer_forward, layer_input, program_weight, programmed
 from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.crossbar.modes import evaluating
 from cimenv.data.splits import ImageSet
 
 Sensitivity = Literal["second_derivative", "damage"]
@@ -22,6 +24,7 @@ IMAGES = {"second_derivative": 1_000, "damage": 250}
 CHIPS = {"second_derivative": 16, "damage": 4}
 
 
+@own_torch_state()
 def channel_scores(network: MappedNetwork, train: ImageSet, kind: Sensitivity, t_s: float = 0.0) -> dict[str, Tensor]:
     """Return how sensitive every output channel of every site is, `[out]` by site name.
 
@@ -32,9 +35,10 @@ def channel_scores(network: MappedNetwork, train: ImageSet, kind: Sensitivity, t
         t_s: seconds after programming.
     """
     images, chips = train.inputs(slice(IMAGES[kind])), [_noisy(network, k, t_s) for k in range(CHIPS[kind])]
-    if kind == "second_derivative":
-        return by_second_derivative(network, images, chips)
-    return by_damage(network, images, train.labels[: IMAGES[kind]], chips)
+    with evaluating(network.model):
+        if kind == "second_derivative":
+            return by_second_derivative(network, images, chips)
+        return by_damage(network, images, train.labels[: IMAGES[kind]], chips)
 
 
 def _noisy(network: MappedNetwork, chip: int, t_s: float) -> dict[str, Tensor]:
@@ -117,17 +121,17 @@ def _loss(network: MappedNetwork, weights: Mapping[str, ProgrammedWeight], image
 def _recorded(network: MappedNetwork, images: Tensor, calls: list[tuple[str, MappedLayer, Tensor, Tensor]]) -> Tensor:
     """Run the network and append every call of a site: its name, layer, input and output."""
     hooks = []
-    for site in network.sites:
-
-        def record(
-            module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], y: Tensor, name: str = site.name
-        ) -> Tensor:
-            assert isinstance(module, MappedLayer)
-            calls.append((name, module, layer_input(args, named).detach().clone(), y))
-            return y.clone()  # an activation in place must not change what is differentiated
-
-        hooks.append(site_module(network.model, site).register_forward_hook(record, with_kwargs=True))
     try:
+        for site in network.sites:
+
+            def record(
+                module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], y: Tensor, name: str = site.name
+            ) -> Tensor:
+                assert isinstance(module, MappedLayer)
+                calls.append((name, module, layer_input(args, named).detach().clone(), y))
+                return y.clone()  # an activation in place must not change what is differentiated
+
+            hooks.append(site_module(network.model, site).register_forward_hook(record, with_kwargs=True))
         with torch.enable_grad():
             logits: Tensor = network.model(images.clone().requires_grad_())
     finally:

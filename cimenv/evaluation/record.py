@@ -146,14 +146,17 @@ class Evaluation:
 def site_errors(tally: Tally, placement: int) -> Floats:
     """Return the feature-error statistics `[sites, 5]` of one placement of a tally.
 
-    Errors are at most e^5: also where the clean feature is all zero, or the noisy one overflows.
+    Errors are at most e^5: also where the clean feature is all zero, or the noisy one overflows. Features that are all
+    zero on both sides are equal: error 0, cosine 1; one that is zero alone points nowhere: cosine 0.
     """
     clean = tally.clean_squares[:, None]
     distance, norm = tally.squares[placement, :, :, 0], tally.squares[placement, :, :, 1]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         error = np.sqrt(np.where(distance == 0, 0.0, distance / clean))
         inner = (norm + clean - distance) / 2  # <Y', Y> from ||Y' - Y||^2
-        cosine = np.nan_to_num(inner / np.maximum(np.sqrt(norm * clean), 1e-30), nan=0.0, posinf=0.0, neginf=0.0)
+        lengths = np.sqrt(norm * clean)
+        cosine = np.where(lengths > 0, inner / lengths, (distance == 0) & (clean == 0))
+        cosine = np.nan_to_num(cosine, nan=0.0, posinf=0.0, neginf=0.0)
     error = np.nan_to_num(error, nan=LARGEST_ERROR).clip(max=LARGEST_ERROR)
     mean = error.mean(axis=1)
     snr = -20 * np.log10(np.maximum(mean, 1 / LARGEST_ERROR))

@@ -147,6 +147,8 @@ class _Field:
                 percentile_interval(a, self.task.percentile, self.confidence) for a in (ours, theirs)
             )
             return mine is not None and best is not None and mine[1] / gap + cheaper < best[0] / gap
+        if len(ours) < 2:  # one chip has no standard error
+            return False
         difference = (ours - theirs) / gap + cheaper
         error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
         return bool(difference.mean() + float(scipy.stats.t.ppf(self.confidence, len(difference) - 1)) * error < 0)

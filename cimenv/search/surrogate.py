@@ -7,9 +7,9 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # scipy.stats is loaded when it is first used: it takes half as long as torch
 
 from cimenv.compensation.options import Placement
+from cimenv.evaluation.metrics import rank_correlation
 from cimenv.search.base import Count, NotNegative
 from cimenv.search.model_based import ModelBased
 from cimenv.search.moves import neighbours
@@ -42,9 +42,7 @@ class Ridge:
         self.inverse = np.linalg.inv(x @ x.T + penalty * np.eye(len(x)))
         self.dual = self.inverse @ (y - self.mean)
         self.penalty = penalty
-        self.rank_correlation = (
-            float(scipy.stats.kendalltau(self.left_out, y).statistic) if len(y) > 2 else float("nan")
-        )
+        self.rank_correlation = rank_correlation(self.left_out, y)
 
     def features(self, placements: Sequence[Placement]) -> Floats:
         """Return a constant, every block's indicator, and every pair of filled sites."""

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
 
 from cimenv.compensation.bank import CompensationBank
 from cimenv.compensation.options import Placement
@@ -25,6 +24,7 @@ from cimenv.core.precision import arithmetic
 from cimenv.core.progress import bar
 from cimenv.core.seeding import numpy_generator, torch_generator
 from cimenv.core.threads import torch_threads
+from cimenv.evaluation.metrics import rank_correlation
 from cimenv.tasks import MonteCarloEvaluator, load_task
 from cimenv.training import fit_placement
 
@@ -92,8 +92,8 @@ def merits(values: np.ndarray) -> dict[str, float]:
     bank, alone, tuned = values.T
     top = np.argsort(-bank)[:5]
     return {
-        "tau_stand_alone": float(stats.kendalltau(bank, alone).statistic),
-        "tau_tuned": float(stats.kendalltau(bank, tuned).statistic),
+        "tau_stand_alone": rank_correlation(bank, alone),
+        "tau_tuned": rank_correlation(bank, tuned),
         "top5_gap_tuned": float(tuned.max() - tuned[top].max()),
         "top5_gap_stand_alone": float(alone.max() - alone[top].max()),
         "mean_bank": float(bank.mean()),

@@ -50,7 +50,7 @@ def varied_from(
         One entry for every first site that was tried, the last site first.
 
     Raises:
-        ConfigError: `threshold` is not in 0 ... 1.
+        ConfigError: `threshold` is not in 0 ... 1, or the clean accuracy is 0.
     """
     if not 0 < threshold <= 1:
         raise ConfigError(f"threshold: got {threshold}; give a share of the clean accuracy, above 0 and up to 1.")
@@ -58,6 +58,11 @@ def varied_from(
     exact = bare.with_changes(options=dict.fromkeys(SITE_TYPES, DIGITAL))
     evaluator = MonteCarloEvaluator(exact, store, progress=progress)
     clean = evaluator.clean_accuracy()
+    if clean == 0:
+        raise ConfigError(
+            f"task '{task.name}': its network classifies none of {evaluator.problem.images('val')} validation images "
+            "without variation, so that no share of that can be lost; train it first."
+        )
     sites = evaluator.space.sites
     found: list[VariedFrom] = []
     for first in reversed(range(len(sites))):

@@ -184,6 +184,9 @@ class Sensitivity:
         problem: of a `bare_task`; its network is what is mapped, whatever the task's crossbar.
         chips: test chips a point.
         threads: worker threads.
+
+    Raises:
+        ConfigError: the digital network is no better than chance.
     """
 
     def __init__(self, problem: Problem, chips: int = 10, threads: int = 1) -> None:
@@ -194,6 +197,7 @@ class Sensitivity:
         self.network: MappedNetwork = network
         self.images = problem.evaluated("test")
         self.clean = self._engine(network.config).clean_correct() / len(self.images[1])
+        self.normalised(self.clean)  # before anything long: a network at chance has no A*
 
     def accuracy(self, config: CrossbarConfig) -> np.ndarray:
         """Return the accuracy of every chip."""

@@ -144,12 +144,14 @@ class TableEvaluator:
         Chips are paired: the error is that of the mean over chips of the difference in accuracy.
 
         Raises:
-            ConfigError: the task's metric is not the mean over chips.
+            ConfigError: the task's metric is not the mean over chips, or the table has one chip.
         """
         if self.task.metric != "mean":
             raise ConfigError(f"metric is {self.task.metric}; only a mean over chips has a standard error; take mean.")
         values = self._values
         counts = np.array([row.correct for row in self._rows.values()]) / self.enumeration.header.images
+        if counts.shape[1] < 2:
+            raise ConfigError("chips is 1; a standard error needs at least 2, so enumerate the task with more chips.")
         spread = (counts - counts[values.argmax()]).std(axis=1, ddof=1) / np.sqrt(counts.shape[1])
         return int((values.max() - values <= errors * spread / self.objective.gap + SMALLEST_SPREAD).sum())
 

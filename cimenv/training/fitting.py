@@ -23,6 +23,7 @@ from cimenv.core.progress import Progress
 from cimenv.crossbar.batchnorm import batch_statistics
 from cimenv.crossbar.layers import programmed
 from cimenv.crossbar.mapping import MappedNetwork
+from cimenv.crossbar.modes import evaluating, learning
 from cimenv.data.splits import ImageSet
 from cimenv.training.course import shuffled_batches
 
@@ -57,7 +58,7 @@ def fit_bank(
     progress: Progress,
     times_s: Sequence[float] = (0.0,),
 ) -> FitLog:
-    """Train every block of `bank` at once, in place; return what every batch met.
+    """Train every block of `bank` at once, in place; return what every batch met. The network is left as it was.
 
     Args:
         network: the frozen, mapped backbone.
@@ -126,13 +127,18 @@ def _fit(
     met: list[tuple[Placement, Tensor]] = []
     if not parameters or recipe.steps == 0:
         return met
-    model, nominal = network.model.eval().requires_grad_(False), network.weights()
-    bank.requires_grad_(True)
+    model, nominal = network.model, network.weights()
     optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
     batches = _endless(train, recipe.batch_size, generator, network.layout)
     per_chip = network.config.batch_norm == "per_chip"
-    with progress(what, recipe.steps) as advance, batch_statistics(model) if per_chip else nullcontext():
+    with (
+        evaluating(model),
+        learning(model, False),
+        learning(bank),
+        batch_statistics(model) if per_chip else nullcontext(),
+        progress(what, recipe.steps) as advance,
+    ):
         for _ in range(recipe.steps):
             placement = sample()
             which = int(torch.randint(len(times_s), (1,), generator=generator)) if len(times_s) > 1 else 0
@@ -149,7 +155,6 @@ def _fit(
             schedule.step()
             met.append((placement, (logits.detach().argmax(1) == y).sum()))  # read later: a device is not waited for
             advance()
-    bank.requires_grad_(False)
     return met
 
 

@@ -18,6 +18,7 @@ from cimenv.crossbar.conductance import DeviceTable, Pcm
 from cimenv.crossbar.devices import DeviceModel, Stuck
 from cimenv.crossbar.layers import ProgrammedWeight, layer_input, program_weight, programmed
 from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.crossbar.modes import evaluating
 from cimenv.data.splits import ImageSet
 from cimenv.evaluation.labels import count_correct
 from cimenv.training.course import Course, TrainedBackbone
@@ -68,13 +69,12 @@ class HardwareAware(Recipe):
 
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
         """Return the mean accuracy over a few fixed chips at `score_s`, or at the nearest time that is known."""
-        network.model.eval()
         known = _known_times_s(network)
         t_s = self.score_s if known is None else min(known, key=lambda t_s: abs(t_s - self.score_s))
         chips = Chips(network, 0, "hwa-score").at(t_s)
         x, y = val.inputs(slice(SCORING_IMAGES)), val.labels[:SCORING_IMAGES]
         found = []
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(network.model):
             clean = int(count_correct(network.model(x), y)) / len(y)
             for chip in range(SCORING_CHIPS):
                 with programmed(network.model, chips.all_weights(chip)) as model:
@@ -122,7 +122,6 @@ class _Training:
 
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
         """Return what `HardwareAware.measures` does, and keep the ranges of the best epoch."""
-        network.model.eval()
         kept = {name: value.detach().clone() for name, value in self.ranges.items()}
         if self.ranges and not self.learns:
             kept = dict(network.calibrated(val.inputs(slice(SCORING_IMAGES))).input_ranges)
@@ -169,8 +168,8 @@ class _Training:
         """Give std(x) and the share of unclipped inputs of every call, by site, while ranges are learned."""
         seen: dict[str, list[tuple[float, float]]] = {}
         hooks = []
-        for site in network.sites:
-            if self.learns:
+        try:
+            for site in network.sites if self.learns else ():
 
                 def watch(
                     module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], name: str = site.name
@@ -178,10 +177,10 @@ class _Training:
                     del module
                     x = layer_input(args, named).detach()
                     unclipped = int((x.abs() <= self.ranges[name].detach().mean()).sum()) / x.numel()
-                    seen.setdefault(name, []).append((float(x.std()), unclipped))
+                    spread = float(x.std()) if x.numel() > 1 else 0.0
+                    seen.setdefault(name, []).append((spread, unclipped))
 
                 hooks.append(site_module(network.model, site).register_forward_pre_hook(watch, with_kwargs=True))
-        try:
             yield seen
         finally:
             for hook in hooks:
@@ -229,5 +228,6 @@ def _clip(network: MappedNetwork, sigmas: float) -> None:
     with torch.no_grad():
         for site in network.sites:
             weight = site_module(network.model, site).weight
-            bound = float(sigmas * weight.std())
-            weight.clamp_(-bound, bound)
+            bound = float(sigmas * weight.std()) if weight.numel() > 1 else 0.0
+            if bound > 0:  # weights without spread have no outliers
+                weight.clamp_(-bound, bound)

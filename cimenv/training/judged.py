@@ -12,6 +12,7 @@ from cimenv.core.precision import arithmetic
 from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.devices import BitSlicedGaussian, Device
 from cimenv.crossbar.mapping import MappedNetwork
+from cimenv.crossbar.modes import evaluating
 from cimenv.data.splits import ImageSet
 from cimenv.evaluation.metrics import smallest_chips, value
 from cimenv.evaluation.worst_case import AttackTarget, WorstCaseSearch, worst_case
@@ -50,7 +51,10 @@ class Judged(Recipe):
 
     def judged(self, network: MappedNetwork, val: ImageSet, metrics: Collection[JudgeMetric]) -> dict[str, float]:
         """Return some metrics on validation."""
-        network.model.eval()
+        with evaluating(network.model):
+            return self._judged(network, val, metrics)
+
+    def _judged(self, network: MappedNetwork, val: ImageSet, metrics: Collection[JudgeMetric]) -> dict[str, float]:
         x, y = val.inputs(slice(self.judge_images)), val.labels[: self.judge_images]
         found: dict[str, float] = {}
         if "clean" in metrics:

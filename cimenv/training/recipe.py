@@ -17,6 +17,7 @@ from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel, Ideal
 from cimenv.crossbar.layers import programmed
 from cimenv.crossbar.mapping import MappedNetwork
+from cimenv.crossbar.modes import evaluating
 from cimenv.data.splits import DataSplits, ImageSet
 from cimenv.evaluation.labels import count_correct
 from cimenv.training.course import Course, TrainedBackbone
@@ -101,7 +102,7 @@ class Recipe(Frozen):
         progress: Progress,
         crossbar: CrossbarConfig | None = None,
     ) -> TrainedBackbone:
-        """Train `backbone` in place and return its best state.
+        """Train `backbone` in place, leave it in eval mode with its best state, and return that.
 
         Args:
             backbone: freshly initialised, or trained where the recipe fine-tunes.
@@ -112,7 +113,9 @@ class Recipe(Frozen):
         """
         trained_for = crossbar if self.fine_tunes else None
         with Course.of(self, backbone, data, generator, progress, self.copies, trained_for) as course:
-            return self.train(course)
+            trained = self.train(course)
+        backbone.eval()
+        return trained
 
     @property
     def copies(self) -> int:
@@ -131,7 +134,6 @@ class Recipe(Frozen):
 
         Here: clean accuracy, or the mean over a few fixed chips for recipes with noise.
         """
-        network.model.eval()
         x, y = val.inputs(slice(SCORING_IMAGES)), val.labels[:SCORING_IMAGES]
         device = self.device(1.0)
         chips = 1 if isinstance(device, Ideal) else SCORING_CHIPS
@@ -146,7 +148,7 @@ def ramped(done: float, ramp: float) -> float:
 def chip_accuracies(network: MappedNetwork, device: DeviceModel, x: Tensor, y: Tensor, chips: int) -> list[float]:
     """Return the accuracy of a few fixed chips; the same ones at every call."""
     found = []
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network.model):
         for chip in range(chips):
             draw = torch_generator("recipe-score", chip)
             with programmed(network.model, network.program(draw, device)) as model:

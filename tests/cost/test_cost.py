@@ -2,6 +2,7 @@ import pytest
 from torch import nn
 
 from cimenv.compensation import BlockOption
+from cimenv.core.errors import MappingError
 from cimenv.cost import Cost, Range, backbone_cost, placement_cost, shares, table
 from cimenv.cost.hardware import block_cost, matrix_energy_pj, scalar, site_cost
 from cimenv.crossbar import CrossbarConfig, map_network
@@ -152,3 +153,12 @@ def test_shares_add_up_over_sites(lenet):
 )
 def test_constants_have_their_published_values(name, value):
     assert getattr(table, name) == pytest.approx(value)
+
+
+def test_shares_of_a_network_that_was_mapped_without_its_input_shape():
+    """Nothing added is a share of 0; something added to nothing is refused by name."""
+    none, weights = Cost(), Cost(weights=10, area_mm2=Range(1.0, 1.0))
+    assert shares(none, weights) == dict.fromkeys(("weights", "macs", "energy", "area", "latency"), 0.0)
+    assert shares(Cost(weights=1), weights)["weights"] == 0.1
+    with pytest.raises(MappingError, match="macs: the mapped network has none"):
+        shares(Cost(weights=1, macs=5), weights)

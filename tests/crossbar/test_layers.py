@@ -4,8 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from cimenv.core.errors import ConfigError, MappingError
-from cimenv.crossbar import Chips, CrossbarConfig, DeviceTable, Ideal, Pcm, Stuck, map_network, programmed
+from cimenv.core.errors import ConfigError, DataError, MappingError
+from cimenv.crossbar import (
+    Chips,
+    CrossbarConfig,
+    DeviceTable,
+    Ideal,
+    Pcm,
+    Stuck,
+    map_network,
+    mvm,
+    preset,
+    programmed,
+)
 from cimenv.crossbar.layers import AnalogWeight, layer_forward, program_weight
 
 FINE = {"device": {"kind": "ideal"}, "analog": True, "dac_bits": 16, "adc_bits": 16, "adc_bound": 40.0}
@@ -212,3 +223,20 @@ def test_voltage_offset_and_saturation_are_fixed_per_chip():
     targets = w / tile.row_scale[:, None]
     y = x @ targets.T - tile.offsets * targets.sum(1)
     torch.testing.assert_close(first, y / (1 + (tile.slopes * y).abs()) * tile.row_scale, atol=1e-5, rtol=1e-5)
+
+
+def analog_layer(layer, shape):
+    model = nn.Sequential(layer).requires_grad_(False)
+    return map_network(model, preset("rasch2023"), shape).calibrated(torch.rand(4, *shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_inputs_that_are_no_floats_are_refused(dtype):
+    network = analog_layer(nn.Linear(4, 2), (4,))
+    chip = network.program(torch.Generator().manual_seed(0))
+    with programmed(network.model, chip) as model, pytest.raises(DataError, match=str(dtype)):
+        model(torch.ones(3, 4, dtype=dtype))
+    with pytest.raises(DataError, match=str(dtype)):
+        mvm(torch.ones(3, 4, dtype=dtype), torch.ones(2, 4), CrossbarConfig(device=Ideal()), input_range=1.0)
+    with pytest.raises(DataError, match=str(dtype)):
+        mvm(torch.ones(3, 4), torch.ones(2, 4, dtype=dtype), CrossbarConfig(device=Ideal()), input_range=1.0)

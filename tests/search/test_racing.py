@@ -80,3 +80,8 @@ def test_the_worst_time_is_that_of_all_chips(many):
 def test_bad_races_are_refused(overrides, settings, named):
     with pytest.raises(ConfigError, match=named):
         race(MonteCarloEvaluator(load_task("toy-4site", overrides)), **settings)
+
+
+def test_one_chip_separates_nothing(toy):
+    result = race(toy, list(toy.space.all_placements())[:4], chips=1)
+    assert len(result.survivors) == 4 and result.spent == 4

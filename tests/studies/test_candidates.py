@@ -28,3 +28,9 @@ def test_candidates_are_the_sites_up_to_the_break(toy):
     assert candidate_sites(toy.task, between, toy.store) == ("conv1", "conv2", "fc1")
     with pytest.raises(ConfigError, match=r"threshold: got 1.2"):
         varied_from(toy.task, 1.2, toy.store)
+
+
+def test_a_network_that_knows_nothing_has_nothing_to_lose(toy, monkeypatch):
+    monkeypatch.setattr(MonteCarloEvaluator, "clean_accuracy", lambda self, split="val": 0.0)
+    with pytest.raises(ConfigError, match="classifies none of 500 validation images"):
+        varied_from(toy.task, 0.5, toy.store)

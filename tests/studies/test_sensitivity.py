@@ -4,14 +4,17 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
+from torch import nn
 from typer.testing import CliRunner
 
 from cimenv.cli import app
 from cimenv.core.errors import ConfigError, UnknownNameError
 from cimenv.crossbar import CrossbarConfig
+from cimenv.data import DataSplits, ImageSet
 from cimenv.studies import sensitivity as study
-from cimenv.tasks import MonteCarloEvaluator, load_task
+from cimenv.tasks import MonteCarloEvaluator, UserObjects, load_task
 
 BASE = CrossbarConfig(max_inputs=512)
 
@@ -92,3 +95,14 @@ def test_equal_errors_rank_as_their_strengths(measured):
     errors = [measured.at_error("input_noise", error) for error in (0.05, 0.1, 0.2)]
     assert stats.spearmanr([row.strength for row in errors], [0.05, 0.1, 0.2]).statistic == 1.0
     np.testing.assert_allclose([row.mvm_error for row in errors], [0.05, 0.1, 0.2], rtol=0.02)
+
+
+def test_a_network_at_chance_is_refused_before_anything_is_measured():
+    torch.manual_seed(0)
+    part = ImageSet(torch.rand(20, 1, 8, 8), torch.arange(20) % 4)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).requires_grad_(False)
+    model[1].weight.zero_()
+    task = study.bare_task(load_task("toy-4site", ["bank.steps=0"]), 20)
+    objects = UserObjects(model, DataSplits("tiny", part, part, part, classes=4))
+    with pytest.raises(ConfigError, match=r"reference: got an accuracy of 0.25, .* train it first"):
+        study.Sensitivity(MonteCarloEvaluator(task, objects=objects).problem)

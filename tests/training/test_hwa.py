@@ -14,7 +14,7 @@ from cimenv.crossbar import Chips, CrossbarConfig, DeviceTable, LogNormal, Pcm, 
 from cimenv.crossbar.converters import in_learned_range
 from cimenv.data import DataSplits, ImageSet
 from cimenv.training import recipe_named
-from cimenv.training.hwa import HardwareAware, scaled
+from cimenv.training.hwa import HardwareAware, _clip, scaled
 
 CROSSBAR = CrossbarConfig(preset="rasch2023", device={"kind": "pcm", "programming_noise": 4.0})
 
@@ -160,3 +160,12 @@ def test_gradients_reach_the_clean_weights(data, start):
     F.cross_entropy(network.model(x), y).backward()
     clean = network.model[3].weight.grad
     assert float(F.cosine_similarity(noisy.flatten(), clean.flatten(), dim=0)) > 0.5
+
+
+def test_weights_without_spread_are_not_clipped():
+    """A layer of equal weights, or of one, has a standard deviation of 0, or of none: it has no outliers."""
+    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 3), nn.Linear(3, 3)).requires_grad_(False)
+    for layer, value in zip(model, (0.7, 0.5, 0.0), strict=True):
+        layer.weight.fill_(value)
+    _clip(map_network(model, CrossbarConfig(), (1,)), 2.5)
+    assert [layer.weight.unique().tolist() for layer in model] == [[pytest.approx(0.7)], [0.5], [0.0]]

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from cimenv.core.errors import ConfigError, MappingError
 from cimenv.crossbar.mapping import MappedNetwork
+from cimenv.crossbar.modes import evaluating
 
 IMAGE_BLOCK = 250
 ROUNDING = 1e-9  # relative slack for the rounding of float64 sums
@@ -72,7 +73,8 @@ def certified_correct(network: MappedNetwork, images: Tensor, labels: Tensor, bo
 class _Propagation:
     def __init__(self, network: MappedNetwork, bound: float) -> None:
         try:
-            self.graph = fx.symbolic_trace(network.model.eval()).graph
+            with evaluating(network.model):
+                self.graph = fx.symbolic_trace(network.model).graph
         except Exception as error:  # torch.fx raises many kinds
             raise MappingError(f"The network cannot be traced ({error}); attack it instead of certifying it.") from None
         self.modules = dict(network.model.named_modules())

@@ -39,6 +39,7 @@ class Pgd:
             share = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.decay else 1.0
             length = self.step * search.bound * share
             for name, gradient in found.by_site.items():
+                gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # a root or a norm at 0 gives no direction
                 scaled = gradient / gradient.abs().mean().clamp_min(1e-30)
                 velocity[name] = self.momentum * velocity[name] + scaled
             moved = {name: value - length * torch.sign(velocity[name]) for name, value in deviation.items()}
