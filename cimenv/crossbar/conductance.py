@@ -72,7 +72,7 @@ class Conductance(Frozen):
     @property
     def relative_strength(self) -> float:
         """Return the standard deviation of a half-full device after programming, in units of g_max."""
-        half = torch.full((2_000,), self.g_max_us / 2, dtype=torch.float32)
+        half = torch.full((2_000,), self.g_max_us / 2, dtype=torch.float32, device="cpu")
         draws = torch.Generator().manual_seed(0)
         return float(self.conductances(half, draws, 0.0, draws).std() / self.g_max_us)
 

@@ -68,7 +68,7 @@ def quantize(w: Tensor, bits: int) -> Tensor:
 def slice_significances(weight_bits: int, device_bits: int) -> Tensor:
     """Return the share of the full scale that each device of one weight carries: 2^{iK} / sum_i 2^{iK}."""
     exponents = range(0, weight_bits, device_bits)
-    powers = torch.tensor([2.0**power for power in exponents], dtype=torch.float32)
+    powers = torch.tensor([2.0**power for power in exponents], dtype=torch.float32, device="cpu")
     return powers / powers.sum()
 
 

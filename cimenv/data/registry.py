@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cimenv.core.config import call_object
 from cimenv.core.errors import DataError, known_name
+from cimenv.core.global_state import own_torch_state
 from cimenv.data.bundled import fashion_mini
 from cimenv.data.splits import DataSplits
 from cimenv.data.two_digit import NAME as TWO_DIGIT
@@ -27,6 +28,7 @@ def image_shape(name: str) -> tuple[int, ...]:
     return load_data(name).image_shape
 
 
+@own_torch_state()
 def load_data(name: str, root: str | Path | None = None, download: bool = False) -> DataSplits:
     """Load a data set.
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from cimenv.core.config import checked_int
 from cimenv.core.errors import ConfigError
+from cimenv.core.global_state import own_torch_state
 from cimenv.core.progress import Progress, bar
 from cimenv.core.store import Store
 from cimenv.data import DataSplits
@@ -20,6 +21,7 @@ from cimenv.tasks.own import AnyCrossbar, own_task
 from cimenv.tasks.problem import default_store
 
 
+@own_torch_state()
 def place(
     model: nn.Module,
     data: DataSplits | str,

@@ -10,6 +10,7 @@ import numpy as np
 from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
 from cimenv.core.errors import ConfigError
+from cimenv.core.global_state import own_torch_state
 from cimenv.search.base import Search, SearchResult, Step
 from cimenv.search.course import Course, shown
 from cimenv.search.ladder import SHARES, climb, coarser
@@ -24,6 +25,7 @@ LOWEST = 1 / 4  # of the ladder's work on each of its two lower rungs
 STALE = 1_000  # rounds without a new placement after which a search is over
 
 
+@own_torch_state()
 def run_search(
     evaluator: Evaluator,
     method: str = "greedy",

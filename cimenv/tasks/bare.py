@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import nn
 
 from cimenv.core.errors import ConfigError
+from cimenv.core.global_state import own_torch_state
 from cimenv.core.progress import Progress, bar
 from cimenv.core.store import Store
 from cimenv.crossbar.saturation import Saturation
@@ -120,6 +121,7 @@ class NetworkEvaluation:
         return rows
 
 
+@own_torch_state()
 def evaluate(
     model: nn.Module,
     data: DataSplits | str,

@@ -44,7 +44,9 @@ def own_task(
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model: got a {type(model).__name__}; give a trained torch.nn.Module.")
-    if wrong := [p.dtype for p in model.parameters() if p.is_floating_point() and p.dtype != torch.float32]:
+    if wrong := [
+        p.dtype for p in model.parameters() if p.dtype != torch.float32 and (p.is_floating_point() or p.dim() > 1)
+    ]:
         raise ConfigError(f"model: its weights are {wrong[0]}; give model.float().")
     if idle := [name for name in fields if name in OWN]:
         raise ConfigError(f"{idle[0]}: {caller} takes the model and the data as they are; leave it out.")

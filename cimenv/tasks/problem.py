@@ -135,6 +135,7 @@ class Problem:
         """Return how many images an evaluation uses."""
         return min(self.task.images if split == "val" else self.task.report_images, len(self.data[split]))
 
+    @own_torch_state()
     def evaluated(self, split: Split) -> tuple[Tensor, Tensor]:
         """Return inputs `[n, c, h, w]` and labels `[n]` of an evaluation: the first on `val`, spaced evenly on `test`.
 

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from cimenv.core.errors import ConfigError, MappingError
+from cimenv.core.global_state import own_torch_state
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating
 
@@ -47,6 +48,7 @@ class Box:
         return Box.between(function(low), function(high))
 
 
+@own_torch_state()
 def certified_correct(network: MappedNetwork, images: Tensor, labels: Tensor, bound: float) -> int:
     """Return how many images keep their label under EVERY deviation |dW| <= bound * S of the mapped layers.
 

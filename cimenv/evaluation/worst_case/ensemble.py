@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cimenv.core.config import Frozen
 from cimenv.core.errors import ConfigError
+from cimenv.core.global_state import own_torch_state
 from cimenv.core.progress import Progress, silent
 from cimenv.evaluation.worst_case.lagrangian import Lagrangian
 from cimenv.evaluation.worst_case.losses import LossName
@@ -90,6 +91,7 @@ class WorstCase:
         return self.correct / self.images
 
 
+@own_torch_state()
 def worst_case(
     target: AttackTarget,
     config: WorstCaseSearch,
