@@ -26,8 +26,8 @@ class Told(Advance, Protocol):
     def describe(self, description: str, total: int) -> None:
         """Show other words and another number of units."""
 
-    def say(self, line: str) -> None:
-        """Print a line above the bar, at once; in a log it stands for the bar's own."""
+    def say(self, line: str, instead: bool = False) -> None:
+        """Print a line above the bar, at once; `instead`: in a log it stands for the bar's own."""
 
 
 class Progress(Protocol):
@@ -87,9 +87,10 @@ class _LogLines:
     def describe(self, description: str, total: int) -> None:
         self.description, self.total = description, total
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, instead: bool = False) -> None:
         print(line, file=sys.stderr, flush=True)
-        self.next = time.monotonic() + AGAIN_AFTER_S
+        if instead:
+            self.next = time.monotonic() + AGAIN_AFTER_S
 
     def close(self) -> None:
         pass
@@ -125,7 +126,8 @@ class _TerminalBar:
     def describe(self, description: str, total: int) -> None:
         self.bar.update(self.task, description=description, total=total)
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, instead: bool = False) -> None:
+        del instead
         self.bar.console.print(line, markup=False, highlight=False)
 
     def close(self) -> None:

@@ -57,10 +57,10 @@ class Course:
         self._best = f", best so far J {best:.3f}"
         self._describe()
 
-    def say(self, line: str) -> None:
-        """Print a line, where the bar can."""
+    def say(self, line: str, instead: bool = False) -> None:
+        """Print a line, where the bar can; see `Told.say`."""
         if isinstance(self.advance, Told):
-            self.advance.say(line)
+            self.advance.say(line, instead)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._start
@@ -85,7 +85,8 @@ class Course:
         left = duration(each * (self.total - self.seen))
         bound = "at most" if self.limit else "at least"
         self.say(
-            f"{self.method} search: {bound} {self.total} evaluations of {self.each}, {each:.2g} s each: about {left}"
+            f"{self.method} search: {bound} {self.total} evaluations of {self.each}, {each:.2g} s each: about {left}",
+            instead=True,
         )
         self._said = True
 

@@ -39,7 +39,7 @@ from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.networks import build_backbone, without_weights
 from cimenv.tasks.keys import STAGE_VERSIONS, conditions_of, physics_of, precision_of, trained_once, weights_digest
 from cimenv.tasks.task import Task
-from cimenv.tasks.weights import load_weights, record_of, tensors_of
+from cimenv.tasks.weights import load_weights, record_of, tensors_of, under_way
 from cimenv.training import AnyRecipe, fit_bank, fit_placement
 
 SHIPPED = Path(str(files("cimenv.tasks"))) / "shipped"
@@ -202,6 +202,7 @@ class Problem:
             "blocks": blocks,
             "seed": self.task.training_seed,
         }
+        kept = under_way(self.store, self.task, key)
 
         def compute() -> Record:
             bank = bank_from(self.options, {n: v.clone() for n, v in bank_arrays(self.bank).items()})
@@ -210,10 +211,11 @@ class Problem:
             generator = torch_generator(key)
             with torch_threads(task.training_threads), arithmetic(task.training_precision, task.training_device):
                 bank = bank.to(task.training_device)
-                fit_placement(network, bank, placement, train, task.tuned, generator, progress, task.times_s)
+                fit_placement(network, bank, placement, train, task.tuned, generator, progress, task.times_s, kept)
             return record_of(bank_arrays(bank))
 
         record = trained_once(self.store, self.task, key, compute, "the blocks of a placement")
+        kept.done()
         return bank_from(self.options, tensors_of(record))
 
     def _clean(self, segments: SegmentedNetwork, split: Split) -> float:

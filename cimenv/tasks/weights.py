@@ -11,8 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cimenv.core.config import canonical
 from cimenv.core.errors import ConfigError
-from cimenv.core.store import Record
+from cimenv.core.store import Record, Store
+from cimenv.tasks.keys import training_environment
+from cimenv.tasks.task import Task
+from cimenv.training.resuming import Kept
 
 
 def load_weights(model: nn.Module, path: str) -> None:
@@ -36,3 +40,8 @@ def record_of(arrays: Mapping[str, Tensor], meta: dict[str, Any] | None = None) 
 def tensors_of(record: Record) -> dict[str, Tensor]:
     """Return the tensors of a record, by name."""
     return {name: torch.from_numpy(np.array(value)) for name, value in record.arrays.items()}
+
+
+def under_way(store: Store, task: Task, key: Mapping[str, Any]) -> Kept:
+    """Return where a training with this key is kept until it is over; what another torch began is left alone."""
+    return Kept(store, canonical({**key, **training_environment(task), "stage": "under way", "of": key["stage"]}))

@@ -5,7 +5,7 @@ The backbone is frozen, every batch sees a fresh chip, the loss is the cross-ent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -25,7 +25,7 @@ from cimenv.crossbar.layers import programmed
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating, learning
 from cimenv.data.splits import ImageSet
-from cimenv.training.course import shuffled_batches
+from cimenv.training.resuming import Batches, FitState, Kept
 
 Sampler = Callable[[], Placement]
 
@@ -105,10 +105,14 @@ def fit_placement(
     generator: torch.Generator,
     progress: Progress,
     times_s: Sequence[float] = (0.0,),
+    kept: Kept | None = None,
 ) -> None:
-    """Fit the blocks of one placement further, in place, from the weights that `bank` holds."""
-    parameters = bank.used_parameters(placement)
-    _fit(network, bank, parameters, train, recipe, lambda: placement, generator, progress, "tuning the blocks", times_s)
+    """Fit the blocks of one placement further, in place, from the weights that `bank` holds.
+
+    Where it is `kept` on its way, one that was killed goes on to the same weights.
+    """
+    parameters, what = bank.used_parameters(placement), "tuning the blocks"
+    _fit(network, bank, parameters, train, recipe, lambda: placement, generator, progress, what, times_s, kept)
 
 
 def _fit(
@@ -122,24 +126,27 @@ def _fit(
     progress: Progress,
     what: str,
     times_s: Sequence[float],
+    kept: Kept | None = None,
 ) -> list[tuple[Placement, Tensor]]:
-    """Return the placement of every batch and how many of its images were correct."""
+    """Return the placement of every batch and how many of its images were correct, where nothing was kept before."""
     met: list[tuple[Placement, Tensor]] = []
     if not parameters or recipe.steps == 0:
         return met
     model, nominal = network.model, network.weights()
     optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
-    batches = _endless(train, recipe.batch_size, generator, network.layout)
+    batches = Batches(train, recipe.batch_size, generator, network.layout)
+    state = FitState(parameters, optimizer, schedule, generator, batches)
+    done = kept.load(state) if kept else 0
     per_chip = network.config.batch_norm == "per_chip"
     with (
         evaluating(model),
         learning(model, False),
         learning(bank),
         batch_statistics(model) if per_chip else nullcontext(),
-        progress(what, recipe.steps) as advance,
+        progress(what, recipe.steps, done) as advance,
     ):
-        for _ in range(recipe.steps):
+        for step in range(done, recipe.steps):
             placement = sample()
             which = int(torch.randint(len(times_s), (1,), generator=generator)) if len(times_s) > 1 else 0
             drawn = network.program(generator, t_s=times_s[which])
@@ -155,11 +162,6 @@ def _fit(
             schedule.step()
             met.append((placement, (logits.detach().argmax(1) == y).sum()))  # read later: a device is not waited for
             advance()
+            if kept and kept.due:
+                kept.save(step + 1, state)
     return met
-
-
-def _endless(
-    train: ImageSet, batch_size: int, generator: torch.Generator, layout: torch.memory_format
-) -> Iterator[tuple[Tensor, Tensor]]:
-    while True:
-        yield from shuffled_batches(train, batch_size, generator, layout)

@@ -28,11 +28,19 @@ def test_a_log_gets_one_line_and_another_every_ten_minutes(monkeypatch, capsys):
 def test_a_line_that_is_said_stands_for_the_logs_own(monkeypatch, capsys):
     seconds(monkeypatch, 0.0, 1.0, 3.0, 602.0)
     with bar("counting", 30) as shown:
-        shown.say("about an hour")
+        shown.say("about an hour", instead=True)
         shown(10)
         shown.describe("counting on", 40)
         shown(10)
     assert capsys.readouterr().err.splitlines() == ["about an hour", "counting on: 20/40, 0.0/s, 602 s left"]
+
+
+def test_other_lines_leave_the_logs_own(monkeypatch, capsys):
+    seconds(monkeypatch, 0.0, 3.0)
+    with bar("counting", 30) as shown:
+        shown.say("found")
+        shown(10)
+    assert capsys.readouterr().err.splitlines() == ["found", "counting: 10/30, 3.3/s, 6 s left"]
 
 
 def test_a_terminals_bar_can_be_told_more(monkeypatch, capsys):

@@ -34,7 +34,7 @@ class RecordedBar:
     def describe(self, description, total):
         self.record.descriptions.append((description, total))
 
-    def say(self, line):
+    def say(self, line, instead=False):
         self.record.said.append(line)
 
 
