@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cimenv.data import DataSplits, ImageSet, load_data
     from cimenv.envs import fork
     from cimenv.search import PlacementResult, place
-    from cimenv.tasks import MonteCarloEvaluator, NetworkEvaluation, Task, evaluate, load_task
+    from cimenv.tasks import MonteCarloEvaluator, Task, evaluate, load_task
 
 __version__ = "0.1.0"
 
@@ -29,7 +29,6 @@ _HOMES = {
     "ImageSet": "cimenv.data",
     "LogNormal": "cimenv.crossbar",
     "MonteCarloEvaluator": "cimenv.tasks",
-    "NetworkEvaluation": "cimenv.tasks",
     "PlacementResult": "cimenv.search",
     "Task": "cimenv.tasks",
     "evaluate": "cimenv.tasks",
@@ -47,7 +46,6 @@ __all__ = [
     "ImageSet",
     "LogNormal",
     "MonteCarloEvaluator",
-    "NetworkEvaluation",
     "PlacementResult",
     "Task",
     "__version__",

@@ -59,6 +59,7 @@ GOOD: Mapping[str, Mapping[str, Callable[[], Any]]] = {
     "load_task": {"task": lambda: "toy-4site"},
     "map_network": {"model": model, "config": CrossbarConfig, "input_shape": lambda: (1, 8, 8)},
     "place": {"model": model, "data": splits, "store": tempfile.mkdtemp},
+    "evaluate": {"model": model, "data": splits, "store": tempfile.mkdtemp},
     "fork": {"env": lambda: cimenv.envs.CompensationTabularEnv()},
     "evaluator.evaluate": {"placement": lambda: (0, 0, 0, 0)},
     "evaluator.evaluate_many": {"placements": lambda: [(0, 0, 0, 0)]},
