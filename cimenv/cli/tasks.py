@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from cimenv.cli.arguments import AsJson, Overrides, TaskName
 from cimenv.cli.output import print_json, table_of
 
 if TYPE_CHECKING:
+    from cimenv.crossbar import MappedNetwork
     from cimenv.tasks import PlacementSpace
 
 WIDTH = 60  # YAML breaks a line after the word that crosses it: this stays within 80 columns
@@ -52,11 +54,26 @@ def show(task: TaskName, overrides: Overrides = None, as_json: AsJson = False) -
     loaded = load_task(task, overrides)
     space = PlacementSpace(loaded)
     if as_json:
-        print_json({"key": loaded.key, "task": loaded.model_dump(mode="json"), "sites": _sites(space)})
+        mapping = _mapping(loaded.mapping())
+        fields = loaded.model_dump(mode="json")
+        print_json({"key": loaded.key, "task": fields, "mapping": mapping, "sites": _sites(space)})
         return
+    print(loaded.mapping())
     _print_sites(space)
     fields = loaded.model_dump(mode="json")
     print(written(fields, flow=None, width=WIDTH), end="")
+
+
+def _mapping(network: MappedNetwork) -> dict[str, object]:
+    """Return what of the backbone lies on the crossbar, and what stays digital and why, for programs."""
+    report = network.report
+    return {
+        "weight_share": report.weight_share,
+        "mac_share": report.mac_share,
+        "macs_between_activations": report.between_activations,
+        "digital": [asdict(part) for part in report.unmapped],
+        "notes": list(report.notes),
+    }
 
 
 def _sites(space: PlacementSpace) -> list[dict[str, object]]:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from cimenv.compensation.blocks import AffineBlock, FullBlock, LowRankBlock
 from cimenv.compensation.options import BlockOption, Options, Placement
+from cimenv.crossbar.interception import SiteCall, observed
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
-from cimenv.crossbar.mapping import site_module
 
 ORDER = "order_"  # name of what `protect` keeps
 Blocks = AffineBlock | FullBlock | LowRankBlock
@@ -75,33 +75,30 @@ class CompensationBank(nn.Module):
         return [parameter for block in used for parameter in block.parameters()]
 
     @contextmanager
-    def inserted(self, network: nn.Module, placement: Placement) -> Iterator[nn.Module]:
-        """Run `network` with this placement's blocks behind its sites; leaves no trace.
+    def inserted(
+        self, network: nn.Module, placement: Placement, origins: Mapping[str, Tensor] | None = None
+    ) -> Iterator[nn.Module]:
+        """Run `network` with this placement's blocks behind its sites, in this thread; leaves no trace.
 
-        `digital` options need the chip's weights: apply `site_weights` to them first.
+        Inside `programmed` the blocks stand behind the chip's products. `digital` options need the chip's weights:
+        apply `site_weights` to them first.
+
+        Args:
+            network: the one that the sites belong to.
+            placement: one option index per site.
+            origins: parameters of the network that this one was copied from, see `StoredWeights`.
         """
-        hooks = []
-        try:
-            for s, option in enumerate(self.options.blocks(placement)):
-                if option is None or option.kind == "digital":
-                    continue
+        placed = {
+            site.name: (s, option)
+            for s, (site, option) in enumerate(zip(self.options.sites, self.options.blocks(placement), strict=True))
+            if option is not None and option.kind != "digital"
+        }
 
-                def hook(
-                    module: nn.Module,
-                    args: tuple[Tensor, ...],
-                    named: dict[str, Tensor],
-                    y: Tensor,
-                    s: int = s,
-                    option: BlockOption = option,
-                ) -> Tensor:
-                    return self.compensate(s, option, args[0] if args else named["input"], y)
+        def compensated(call: SiteCall) -> Tensor:
+            return self.compensate(*placed[call.site], call.x, call.outputs())
 
-                layer = site_module(network, self.options.sites[s])
-                hooks.append(layer.register_forward_hook(hook, with_kwargs=True))
+        with observed(network, [site for site in self.options.sites if site.name in placed], compensated, origins):
             yield network
-        finally:
-            for handle in hooks:
-                handle.remove()
 
 
 def site_weight(

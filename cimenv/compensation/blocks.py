@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cimenv.crossbar.mapping import Site
+from cimenv.crossbar.sites import Site
 
 
 def mix(weight: Tensor, z: Tensor, added: Tensor) -> Tensor:

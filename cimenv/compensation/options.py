@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from cimenv.core.config import Frozen
 from cimenv.core.errors import PlacementError
-from cimenv.crossbar.mapping import Site, SiteType
+from cimenv.crossbar.sites import Site, SiteType
 
 Kind = Literal["affine", "full", "low_rank", "digital"]
 Placement = tuple[int, ...]  # one option index per site, 0 = none

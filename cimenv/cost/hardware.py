@@ -16,7 +16,7 @@ from cimenv.compensation.options import BlockOption, added_macs, added_weights
 from cimenv.core.errors import MappingError
 from cimenv.cost import table as t
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.mapping import Site
+from cimenv.crossbar.sites import Site
 
 COST_TERMS = ("weights", "macs", "energy", "area", "latency")
 BITS = 8  # of a converter that is not simulated

@@ -7,9 +7,12 @@ from cimenv.crossbar.conductance import DeviceTable, Pcm, Reram
 from cimenv.crossbar.config import CrossbarConfig, preset
 from cimenv.crossbar.devices import BitSlicedGaussian, Gaussian, Ideal, LogNormal, Stuck
 from cimenv.crossbar.explicit import explicit
-from cimenv.crossbar.layers import AnalogWeight, programmed
-from cimenv.crossbar.mapping import MappedNetwork, Site, map_network
+from cimenv.crossbar.interception import observed, programmed
+from cimenv.crossbar.layers import AnalogWeight
+from cimenv.crossbar.mapping import MappedNetwork, map_network
+from cimenv.crossbar.report import MappingReport, Unmapped
 from cimenv.crossbar.saturation import Saturation, saturation
+from cimenv.crossbar.sites import Site
 
 __all__ = [
     "AnalogArray",
@@ -22,16 +25,19 @@ __all__ = [
     "Ideal",
     "LogNormal",
     "MappedNetwork",
+    "MappingReport",
     "Pcm",
     "Reram",
     "Saturation",
     "Site",
     "Stuck",
+    "Unmapped",
     "batch_statistics",
     "calibrated_for_chip",
     "explicit",
     "map_network",
     "mvm",
+    "observed",
     "preset",
     "program_array",
     "programmed",

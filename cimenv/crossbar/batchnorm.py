@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cimenv.core.errors import DataError
-from cimenv.crossbar.layers import ProgrammedWeight, programmed
+from cimenv.crossbar.interception import programmed
+from cimenv.crossbar.layers import ProgrammedWeight
 from cimenv.crossbar.modes import evaluating, restore
+from cimenv.crossbar.sites import Site
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -29,7 +31,11 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
 
 
 def recalibrate_shared(
-    model: nn.Module, chips: Iterable[Mapping[str, ProgrammedWeight]], images: Tensor, block: int = 250
+    model: nn.Module,
+    chips: Iterable[Mapping[str, ProgrammedWeight]],
+    images: Tensor,
+    block: int = 250,
+    sites: Sequence[Site] | None = None,
 ) -> None:
     """Replace the running statistics by their average over `chips`, in place.
 
@@ -38,6 +44,7 @@ def recalibrate_shared(
         chips: noisy weights by site name, one mapping a chip.
         images: training images `[n, c, h, w]`, split over the chips in turn.
         block: images per forward pass.
+        sites: see `programmed`.
 
     Raises:
         DataError: there is one image, which has no spread.
@@ -52,7 +59,7 @@ def recalibrate_shared(
             for k, weights in enumerate(chips):
                 if k == 0:
                     _reset(norms.values())
-                with programmed(model, weights), _collecting(norms.values()):
+                with programmed(model, weights, sites), _collecting(norms.values()):
                     model(blocks[k % len(blocks)])
     except BaseException:  # an interrupted estimate is none
         for norm, state in zip(norms.values(), before, strict=True):
@@ -66,6 +73,7 @@ def calibrated_for_chip(
     images: Tensor,
     block: int = 250,
     inserted: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext,
+    sites: Sequence[Site] | None = None,
 ) -> dict[str, _BatchNorm]:
     """Return copies of the batch-norm layers with statistics of ONE chip; the model is left as it was.
 
@@ -75,16 +83,18 @@ def calibrated_for_chip(
         images: training images shown to the chip, `[n, c, h, w]`.
         block: images per forward pass.
         inserted: puts the compensation blocks behind the sites of the copy that runs.
+        sites: see `programmed`.
 
     Raises:
         DataError: there is one image, which has no spread.
     """
     if not batch_norms(model):
         return {}
+    origins = dict(model.named_parameters())
     model = copy.deepcopy(model).eval()
     norms = batch_norms(model)
     _reset(norms.values())
-    with torch.no_grad(), programmed(model, weights), inserted(model), _collecting(norms.values()):
+    with torch.no_grad(), programmed(model, weights, sites, origins), inserted(model), _collecting(norms.values()):
         for part in _blocks(images, block):
             model(part)
     return norms

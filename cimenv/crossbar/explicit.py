@@ -6,7 +6,6 @@ network with modules in their place whose matrices are Linear layers: every one 
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -14,6 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cimenv.core.errors import MappingError
+from cimenv.crossbar.prepared import copied, prepared
+
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
 
 
 class RecurrentMatrix(nn.Linear):
@@ -180,29 +188,40 @@ class Attention(nn.Module):
 
 
 def explicit(model: nn.Module) -> nn.Module:
-    """Return `model` itself, or where it has LSTM, GRU or MultiheadAttention modules, an equivalent copy without.
+    """Return `model` itself, or where it hides matrices, an equivalent copy that shows them.
+
+    Hidden are those of LSTM, GRU and MultiheadAttention modules, which are written out as single matrices, and what
+    `prepared` shows: weights that are parametrised or pruned, and compiled modules.
 
     Raises:
-        MappingError: an attention cannot be written out.
+        MappingError: an attention cannot be written out; the network cannot be copied, or `prepared` refuses it.
     """
-    hidden = nn.LSTM | nn.GRU | nn.MultiheadAttention
-    if not any(isinstance(module, hidden) for module in model.modules()):
+    model = prepared(model)
+    if not any(_hidden(module) for module in model.modules()):
         return model
-    if isinstance(model, hidden):
+    if _hidden(model):
         return _written_out(model)
-    model = copy.deepcopy(model)
+    model = copied(model)
     made: dict[nn.Module, nn.Module] = {}
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):  # also where one module has two names
-            if isinstance(child, hidden):
+            if child is not None and _hidden(child):
                 made.setdefault(child, _written_out(child))
                 setattr(parent, name, made[child])
     return model
 
 
+def _hidden(module: nn.Module) -> bool:
+    """Return whether a module computes in a fused call of torch, with no forward of its own."""
+    kinds = (kind for kind in (nn.LSTM, nn.GRU, nn.MultiheadAttention) if isinstance(module, kind))
+    return any(type(module).forward is kind.forward for kind in kinds) and "forward" not in vars(module)
+
+
 def _written_out(module: nn.Module) -> nn.Module:
     assert isinstance(module, nn.LSTM | nn.GRU | nn.MultiheadAttention)
     made = Attention(module) if isinstance(module, nn.MultiheadAttention) else Recurrent(module)
+    for hooks in HOOKS:
+        setattr(made, hooks, getattr(module, hooks))
     return made.to(next(module.parameters()).device).train(module.training)
 
 

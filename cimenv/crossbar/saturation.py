@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cimenv.core.errors import ConfigError
 from cimenv.core.global_state import own_torch_state
-from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, programmed
+from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating
 
@@ -52,9 +52,9 @@ def saturation(network: MappedNetwork, images: Tensor, chip: Mapping[str, Progra
         name: replace(weight, counts=counts[name]) if isinstance(weight, AnalogWeight) else weight
         for name, weight in chip.items()
     }
-    with torch.inference_mode(), evaluating(network.model), programmed(network.model, counted):
+    with torch.inference_mode(), evaluating(network.model), network.programmed(counted) as model:
         for block in images.split(BLOCK):
-            network.model(block)
+            model(block)
     return {name: _shares(count) for name, count in counts.items()}
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
 from cimenv.cost.hardware import COST_TERMS
-from cimenv.crossbar.mapping import SITE_TYPES
+from cimenv.crossbar.sites import SITE_TYPES
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.space import PlacementSpace

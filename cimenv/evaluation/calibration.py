@@ -26,6 +26,12 @@ def chip_calibrator(network: MappedNetwork, bank: CompensationBank, images: Tens
 
     def calibrated(weights: Mapping[str, ProgrammedWeight], placement: Placement) -> Mapping[str, nn.Module]:
         here = site_weights(bank, placement, nominal, weights)
-        return calibrated_for_chip(network.model, here, images, inserted=lambda model: bank.inserted(model, placement))
+        return calibrated_for_chip(
+            network.model,
+            here,
+            images,
+            inserted=lambda model: bank.inserted(model, placement, network.origins),
+            sites=network.sites,
+        )
 
     return calibrated

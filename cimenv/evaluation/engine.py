@@ -29,12 +29,13 @@ from cimenv.core.precision import Precision, arithmetic
 from cimenv.core.progress import Progress, silent
 from cimenv.crossbar.batchnorm import batch_norms
 from cimenv.crossbar.chips import Chips
-from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, layer_forward
+from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
+from cimenv.crossbar.sites import matrix_of
 from cimenv.evaluation.labels import count_correct
 from cimenv.evaluation.memory import LIVE, Room, room, tensor_bytes
 from cimenv.evaluation.prefix import Keeper, PrefixCache
 from cimenv.evaluation.recording import recorded
-from cimenv.evaluation.segments import SegmentedNetwork
+from cimenv.evaluation.segments import Product, SegmentedNetwork
 from cimenv.evaluation.walk import HeldChip, ImageBlock, Walk, square
 from cimenv.evaluation.workers import DEVICE_IMAGE_BLOCK, image_block, workers
 
@@ -101,7 +102,7 @@ class Engine:
     ) -> None:
         self.device = torch.device(device)
         if self.device.type != "cpu":  # copies, so that the user's network stays where it is
-            network = SegmentedNetwork(copy.deepcopy(network.model).to(self.device), network.sites)
+            network = network.on(self.device)
             bank = copy.deepcopy(bank).to(self.device)
         self.network, self.chips, self.bank, self.threads, self.cache = network, chips, bank, threads, cache
         self.precision, self.layout = precision, chips.network.layout
@@ -129,7 +130,7 @@ class Engine:
         held = self._room(len(placements), len(chips))
         order = sorted(range(len(placements)), key=lambda p: placements[p])
         tree = [placements[p] for p in order]
-        sites = len(self.network.layers)
+        sites = len(self.network.sites)
         correct = torch.zeros(len(chips), len(tree), dtype=torch.int64, device=self.device)
         squares = torch.zeros(len(chips), len(tree), sites, 2, dtype=torch.float64, device=self.device)
         clean = torch.zeros(sites, dtype=torch.float64, device=self.device)
@@ -159,7 +160,7 @@ class Engine:
 
         def count(_number: int, images: Tensor, labels: Tensor) -> int:
             with torch.inference_mode(), self._arithmetic():
-                return int(count_correct(self.network.forward(images, self._clean_site), labels))
+                return int(count_correct(self.network.forward(images, self._clean_site, self.nominal), labels))
 
         with workers(self.threads) as each:
             return sum(each(count, *self.blocks))
@@ -179,7 +180,7 @@ class Engine:
             return False
         with torch.inference_mode(), self._arithmetic():
             try:
-                self._walk_recorded(self._one_image(), [chip], [(0,) * len(self.network.layers)])
+                self._walk_recorded(self._one_image(), [chip], [(0,) * len(self.network.sites)])
             except (torch.OutOfMemoryError, RecursionError):
                 raise
             except RuntimeError:  # an operation that cannot be recorded
@@ -204,7 +205,7 @@ class Engine:
         if self.memory_limit is None:
             return Room(most, threads)
         chip, largest, norms = self._sizes
-        counts = 8 * placements * (1 + 2 * len(self.network.layers))  # of one chip, see `Tally`
+        counts = 8 * placements * (1 + 2 * len(self.network.sites))  # of one chip, see `Tally`
         calibrated = norms * placements if self.chip_modules else 0
         of_walks = 0 if self.recording else counts * CHIP_GROUP
         return room(
@@ -271,9 +272,14 @@ class Engine:
             return weight.to(self.device)
         return weight.to(self.device, memory_format=self.layout)
 
-    def _clean_site(self, call: int, site: int, x: Tensor) -> Tensor:
-        del call
-        return layer_forward(self.network.layers[site], x, self.network.layers[site].weight)
+    @cached_property
+    def nominal(self) -> dict[str, Tensor]:
+        """Return the sites' own weights, by name."""
+        return {site.name: matrix_of(self.network.model, site).detach() for site in self.network.sites}
+
+    def _clean_site(self, call: int, site: int, x: Tensor, product: Product) -> Tensor:
+        del call, x
+        return product(self.nominal[self.network.sites[site].name], None)
 
     def _evaluate(
         self,
@@ -292,17 +298,19 @@ class Engine:
                 walked = [self._walk(block, chip, tree, keeper) for chip in group]
             correct, by_call = (torch.stack(parts) for parts in zip(*walked, strict=True))
             called = self._called if self._called is not None else torch.tensor(block.called, device=self.device)
-            squares = by_call.new_zeros(*correct.shape, len(self.network.layers), 2).index_add_(2, called, by_call)
+            squares = by_call.new_zeros(*correct.shape, len(self.network.sites), 2).index_add_(2, called, by_call)
             of_calls = torch.stack([square(output) for output in block.clean])
-            return correct, squares, of_calls.new_zeros(len(self.network.layers)).index_add_(0, called, of_calls)
+            return correct, squares, of_calls.new_zeros(len(self.network.sites)).index_add_(0, called, of_calls)
 
     def _walk(
         self, block: ImageBlock, chip: HeldChip, tree: list[Placement], keeper: Keeper | None
     ) -> tuple[Tensor, Tensor]:
         """Walk one chip's tree; calibrated placements share nothing."""
         if not self.chip_modules:
-            return Walk(self.network, self.bank, block, chip, tree, keeper).run()
-        walked = [Walk(self.network, self.bank, block, chip, [placement], keeper).run() for placement in tree]
+            return Walk(self.network, self.bank, block, chip, tree, keeper, self.nominal).run()
+        walked = [
+            Walk(self.network, self.bank, block, chip, [placement], keeper, self.nominal).run() for placement in tree
+        ]
         correct, squares = zip(*walked, strict=True)
         return torch.cat(correct), torch.cat(squares)
 
@@ -313,7 +321,7 @@ class Engine:
         weights = [{name: w for name, w in chip.weights.items() if isinstance(w, Tensor)} for chip in group]
         held = {name: weight.clone() for name, weight in weights[0].items()}
         chip = HeldChip(self.chips, 0, held, {})
-        walk = recorded(lambda: Walk(self.network, self.bank, block, chip, tree, None).run(), self.device)
+        walk = recorded(lambda: Walk(self.network, self.bank, block, chip, tree, None, self.nominal).run(), self.device)
         walked = []
         for others in weights:
             for name, weight in others.items():
@@ -327,14 +335,14 @@ class Engine:
             return ImageBlock(number, images, labels, list(self.network.calls), list(kept[0].values()))
         block = ImageBlock(number, images, labels, [], [])
 
-        def site(call: int, site: int, x: Tensor) -> Tensor:
+        def site(call: int, site: int, x: Tensor, product: Product) -> Tensor:
             block.called.append(site)
-            output = self._clean_site(call, site, x)
+            output = self._clean_site(call, site, x, product)
             block.clean.append(output.clone() if self.network.opaque else output)  # it may be changed in place
             return output
 
-        self.network.forward(images, site)
-        missing = set(range(len(self.network.layers))) - set(block.called)
+        self.network.forward(images, site, self.nominal)
+        missing = set(range(len(self.network.sites))) - set(block.called)
         if missing:
             raise MappingError(
                 f"Layer {self.network.sites[min(missing)].name} was mapped, but the network bypasses it when it runs "

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cimenv.core.global_state import own_torch_state
 from cimenv.core.seeding import torch_generator
-from cimenv.crossbar.layers import MappedLayer, ProgrammedWeight, layer_forward, layer_input, program_weight, programmed
-from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.crossbar.interception import SiteCall, observed
+from cimenv.crossbar.layers import ProgrammedWeight, program_weight
+from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating
+from cimenv.crossbar.sites import matrix_of
 from cimenv.data.splits import ImageSet
 
 Sensitivity = Literal["second_derivative", "damage"]
@@ -47,7 +50,7 @@ def _noisy(network: MappedNetwork, chip: int, t_s: float) -> dict[str, Tensor]:
     for site in network.sites:
         config = network.config.at(site.name).model_copy(update={"analog": False})
         with torch.no_grad():
-            weight = site_module(network.model, site).weight
+            weight = matrix_of(network.model, site)
             found[site.name] = program_weight(weight, config, torch_generator("protection", chip, site.name), t_s=t_s)
     return found  # type: ignore[return-value]
 
@@ -71,21 +74,16 @@ def by_second_derivative(network: MappedNetwork, images: Tensor, chips: NoisyWei
     scores = {name: torch.zeros(len(weight)) for name, weight in network.weights().items()}
     draws = torch_generator("second-derivative")
     for block in images.split(BLOCK):
-        calls: list[tuple[str, MappedLayer, Tensor, Tensor]] = []
+        calls: list[tuple[SiteCall, Tensor]] = []
         logits = _recorded(network, block, calls)
         labels = torch.multinomial(logits.detach().softmax(-1), 1, generator=draws).squeeze(1)
         loss = F.cross_entropy(logits, labels, reduction="sum")
-        gradients = torch.autograd.grad(loss, [y for *_, y in calls])
-        for (name, layer, x, y), gradient in zip(calls, gradients, strict=True):
-            channel = -1 if isinstance(layer, nn.Linear) else 1
+        gradients = torch.autograd.grad(loss, [y for _, y in calls])
+        for (call, _), gradient in zip(calls, gradients, strict=True):
             with torch.no_grad():
-                varied = layer_forward(layer, x.square(), variances[name])
-                if layer.bias is not None:
-                    shape = [1] * y.dim()
-                    shape[channel] = -1
-                    varied = varied - layer.bias.reshape(shape)
+                varied = call.operation.exact(call.x.detach().square(), variances[call.site], None)
                 risen = gradient.square() * varied
-                scores[name] += risen.movedim(channel, 0).flatten(1).sum(1)
+                scores[call.site] += risen.movedim(call.operation.channels, 0).flatten(1).sum(1)
     return scores
 
 
@@ -113,28 +111,20 @@ def by_damage(network: MappedNetwork, images: Tensor, labels: Tensor, chips: Noi
 
 
 def _loss(network: MappedNetwork, weights: Mapping[str, ProgrammedWeight], images: Tensor, labels: Tensor) -> float:
-    with torch.inference_mode(), programmed(network.model, weights) as model:
+    with torch.inference_mode(), network.programmed(weights) as model:
         parts = zip(images.split(BLOCK), labels.split(BLOCK), strict=True)
         return sum(float(F.cross_entropy(model(x), y, reduction="sum")) for x, y in parts)
 
 
-def _recorded(network: MappedNetwork, images: Tensor, calls: list[tuple[str, MappedLayer, Tensor, Tensor]]) -> Tensor:
-    """Run the network and append every call of a site: its name, layer, input and output."""
-    hooks = []
-    try:
-        for site in network.sites:
+def _recorded(network: MappedNetwork, images: Tensor, calls: list[tuple[SiteCall, Tensor]]) -> Tensor:
+    """Run the network and append every product of a site, and its outputs."""
 
-            def record(
-                module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], y: Tensor, name: str = site.name
-            ) -> Tensor:
-                assert isinstance(module, MappedLayer)
-                calls.append((name, module, layer_input(args, named).detach().clone(), y))
-                return y.clone()  # an activation in place must not change what is differentiated
+    def record(call: SiteCall) -> Tensor:
+        kept = replace(call, product=replace(call.product, x=call.x.clone()))
+        y = call.outputs()
+        calls.append((kept, y))
+        return y.clone()  # an activation in place must not change what is differentiated
 
-            hooks.append(site_module(network.model, site).register_forward_hook(record, with_kwargs=True))
-        with torch.enable_grad():
-            logits: Tensor = network.model(images.clone().requires_grad_())
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with torch.enable_grad(), observed(network.model, network.sites, record, network.origins) as model:
+        logits: Tensor = model(images.clone().requires_grad_())
     return logits

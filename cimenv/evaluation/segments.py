@@ -1,48 +1,76 @@
 """Cut a network at its sites, so that placements can share what lies before the first difference.
 
 The network is traced with torch.fx; between two site calls lies a segment. A state is the set of live values. A network
-that cannot be traced is one opaque piece: correct, without sharing.
+that cannot be traced, or whose sites are not plain calls of torch's own layers, is one opaque piece that runs as its
+author wrote it: correct, without sharing.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
+import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from cimenv.crossbar.mapping import Site, site_module
+from cimenv.core.errors import MappingError
+from cimenv.crossbar.interception import Intercepted, SiteCall, StoredWeights
+from cimenv.crossbar.layers import ProgrammedWeight, layer_forward
+from cimenv.crossbar.operations import MappedLayer
+from cimenv.crossbar.sites import Site, site_module
 from cimenv.evaluation.tracing import IN_PLACE_OPERATORS, traced
 
 State = dict[fx.Node, Any]
-SiteFunction = Callable[[int, int, Tensor], Tensor]  # (call number, site number, input) -> output
+Product = Callable[[ProgrammedWeight, torch.Generator | None], Tensor]  # a site's outputs with a weight
+SiteFunction = Callable[[int, int, Tensor, Product], Tensor]  # (call number, site number, input, product) -> output
 
 
 class SegmentedNetwork:
     """A network as a chain of segments, each ending at the call of a site.
 
+    Args:
+        model: the network.
+        sites: its sites.
+        plain: take the network as one opaque piece, whatever it is.
+        origins: parameters that it was copied from, see `StoredWeights`.
+
     Attributes:
-        layers: the module of every site.
         calls: site number of every call, in call order; empty if the network is opaque.
     """
 
-    def __init__(self, model: nn.Module, sites: tuple[Site, ...]) -> None:
-        self.sites = sites
-        self.model = model
-        self.layers = [site_module(model, site) for site in sites]
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: tuple[Site, ...],
+        plain: bool = False,
+        origins: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.sites, self.model, self.plain, self.origins = sites, model, plain, origins or {}
         self._number = {site.name: s for s, site in enumerate(sites)}
         self._modules = dict(model.named_modules())
-        graph = traced(model, set(self._number))
         self.calls: tuple[int, ...] = ()
-        if graph is not None:
+        if plain or not all(is_plain(model, site) for site in sites):
+            return
+        names = set(self._number)
+        graph = traced(model, names)
+        if graph is not None and _calls(graph, names) == {site.name: site.calls for site in sites if site.calls}:
+            self._layers = [site_module(model, site) for site in sites]
             self._split(graph)
 
     @property
     def opaque(self) -> bool:
         """Return whether the network could not be traced."""
         return not self.calls
+
+    def on(self, device: torch.device) -> SegmentedNetwork:
+        """Return the same network on another device: a copy."""
+        origins = {**self.origins, **dict(self.model.named_parameters())}
+        return SegmentedNetwork(copy.deepcopy(self.model).to(device), self.sites, self.plain, origins)
 
     def start(self, images: Tensor, modules: Mapping[str, nn.Module] | None = None) -> State:
         """Return the state in front of the first site; `modules` as for `advance`."""
@@ -75,25 +103,54 @@ class SegmentedNetwork:
         assert isinstance(value, Tensor)
         return value
 
-    def forward(self, images: Tensor, site: SiteFunction, modules: Mapping[str, nn.Module] | None = None) -> Tensor:
-        """Run the whole network, with `site` in the place of every mapped layer."""
+    def product(self, call: int, x: Tensor) -> Product:
+        """Return the product of the site that `call` calls, with its inputs `x`."""
+        return partial(_layer_product, self._layers[self.calls[call]], x)
+
+    def forward(
+        self,
+        images: Tensor,
+        site: SiteFunction,
+        weights: Mapping[str, ProgrammedWeight] | None = None,
+        modules: Mapping[str, nn.Module] | None = None,
+    ) -> Tensor:
+        """Run the whole network, with `site` giving the outputs of every product at a site.
+
+        Args:
+            images: inputs.
+            site: called at every site call.
+            weights: what sites compute with; used where a network does more with a weight than multiply by it.
+            modules: as for `advance`.
+        """
         if self.opaque:
-            return self._forward_opaque(images, site, modules or {})
+            return self._forward_opaque(images, site, weights or {}, modules or {})
         state = self.start(images, modules)
         for call, number in enumerate(self.calls):
-            state = self.advance(call, state, site(call, number, self.site_input(call, state)), modules)
+            x = self.site_input(call, state)
+            state = self.advance(call, state, site(call, number, x, self.product(call, x)), modules)
         return self.logits(state)
 
-    def _forward_opaque(self, images: Tensor, site: SiteFunction, modules: Mapping[str, nn.Module]) -> Tensor:
-        model = copy.deepcopy(self.model)  # threads must not share patched modules
-        count = iter(range(10**9))
-        for name, module in modules.items():
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, module)
-        for number, here in enumerate(self.sites):
-            layer = site_module(model, here)
-            layer.forward = lambda input, number=number: site(next(count), number, input)  # type: ignore[method-assign,misc]
-        output = model(images)
+    def _forward_opaque(
+        self,
+        images: Tensor,
+        site: SiteFunction,
+        weights: Mapping[str, ProgrammedWeight],
+        modules: Mapping[str, nn.Module],
+    ) -> Tensor:
+        model, origins = self.model, dict(self.origins)
+        if modules:  # of this chip: other threads must not meet them
+            origins |= dict(model.named_parameters())
+            model = copy.deepcopy(model)
+            for name, module in modules.items():
+                parent, _, child = name.rpartition(".")
+                setattr(model.get_submodule(parent), child, module)
+        count = itertools.count()
+
+        def at_site(call: SiteCall) -> Tensor:
+            return site(next(count), self._number[call.site], call.x, partial(_called_product, call))
+
+        with Intercepted(StoredWeights(model, self.sites, origins), weights, at_site):
+            output = model(images)
         assert isinstance(output, Tensor)
         return output
 
@@ -144,6 +201,37 @@ class SegmentedNetwork:
         for part in str(node.target).split("."):
             value = getattr(value, part)
         return value
+
+
+def is_plain(model: nn.Module, site: Site) -> bool:
+    """Return whether a site is a layer of torch that computes as torch wrote it, without hooks."""
+    if site.derived or site.view is not None:
+        return False
+    try:
+        layer = site_module(model, site)
+    except MappingError:
+        return False
+    own = next(kind for kind in (nn.Linear, nn.Conv1d, nn.Conv2d) if isinstance(layer, kind))
+    written = type(layer).forward is own.forward and "forward" not in vars(layer)
+    if not isinstance(layer, nn.Linear):
+        product = getattr(type(layer), "_conv_forward", None)
+        written = written and product is getattr(own, "_conv_forward", None) and layer.padding_mode == "zeros"
+    return written and not layer._forward_hooks and not layer._forward_pre_hooks
+
+
+def _calls(graph: fx.Graph, names: set[str]) -> dict[str, int]:
+    """Return how often a graph calls each site."""
+    return Counter(str(node.target) for node in graph.nodes if node.op == "call_module" and node.target in names)
+
+
+def _layer_product(
+    layer: MappedLayer, x: Tensor, weight: ProgrammedWeight, generator: torch.Generator | None = None
+) -> Tensor:
+    return layer_forward(layer, x, weight, generator)
+
+
+def _called_product(call: SiteCall, weight: ProgrammedWeight, generator: torch.Generator | None = None) -> Tensor:
+    return dataclasses.replace(call, weight=weight).outputs(generator)
 
 
 def _call_leaf(module: nn.Module, args: Any, kwargs: Any) -> Any:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cimenv.compensation.bank import CompensationBank, site_weight
+from cimenv.compensation.bank import CompensationBank, site_weight, site_weights
 from cimenv.compensation.options import BlockOption, Placement
 from cimenv.crossbar.chips import Chips
-from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight, layer_forward
+from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
 from cimenv.evaluation.labels import count_correct
 from cimenv.evaluation.prefix import Keeper, Sums
-from cimenv.evaluation.segments import SegmentedNetwork, State
+from cimenv.evaluation.segments import Product, SegmentedNetwork, State
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Walk:
         chip: its weights.
         tree: placements, sorted.
         keeper: of states between runs.
+        nominal: the sites' own weights, by name.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Walk:
         chip: HeldChip,
         tree: list[Placement],
         keeper: Keeper | None,
+        nominal: Mapping[str, Tensor],
     ) -> None:
+        self.nominal = nominal
         self.network, self.bank, self.options = network, bank, bank.options
         self.block, self.chip, self.tree, self.keeper = block, chip, tree, keeper
         self.modules = chip.modules.get(tree[0], {})
@@ -89,7 +92,7 @@ class Walk:
             end = low + 1
             while end < high and self.tree[end][site] == option:
                 end += 1
-            y = self._output(call, site, x, self.options.block(site, option), raw)
+            y = self._output(call, site, x, self.network.product(call, x), self.options.block(site, option), raw)
             after = self.network.advance(call, state, y, self.modules)
             errors = [*sums, self._errors(call, y)]
             if self.keeper:
@@ -98,18 +101,23 @@ class Walk:
             low = end
 
     def _output(
-        self, call: int, site: int, x: Tensor, option: BlockOption | None, raw: dict[BlockOption | None, Tensor]
+        self,
+        call: int,
+        site: int,
+        x: Tensor,
+        product: Product,
+        option: BlockOption | None,
+        raw: dict[BlockOption | None, Tensor],
     ) -> Tensor:
         """Return a site's output after its block; `raw` keeps the layer's own output for its other options."""
         variant = option if option is not None and option.kind == "digital" else None
         if variant not in raw:
-            layer = self.network.layers[site]
             name = self.network.sites[site].name
-            weight = site_weight(variant, layer.weight, self.chip.weights[name], self.bank.order(site))
+            weight = site_weight(variant, self.nominal[name], self.chip.weights[name], self.bank.order(site))
             noise = None
             if isinstance(weight, AnalogWeight):  # the same noise for every placement
                 noise = self.chip.source.read_generator(name, self.chip.number, self.block.number, call)
-            raw[variant] = layer_forward(layer, x, weight, noise)
+            raw[variant] = product(weight, noise)
         return self.bank.compensate(site, option, x, raw[variant])
 
     def _errors(self, call: int, y: Tensor) -> Tensor:
@@ -123,12 +131,13 @@ class Walk:
         blocks = self.options.blocks(placement)
         sums: Sums = []
 
-        def site(call: int, number: int, x: Tensor) -> Tensor:
-            y = self._output(call, number, x, blocks[number], {})
+        def site(call: int, number: int, x: Tensor, product: Product) -> Tensor:
+            y = self._output(call, number, x, product, blocks[number], {})
             sums.append(self._errors(call, y))
             return y
 
-        self._leaf(self.network.forward(self.block.images, site, self.modules), sums)
+        weights = site_weights(self.bank, placement, self.nominal, self.chip.weights)
+        self._leaf(self.network.forward(self.block.images, site, weights, self.modules), sums)
 
 
 def square(values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
-from cimenv.crossbar.mapping import SITE_TYPES
+from cimenv.crossbar.sites import SITE_TYPES
 from cimenv.tasks import MonteCarloEvaluator, Task
 
 SHARE = 0.95

@@ -19,7 +19,8 @@ from cimenv.crossbar.mapping import map_network
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Damage
 from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearch, worst_case
-from cimenv.tasks.keys import STAGE_VERSIONS, weights_digest
+from cimenv.tasks.identity import arrays_digest
+from cimenv.tasks.keys import STAGE_VERSIONS
 from cimenv.tasks.problem import Problem
 from cimenv.tasks.task import Task
 
@@ -101,12 +102,12 @@ def transfer(
     """
     network = problem.network
     if source == "reference":
-        network = map_network(problem.reference, problem.task.crossbar, problem.data.image_shape)
+        network = map_network(problem.reference, problem.task.crossbar, problem.data.image_shape, network.origins)
     ensemble = problem.task.worst_case.model_copy(update={"bound": attack.bound, "images": attack.images})
     key = {
         "stage": "transferred deviation",
         "version": STAGE_VERSIONS["attack"],
-        "weights": weights_digest(network.model.state_dict(), network.model),
+        "weights": arrays_digest(problem.identity, network.model.state_dict()),
         "attack": ensemble.model_dump(mode="json"),
         "data": problem.data.digest,
         "split": split,

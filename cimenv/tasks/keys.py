@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import platform
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from cimenv.core.config import canonical, digest
+from cimenv.core.config import canonical
 from cimenv.core.precision import Precision
 from cimenv.core.store import Record, Store
 from cimenv.core.threads import allowed_threads
@@ -43,40 +40,6 @@ def trained_once(store: Store, task: Task, key: dict[str, Any], compute: Callabl
         if found is not None:
             return found
     return store.once(canonical({**key, **training_environment(task)}), compute, what)
-
-
-def weights_digest(arrays: Mapping[str, Tensor], model: nn.Module) -> str:
-    """Return a hash of named tensors and of the network that computes with them: its layers and their source."""
-    kinds = {type(module) for module in model.modules() if not type(module).__module__.startswith("torch.")}
-    sources = sorted(_source(kind) for kind in kinds)
-    parts = [_text(model), *sources, *_settings(model)]
-    parts += [f"{name}:{digest(value.contiguous().cpu().numpy().tobytes())}" for name, value in arrays.items()]
-    return digest("\n".join(sorted(parts)))
-
-
-def _text(model: nn.Module) -> str:
-    """Return a network's text as torch prints it since its norms name their bias: digests do not tell older ones.
-
-    Layer norms without a bias excepted: older versions print them like those that have one.
-    """
-    return re.sub(r"(affine=(\w+))(?=, track_running_stats|\))", r"\1, bias=\2", repr(model))
-
-
-def _settings(model: nn.Module) -> Iterator[str]:
-    """Yield the plain attributes of modules that are not torch's own: what neither their text nor their source says."""
-    for name, module in model.named_modules():
-        if not type(module).__module__.startswith("torch."):
-            for field, value in sorted(vars(module).items()):
-                if isinstance(value, bool | int | float | str) and field != "training":
-                    yield f"{name}.{field}={value!r}"
-
-
-def _source(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # defined where no source is kept, such as a prompt
-        code = getattr(getattr(kind, "forward", None), "__code__", None)
-        return f"{kind.__qualname__}:{code.co_code.hex() if code else ''}:{code.co_names if code else ''}"
 
 
 def conditions_of(task: Task) -> dict[str, Any]:

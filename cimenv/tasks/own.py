@@ -14,7 +14,8 @@ from cimenv.core.config import call_object, load_object
 from cimenv.core.errors import ConfigError, DataError
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel
-from cimenv.crossbar.mapping import SITE_TYPES, map_network
+from cimenv.crossbar.mapping import map_network
+from cimenv.crossbar.sites import SITE_TYPES
 from cimenv.data import DataSplits, load_data
 from cimenv.tasks.problem import UserObjects
 from cimenv.tasks.task import Task, load_task

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,27 +23,28 @@ from cimenv.core.store import Record, Store
 from cimenv.core.threads import torch_threads
 from cimenv.crossbar.batchnorm import batch_norms, recalibrate_shared
 from cimenv.crossbar.chips import Chips
-from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.mapping import MappedNetwork, map_network
+from cimenv.crossbar.prepared import copied
 from cimenv.crossbar.saturation import Saturation, saturation
 from cimenv.data import DataSplits, load_data
 from cimenv.data.splits import Split
+from cimenv.evaluation.agreement import agrees
 from cimenv.evaluation.calibration import chip_calibrator
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.memory import GIB, KEPT
 from cimenv.evaluation.prefix import PrefixCache
-from cimenv.evaluation.protection import channel_scores
 from cimenv.evaluation.segments import SegmentedNetwork
-from cimenv.networks import build_backbone, without_weights
-from cimenv.tasks.keys import STAGE_VERSIONS, conditions_of, physics_of, precision_of, trained_once, weights_digest
+from cimenv.tasks.identity import Identity, arrays_digest
+from cimenv.tasks.keys import STAGE_VERSIONS, conditions_of, trained_once
+from cimenv.tasks.stages import RANGE, Stages, built, placed_for_training
 from cimenv.tasks.task import Task
-from cimenv.tasks.weights import load_weights, record_of, tensors_of, under_way
-from cimenv.training import AnyRecipe, fit_bank, fit_placement
+from cimenv.tasks.weights import record_of, tensors_of, under_way
+from cimenv.training import fit_placement
 
 SHIPPED = Path(str(files("cimenv.tasks"))) / "shipped"
 KEPT_ACTIVATIONS = 256 * 2**20
 KEPT_WIDE_ACTIVATIONS = 2**30  # deep networks of wide convolutions
-RANGE, RANGE_IMAGES = "input_range/", 1_000
+RANGE_IMAGES = 1_000
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,11 @@ class Problem:
         network: the mapped backbone, frozen.
         bank: the fitted blocks.
         reference: the clean network that acc_ref is measured on: the `standard` recipe's, or the user's own.
-        weights_digest: hash of backbone and bank weights; evaluations are keyed by it.
+        identity: tells the backbone from others that have the same weights.
+        weights_digest: hash of identity, backbone and bank weights; evaluations are keyed by it.
         histories: course of training, by what was trained.
         fit_log: of the bank; None where nothing was fitted, or by a cimenv that kept none.
+        plain: whether the network runs as its author wrote it: its pieces would give other outputs.
     """
 
     task: Task
@@ -81,10 +82,12 @@ class Problem:
     network: MappedNetwork
     bank: CompensationBank
     reference: nn.Module
+    identity: Identity
     weights_digest: str
     store: Store
     histories: Mapping[str, list[dict[str, float]]] = field(default_factory=dict)
     fit_log: FitLog | None = field(default=None, repr=False)
+    plain: bool = False
 
     @staticmethod
     @own_torch_state()
@@ -124,12 +127,12 @@ class Problem:
     @cached_property
     def segments(self) -> SegmentedNetwork:
         """Return the backbone, cut at its sites."""
-        return SegmentedNetwork(self.network.model, self.network.sites)
+        return SegmentedNetwork(self.network.model, self.network.sites, self.plain, self.network.origins)
 
     @cached_property
     def reference_digest(self) -> str:
         """Return a hash of the reference's weights."""
-        return weights_digest(self.reference.state_dict(), self.reference)
+        return arrays_digest(self.identity, self.reference.state_dict())
 
     def images(self, split: Split) -> int:
         """Return how many images an evaluation uses."""
@@ -181,7 +184,7 @@ class Problem:
 
     def reference_accuracy(self, split: Split) -> float:
         """Return acc_ref: clean accuracy of the `standard` recipe on the images of an evaluation."""
-        segments = SegmentedNetwork(self.reference, self.network.sites)
+        segments = SegmentedNetwork(self.reference, self.network.sites, self.plain, self.network.origins)
         return self._clean(segments, split)
 
     def clean_accuracy(self, split: Split) -> float:
@@ -206,7 +209,7 @@ class Problem:
 
         def compute() -> Record:
             bank = bank_from(self.options, {n: v.clone() for n, v in bank_arrays(self.bank).items()})
-            network = _copied(self.network, self.task)  # other threads may be fitting other placements
+            network = placed_for_training(self.network, self.task)  # other threads may be fitting other placements
             task, train = self.task, self.data.train.to(self.task.training_device)
             generator = torch_generator(key)
             with torch_threads(task.training_threads), arithmetic(task.training_precision, task.training_device):
@@ -229,23 +232,26 @@ class Problem:
 
 class _Builder:
     def __init__(self, task: Task, store: Store, progress: Progress, objects: UserObjects | None) -> None:
-        self.task, self.store, self.progress, self.objects = task, store, progress, objects
+        self.task, self.objects = task, objects
         self.data = objects.data if objects else load_data(task.data)
-        self.histories: dict[str, list[dict[str, float]]] = {}
+        self.stages = Stages(task, self.data, store, progress)
 
     def build(self) -> Problem:
-        task = self.task
+        task, stages = self.task, self.stages
         own = self.objects is not None or task.weights is not None
         self._check_shapes()
-        model, key, ranges = self._own() if own else self._trained(task.recipe)
+        trained = stages.own(self.objects.model if self.objects else None) if own else stages.backbone(task.recipe)
+        model = trained.model.eval().requires_grad_(False)
         # A copy: recalibrated batch norms must not change what the clean accuracy is measured on.
-        reference = copy.deepcopy(model) if own else self._trained(task.reference)[0]
-        network = map_network(model.eval().requires_grad_(False), task.crossbar, self.data.image_shape)
-        network = self._with_ranges(network, ranges)
+        reference = copied(model) if own else stages.backbone(task.reference).model
+        origins = dict(trained.original.named_parameters(remove_duplicate=False)) if own else {}
+        network = map_network(model, task.crossbar, self.data.image_shape, origins)
+        plain = not agrees(network, trained.original, stages.probe)
+        network = self._with_ranges(network, trained.input_ranges)
         if task.crossbar.batch_norm == "shared":
             self._recalibrate(network)
         options = options_by_type(network.sites, task.options)
-        bank, log = self._bank(network, options, key)
+        bank, log = stages.bank(network, options, trained.key)
         arrays = {**network.model.state_dict(), **{f"bank/{n}": v for n, v in bank_arrays(bank).items()}}
         arrays |= {f"{RANGE}{name}": value for name, value in network.input_ranges.items()}
         return Problem(
@@ -254,10 +260,12 @@ class _Builder:
             network,
             bank,
             reference.eval().requires_grad_(False),
-            weights_digest(arrays, network.model),
-            self.store,
-            self.histories,
+            trained.identity,
+            arrays_digest(trained.identity, arrays),
+            stages.store,
+            stages.histories,
             log,
+            plain,
         )
 
     def _with_ranges(self, network: MappedNetwork, ranges: dict[str, Tensor]) -> MappedNetwork:
@@ -268,113 +276,18 @@ class _Builder:
             return replace(network, input_ranges=ranges)
         return network.calibrated(self.data.train.inputs(slice(RANGE_IMAGES)))
 
-    def _own(self) -> tuple[nn.Module, dict[str, Any], dict[str, Tensor]]:
-        if self.objects is not None:
-            model = explicit(copy.deepcopy(self.objects.model).cpu())
-        else:
-            model = _built(self.task)
-            assert self.task.weights is not None
-            load_weights(model, self.task.weights)
-            model = explicit(model)
-        digest = weights_digest(model.state_dict(), model)
-        return model, {"stage": "own", "weights": digest, "data": self.data.digest}, {}
-
-    def _trained(self, recipe: AnyRecipe) -> tuple[nn.Module, dict[str, Any], dict[str, Tensor]]:
-        task = self.task
-        key: dict[str, Any] = {
-            "stage": "backbone",
-            "version": STAGE_VERSIONS["backbone"],
-            "backbone": task.backbone,
-            "backbone_args": task.backbone_args,
-            "data": self.data.digest,
-            "recipe": recipe.model_dump(mode="json"),
-            "seed": task.training_seed,
-            **precision_of(task.training_precision),
-        }
-        start: dict[str, Tensor] | None = None
-        trained_for = task.trained_for or task.crossbar
-        if recipe.fine_tunes:
-            trained_before, before, _ = self._trained(task.reference)
-            key |= {"start": before, "crossbar": physics_of(trained_for)}
-            start = trained_before.state_dict()
-
-        def compute() -> Record:
-            generator = torch_generator(key)
-            with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-                model = explicit(build_backbone(task.backbone, task.backbone_args))
-                if start is not None:
-                    model.load_state_dict(start)
-                model, data = model.to(task.training_device), self.data.for_training(task.training_device)
-                with arithmetic(task.training_precision, task.training_device):
-                    trained = recipe.fit(model, data, generator, self.progress, trained_for)
-            ranges = {f"{RANGE}{name}": value for name, value in trained.input_ranges.items()}
-            return record_of({**trained.state, **ranges}, {"history": trained.history})
-
-        record = trained_once(self.store, task, key, compute, f"the backbone ({recipe.name})")
-        self.histories[recipe.name] = record.meta["history"]
-        model = explicit(without_weights(task.backbone, task.backbone_args))
-        arrays = tensors_of(record)
-        ranges = {name.removeprefix(RANGE): arrays.pop(name) for name in list(arrays) if name.startswith(RANGE)}
-        model.load_state_dict(arrays, assign=True)
-        return model, key, ranges
-
-    def _bank(
-        self, network: MappedNetwork, options: Options, backbone_key: dict[str, Any]
-    ) -> tuple[CompensationBank, FitLog | None]:
-        task = self.task
-        key = {
-            "stage": "bank",
-            "version": STAGE_VERSIONS["bank"],
-            "backbone": backbone_key,
-            **conditions_of(task),
-            "options": [[o.model_dump() for o in here] for here in options.per_site],
-            "recipe": task.bank.model_dump(mode="json"),
-            "seed": task.training_seed,
-        }
-
-        kinds = {(option.kind, option.size) for here in options.per_site for option in here}
-        fits = any(kind != "digital" for kind, _ in kinds)
-        partial = any(kind == "digital" and size < 1 for kind, size in kinds)
-        protection = task.protection if partial else "weight_norm"
-        if protection != "weight_norm":
-            key["protection"] = protection
-
-        def compute() -> Record:
-            generator = torch_generator(key)
-            with torch_threads(task.training_threads), torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-                bank, train = CompensationBank(options), self.data.train
-                log: dict[str, Tensor] = {}
-                if protection != "weight_norm":
-                    bank.protect(channel_scores(network, train, protection, task.times_s[-1]))
-                if fits:
-                    placed, bank = _copied(network, task), bank.to(task.training_device)
-                    train = train.to(task.training_device)
-                    with arithmetic(task.training_precision, task.training_device):
-                        fitted = fit_bank(placed, bank, train, task.bank, generator, self.progress, task.times_s)
-                    log = fitted.arrays()
-            return record_of({**bank_arrays(bank), **log})
-
-        if not fits and protection == "weight_norm":
-            return CompensationBank(options).eval(), None
-        arrays = tensors_of(trained_once(self.store, task, key, compute, "the bank"))
-        log = FitLog.taken_from(arrays)
-        return bank_from(options, arrays), log
-
     def _recalibrate(self, network: MappedNetwork) -> None:
         config = self.task.crossbar
         chips, times = Chips(network, self.task.chip_seed, "train"), self.task.times_s
         images = self.data.train.inputs(slice(config.batch_norm_images))
         weights = (chips.at(times[k % len(times)]).all_weights(k) for k in range(config.batch_norm_chips))
-        recalibrate_shared(network.model, weights, images)
+        recalibrate_shared(network.model, weights, images, sites=network.sites)
 
     def _check_shapes(self) -> None:
         """Refuse data that do not fit the backbone, or a device that is not there, before anything is trained."""
         if self.task.training_device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("training_device: got 'cuda', but torch finds no GPU; use cpu.")
-        own = self.objects.model if self.objects is not None else None
-        model = copy.deepcopy(own).cpu() if own is not None else _built(self.task)
+        model = copied(self.objects.model).cpu() if self.objects is not None else built(self.task)
         map_network(model, self.task.crossbar, self.data.image_shape)
         with torch.no_grad():
             outputs = model.eval()(self.data.train.inputs(slice(1)))
@@ -384,15 +297,3 @@ class _Builder:
                 f"The backbone's output has shape {shape} per image, but {self.data.name} has "
                 f"{self.data.classes} classes; give a backbone with one logit per class."
             )
-
-
-def _copied(network: MappedNetwork, task: Task) -> MappedNetwork:
-    """Return a copy of the network where the task trains."""
-    ranges = {name: value.to(task.training_device) for name, value in network.input_ranges.items()}
-    return replace(network, model=copy.deepcopy(network.model).to(task.training_device), input_ranges=ranges)
-
-
-def _built(task: Task) -> nn.Module:
-    """Build the backbone without touching torch's global generator."""
-    with torch.random.fork_rng(devices=[]):
-        return build_backbone(task.backbone, task.backbone_args)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cimenv.compensation.options import BlockOption, Options, Placement, added_macs, added_weights
 from cimenv.core.errors import known_name
 from cimenv.cost.hardware import COST_TERMS, Cost, backbone_cost, block_cost, placement_cost, scalar, shares
-from cimenv.crossbar.mapping import Site
+from cimenv.crossbar.sites import Site
 from cimenv.tasks.task import Task
 
 TOLERANCE = 1e-9

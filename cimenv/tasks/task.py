@@ -17,7 +17,8 @@ from cimenv.core.precision import Precision
 from cimenv.core.strict import WHOLE
 from cimenv.cost.hardware import COST_TERMS
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.mapping import Site, SiteType, map_network
+from cimenv.crossbar.mapping import MappedNetwork, map_network
+from cimenv.crossbar.sites import Site, SiteType
 from cimenv.data import DATA_SETS, image_shape
 from cimenv.evaluation.metrics import smallest_chips
 from cimenv.evaluation.protection import Protection
@@ -149,7 +150,16 @@ class Task(Frozen):
             MappingError: no layer can be mapped.
             DataError: the data's images do not pass through the backbone.
         """
-        return _sites(self.backbone, canonical(self.backbone_args), self.data, self.crossbar.digital)
+        return self.mapping().sites
+
+    def mapping(self) -> MappedNetwork:
+        """Return the mapped backbone, of shapes alone where that is possible: nothing is trained.
+
+        Raises:
+            MappingError: no layer can be mapped.
+            DataError: the data's images do not pass through the backbone.
+        """
+        return _mapped(self.backbone, canonical(self.backbone_args), self.data, self.crossbar.digital)
 
     def block_options(self) -> Options:
         """Return the block options of every site."""
@@ -172,12 +182,12 @@ def _written_out(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def _sites(backbone: str, arguments: str, data: str, digital: tuple[str, ...]) -> tuple[Site, ...]:
+def _mapped(backbone: str, arguments: str, data: str, digital: tuple[str, ...]) -> MappedNetwork:
     shape, crossbar = image_shape(data), CrossbarConfig(digital=digital)
     try:
-        return map_network(without_weights(backbone, json.loads(arguments)), crossbar, shape).sites
+        return map_network(without_weights(backbone, json.loads(arguments)), crossbar, shape)
     except (DataError, NotImplementedError):  # a network whose control flow needs values
-        return map_network(build_backbone(backbone, json.loads(arguments)), crossbar, shape).sites
+        return map_network(build_backbone(backbone, json.loads(arguments)), crossbar, shape)
 
 
 def load_task(task: str | Path | Task | Mapping[str, Any], overrides: list[str] | None = None) -> Task:

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from cimenv.crossbar.layers import programmed
-from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.crossbar.mapping import MappedNetwork
+from cimenv.crossbar.sites import site_module
 from cimenv.crossbar.variation import censored_moments
 from cimenv.evaluation.worst_case import LossName
 from cimenv.training.adversary import descended, deviated, full_scales
@@ -46,7 +46,7 @@ class ATrice(Trice):
         """Yield the adversarial loss, then the one at fresh noise; see `Recipe.losses`."""
         start, step = self._start(network, done, generator), self.epsilon * self.risen(done)
         worst = descended(network, x, y, start, self.inner_loss, step=step, steps=self.inner_steps)
-        with programmed(network.model, deviated(network, worst)) as model:
+        with network.programmed(deviated(network, worst)) as model:
             loss = F.cross_entropy(model(x), y)
         yield self.alpha * loss
         yield from super().losses(network, x, y, done, generator)

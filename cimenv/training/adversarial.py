@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from cimenv.crossbar.layers import programmed
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.evaluation.worst_case import LossName
 from cimenv.training.adversary import descended, deviated, full_scales
@@ -40,6 +39,6 @@ class Adversarial(Judged):
         uniform = {s.name: torch.rand(s.weight_shape, generator=generator).to(x.device) for s in network.sites}
         start = {name: (drawn * 2 - 1) * bound * scales[name] for name, drawn in uniform.items()}
         worst = descended(network, x, y, start, self.inner_loss, step=step, steps=self.inner_steps, bound=bound)
-        with programmed(network.model, deviated(network, worst)) as model:
+        with network.programmed(deviated(network, worst)) as model:
             loss = F.cross_entropy(model(x), y)
         yield loss + self.penalty(network)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cimenv.crossbar.layers import programmed
-from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.crossbar.mapping import MappedNetwork
+from cimenv.crossbar.sites import site_module
 from cimenv.evaluation.worst_case import LOSSES, LossName
 
 
@@ -27,7 +27,7 @@ def gradient(
 ) -> dict[str, Tensor]:
     """Return the gradient of the summed attack loss of one batch with respect to dW, by site."""
     leaves = {name: value.detach().requires_grad_() for name, value in deviation.items()}
-    with programmed(network.model, deviated(network, leaves)) as model:
+    with network.programmed(deviated(network, leaves)) as model:
         total = LOSSES[loss](model(x), y).sum()
     found = torch.autograd.grad(total, list(leaves.values()))
     return dict(zip(leaves, found, strict=True))

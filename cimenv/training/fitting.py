@@ -21,7 +21,6 @@ from cimenv.core.config import Frozen
 from cimenv.core.precision import arithmetic
 from cimenv.core.progress import Progress
 from cimenv.crossbar.batchnorm import batch_statistics
-from cimenv.crossbar.layers import programmed
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating, learning
 from cimenv.data.splits import ImageSet
@@ -152,7 +151,7 @@ def _fit(
             drawn = network.program(generator, t_s=times_s[which])
             chip = site_weights(bank, placement, nominal, drawn)
             x, y = next(batches)
-            with programmed(model, chip), bank.inserted(model, placement):
+            with network.programmed(chip), bank.inserted(model, placement, network.origins):
                 logits = model(x)
                 loss = F.cross_entropy(logits, y)
             optimizer.zero_grad(set_to_none=True)

@@ -10,15 +10,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.conductance import DeviceTable, Pcm
 from cimenv.crossbar.devices import DeviceModel, Stuck
-from cimenv.crossbar.layers import ProgrammedWeight, layer_input, program_weight, programmed
-from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.crossbar.interception import SiteCall, observed
+from cimenv.crossbar.layers import ProgrammedWeight, program_weight
+from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating
+from cimenv.crossbar.sites import site_module
 from cimenv.data.splits import ImageSet
 from cimenv.evaluation.labels import count_correct
 from cimenv.training.course import Course, TrainedBackbone
@@ -77,7 +79,7 @@ class HardwareAware(Recipe):
         with torch.no_grad(), evaluating(network.model):
             clean = int(count_correct(network.model(x), y)) / len(y)
             for chip in range(SCORING_CHIPS):
-                with programmed(network.model, chips.all_weights(chip)) as model:
+                with network.programmed(chips.all_weights(chip)) as model:
                     found.append(int(count_correct(model(x), y)) / len(y))
         return {"val_accuracy": float(np.mean(found)), "clean": clean}
 
@@ -113,7 +115,7 @@ class _Training:
         del done
         if self.recipe.clip_sigma is not None:
             _clip(network, self.recipe.clip_sigma)
-        with self._watching(network) as seen, programmed(network.model, self._chip(network, generator)) as model:
+        with network.programmed(self._chip(network, generator)) as model, self._watching(network) as seen:
             loss = F.cross_entropy(model(x), y)
         yield loss
         if seen:
@@ -167,24 +169,19 @@ class _Training:
     def _watching(self, network: MappedNetwork) -> Iterator[dict[str, list[tuple[float, float]]]]:
         """Give std(x) and the share of unclipped inputs of every call, by site, while ranges are learned."""
         seen: dict[str, list[tuple[float, float]]] = {}
-        hooks = []
-        try:
-            for site in network.sites if self.learns else ():
-
-                def watch(
-                    module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], name: str = site.name
-                ) -> None:
-                    del module
-                    x = layer_input(args, named).detach()
-                    unclipped = int((x.abs() <= self.ranges[name].detach().mean()).sum()) / x.numel()
-                    spread = float(x.std()) if x.numel() > 1 else 0.0
-                    seen.setdefault(name, []).append((spread, unclipped))
-
-                hooks.append(site_module(network.model, site).register_forward_pre_hook(watch, with_kwargs=True))
+        if not self.learns:
             yield seen
-        finally:
-            for hook in hooks:
-                hook.remove()
+            return
+
+        def watch(call: SiteCall) -> Tensor:
+            x = call.x.detach()
+            unclipped = int((x.abs() <= self.ranges[call.site].detach().mean()).sum()) / x.numel()
+            spread = float(x.std()) if x.numel() > 1 else 0.0
+            seen.setdefault(call.site, []).append((spread, unclipped))
+            return call.outputs()
+
+        with observed(network.model, network.sites, watch):
+            yield seen
 
     def _update_ranges(self, seen: dict[str, list[tuple[float, float]]]) -> None:
         """Let every range follow 3 std(x) at first; later follow its gradient, and decay while it clips little."""

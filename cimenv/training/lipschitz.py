@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cimenv.core.precision import arithmetic
 from cimenv.crossbar.devices import DeviceModel
-from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.crossbar.mapping import MappedNetwork
+from cimenv.crossbar.sites import site_module
 from cimenv.crossbar.variation import log_normal_moments
 from cimenv.training.noise import Noise
 from cimenv.training.recipe import Recipe

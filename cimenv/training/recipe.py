@@ -15,7 +15,6 @@ from cimenv.core.progress import Progress
 from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel, Ideal
-from cimenv.crossbar.layers import programmed
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating
 from cimenv.data.splits import DataSplits, ImageSet
@@ -90,7 +89,7 @@ class Recipe(Frozen):
         if isinstance(device, Ideal):
             yield F.cross_entropy(network.model(x), y) + self.penalty(network)
             return
-        with programmed(network.model, network.program(generator, device)) as model:
+        with network.programmed(network.program(generator, device)) as model:
             loss = F.cross_entropy(model(x), y)
         yield loss + self.penalty(network)
 
@@ -151,6 +150,6 @@ def chip_accuracies(network: MappedNetwork, device: DeviceModel, x: Tensor, y: T
     with torch.no_grad(), evaluating(network.model):
         for chip in range(chips):
             draw = torch_generator("recipe-score", chip)
-            with programmed(network.model, network.program(draw, device)) as model:
+            with network.programmed(network.program(draw, device)) as model:
                 found.append(int(count_correct(model(x), y)) / len(y))
     return found

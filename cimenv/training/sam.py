@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from cimenv.crossbar.layers import programmed
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.training.adversary import deviated, gradient
 from cimenv.training.judged import Judged
@@ -31,6 +30,6 @@ class Sam(Judged):
         downhill = gradient(network, x, y, zero, "ce")  # of minus the cross-entropy
         norm = torch.stack([value.norm() for value in downhill.values()]).norm().clamp_min(1e-12)
         step = {name: -value * (self.rho / norm) for name, value in downhill.items()}
-        with programmed(network.model, deviated(network, step)) as model:
+        with network.programmed(deviated(network, step)) as model:
             loss = F.cross_entropy(model(x), y)
         yield loss + self.penalty(network)

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.batchnorm import batch_norms, recalibrate_shared
 from cimenv.crossbar.devices import DeviceModel, Gaussian
-from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.crossbar.mapping import MappedNetwork
+from cimenv.crossbar.sites import site_module
 from cimenv.crossbar.variation import censored_moments
 from cimenv.data.splits import ImageSet
 from cimenv.training.adversary import full_scales

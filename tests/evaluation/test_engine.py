@@ -152,7 +152,7 @@ RECORDED = {
 def test_a_recorded_walk_equals_one_walk_a_chip(model, possible):
     """To the last bit: the same walk reads other weights from the same place."""
     loop, once = (made(model, images=130, recording=wanted)[-1] for wanted in (False, True))
-    sites = len(loop.network.layers)
+    sites = len(loop.network.sites)
     placements = [(0,) * sites, (2,) * sites, tuple(k % 4 for k in range(sites)), (3,) * sites]
     assert once.recording == possible
     a, b = loop.run(placements, range(35)), once.run(placements, range(35))
@@ -382,7 +382,7 @@ def test_max_pool_2x2_is_torchs_bit_for_bit():
 def test_gpu_agrees_with_cpu(model, possible):
     *_, cpu = made(model, images=130)
     *_, gpu = made(model, images=130, device="cuda")
-    sites = len(cpu.network.layers)
+    sites = len(cpu.network.sites)
     placements = [(0,) * sites, (2,) * sites, tuple(k % 4 for k in range(sites)), (3,) * sites]
     a, b = cpu.run(placements, range(4)), gpu.run(placements, range(4))
     assert gpu.recording == possible and len(gpu.blocks[0]) == 1

@@ -90,7 +90,7 @@ DIGITAL = (BlockOption(kind="affine"), *(BlockOption(kind="digital", size=size) 
 def test_a_walk_holds_less_than_it_counts_on(backbone, shape, options):
     """Tensors that live at a time, by a tracking allocator, stay below the estimate that limits them."""
     tight = engine(backbone, shape, 250, options, memory_limit=4 * GIB)
-    sites = len(tight.network.layers)
+    sites = len(tight.network.sites)
     placements = [(o,) * sites for o in range(1 + len(options))] + [(3, 2, 1, *[0] * (sites - 3))]
     placements += [(*[0] * (sites - 1), o) for o in range(1, 1 + len(options))]
     chip, largest, _ = tight._sizes
@@ -106,7 +106,7 @@ def test_a_walk_holds_less_than_it_counts_on(backbone, shape, options):
 )
 def test_a_recorded_walk_holds_less_than_it_counts_on(backbone, shape):
     tight = engine(backbone, shape, 250, memory_limit=4 * GIB, recording=True)
-    sites = len(tight.network.layers)
+    sites = len(tight.network.sites)
     placements = [(option,) * sites for option in range(4)]
     assert tight.recording
     chip, largest, _ = tight._sizes
@@ -150,7 +150,7 @@ import torch
 from test_memory import engine, GIB
 torch.set_num_threads(2)
 tight = engine(("vgg16", {"width": 0.5}), (1, 32, 32), 250, threads=2, memory_limit=int(0.4 * GIB))
-sites = len(tight.network.layers)
+sites = len(tight.network.sites)
 tight.clean_correct()  # what torch itself needs once
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 tight.run([(0,) * sites, (2, 1, *[0] * (sites - 2))], range(40))

@@ -8,9 +8,8 @@ from torch import nn
 from cimenv.core.errors import ConfigError
 from cimenv.core.store import Store
 from cimenv.data import load_data
-from cimenv.networks import build_backbone
 from cimenv.tasks import MonteCarloEvaluator, UserObjects, load_task
-from cimenv.tasks.keys import weights_digest
+from cimenv.tasks.identity import BACKBONE_VERSIONS, Identity, arrays_digest
 
 TIMES = (0.0, 3_600.0, 31_536_000.0)
 QUICK = ["recipe.name=standard", "recipe.epochs=1", "bank.steps=20", "tuned.steps=5", "chips=3", "images=200"]
@@ -68,26 +67,20 @@ def test_per_chip_calibration_of_analog_chips_does_not_depend_on_company(store):
     assert (together.correct == alone.correct).all()
 
 
-def test_networks_that_differ_in_a_number_have_other_digests():
-    two, four = (build_backbone("vit", {"heads": heads, "depth": 1}) for heads in (2, 4))
-    four.load_state_dict(two.state_dict())
-    assert len({weights_digest(model.state_dict(), model) for model in (two, four)}) == 2
+def test_networks_that_differ_in_an_argument_have_other_digests():
+    arrays = {"w": torch.ones(2)}
+    two, four = (Identity.of_backbone("vit", {"heads": heads, "depth": 1}) for heads in (2, 4))
+    assert len({arrays_digest(identity, arrays) for identity in (two, four)}) == 2
 
 
-def test_torch_prints_norms_otherwise_since_some_version(monkeypatch):
-    """Older ones name no bias (torch 2.11); digests of the same network are the same."""
-    model = nn.Sequential(nn.BatchNorm2d(4), nn.BatchNorm1d(4, affine=False), nn.LayerNorm(4), nn.GroupNorm(2, 4))
-    before = weights_digest(model.state_dict(), model)
-    older = {
-        nn.modules.batchnorm._NormBase: "{num_features}, eps={eps}, momentum={momentum}, affine={affine}, "
-        "track_running_stats={track_running_stats}",
-        nn.LayerNorm: "{normalized_shape}, eps={eps}, elementwise_affine={elementwise_affine}",
-        nn.GroupNorm: "{num_groups}, {num_channels}, eps={eps}, affine={affine}",
-    }
-    for kind, text in older.items():
-        monkeypatch.setattr(kind, "extra_repr", lambda self, text=text: text.format(**vars(self)))
-    assert "bias" not in repr(model)
-    assert weights_digest(model.state_dict(), model) == before
+def test_keys_of_built_in_networks_hold_versions_and_no_text_of_torch(monkeypatch):
+    """The digest of given numbers is a number of its own: neither torch's text nor the source of a class enters."""
+    identity = Identity.of_backbone("resnet8", {})
+    before = arrays_digest(identity, {"w": torch.arange(4.0)})
+    monkeypatch.setattr(nn.Module, "__repr__", lambda self: "another text")
+    assert arrays_digest(identity, {"w": torch.arange(4.0)}) == before == "664b9f48913d2cebcaeac16592dcefc3"
+    monkeypatch.setitem(BACKBONE_VERSIONS, "resnet8", 2)
+    assert arrays_digest(Identity.of_backbone("resnet8", {}), {"w": torch.arange(4.0)}) != before
 
 
 def test_a_task_that_contradicts_itself():

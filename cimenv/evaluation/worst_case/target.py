@@ -16,10 +16,10 @@ from torch import Tensor
 from cimenv.compensation.bank import CompensationBank, site_weights
 from cimenv.compensation.options import BlockOption, Placement
 from cimenv.core.errors import MappingError
-from cimenv.crossbar.layers import MappedLayer, ProgrammedWeight, layer_forward
-from cimenv.crossbar.mapping import MappedNetwork, site_module
+from cimenv.crossbar.layers import ProgrammedWeight
+from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.evaluation.labels import count_correct
-from cimenv.evaluation.segments import SegmentedNetwork
+from cimenv.evaluation.segments import Product, SegmentedNetwork
 from cimenv.evaluation.workers import IMAGE_BLOCK, workers
 from cimenv.evaluation.worst_case.losses import LOSSES, LossName
 
@@ -144,21 +144,16 @@ class AttackTarget:
     def _logits(self, weights: Mapping[str, ProgrammedWeight], images: Tensor) -> Tensor:
         """Run the network with other weights at its sites; the network itself is not touched."""
 
-        def site(call: int, number: int, x: Tensor) -> Tensor:
+        def site(call: int, number: int, x: Tensor, product: Product) -> Tensor:
             del call
-            name = self._segments.sites[number].name
-            y = layer_forward(self._layers[number], x, weights[name])
+            y = product(weights[self._segments.sites[number].name], None)
             return y if self.bank is None else self.bank.compensate(number, self._blocks[number], x, y)
 
-        return self._segments.forward(images, site)
+        return self._segments.forward(images, site, weights)
 
     @cached_property
     def _segments(self) -> SegmentedNetwork:
-        return SegmentedNetwork(self.network.model, self.network.sites)
-
-    @cached_property
-    def _layers(self) -> Sequence[MappedLayer]:
-        return [site_module(self.network.model, site) for site in self.network.sites]
+        return SegmentedNetwork(self.network.model, self.network.sites, origins=self.network.origins)
 
     @cached_property
     def _blocks(self) -> Sequence[BlockOption | None]:

@@ -1,0 +1,207 @@
+"""Find every product of a network with a stored weight, by watching one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from cimenv.crossbar.interception import LOOKUPS, Memory, storage_of, tensors_in
+from cimenv.crossbar.operations import Convolution, Dense, positions
+from cimenv.crossbar.products import READERS, Product, products
+
+OTHER_PRODUCTS: dict[Callable[..., Any], str] = {
+    torch.bmm: "a batch of products",
+    torch.Tensor.bmm: "a batch of products",
+    torch.baddbmm: "a batch of products",
+    torch.tensordot: "tensordot",
+    torch.mv: "a product with a vector",
+    torch.conv3d: "a 3-d convolution",
+    torch.conv_transpose1d: "a transposed convolution",
+    torch.conv_transpose2d: "a transposed convolution",
+    torch.conv_transpose3d: "a transposed convolution",
+    F.bilinear: "a bilinear product",
+    torch.lstm_cell: "a recurrent cell",
+    torch.gru_cell: "a recurrent cell",
+    torch.rnn_tanh_cell: "a recurrent cell",
+    torch.rnn_relu_cell: "a recurrent cell",
+    F.multi_head_attention_forward: "a fused attention",
+}
+
+
+@dataclass(frozen=True)
+class Use:
+    """One product of data with a stored weight.
+
+    Attributes:
+        parameter: qualified name of the parameter.
+        size, stride, offset: of the weight `[out, in/groups, *kernel]` in the parameter.
+        operation: how inputs meet it.
+        positions: products of a vector with the matrix, for one image.
+        bias: whether something is added to every output.
+        derived: whether a function of the parameter is multiplied, and not the parameter.
+    """
+
+    parameter: str
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    operation: Dense | Convolution
+    positions: int
+    bias: bool
+    derived: bool
+
+    @property
+    def macs(self) -> int:
+        """Return the multiply-accumulates per image."""
+        return int(torch.Size(self.size).numel()) * self.positions
+
+
+@dataclass
+class Seen:
+    """What a forward pass showed.
+
+    Attributes:
+        uses: products with a stored weight that a crossbar can do, in call order.
+        others: multiply-accumulates and the reason, by parameter, of products that it cannot do.
+        between_activations: multiply-accumulates of products of two activations.
+        output: what the network gave.
+    """
+
+    uses: list[Use] = field(default_factory=list)
+    others: dict[str, tuple[int, str]] = field(default_factory=dict)
+    between_activations: int = 0
+    output: Any = None
+
+
+class Discovery(TorchFunctionMode):
+    """Records the products inside; data is what follows from the inputs, anything else is part of the network.
+
+    Args:
+        parameters: by name; several names may share a tensor.
+        inputs: of the network.
+        origins: tensors that the network was copied from, by name of the parameter.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor], inputs: Iterable[Tensor], origins: Mapping[str, Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        self.seen = Seen()
+        self.stored: Memory[tuple[str, Tensor]] = Memory()
+        for name, tensor in (*parameters.items(), *(origins or {}).items()):
+            if tensor not in self.stored:  # of a shared parameter the first name counts
+                self.stored.add(tensor, (name, tensor))
+        self.parameters = dict(parameters)
+        self.data: dict[int, Tensor] = {id(tensor): tensor for tensor in inputs}
+        self.derived: dict[int, tuple[Tensor, frozenset[str]]] = {}  # by storage
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        given = list(tensors_in((*args, *named.values())))
+        from_data = any(id(tensor) in self.data for tensor in given)
+        result = func(*args, **named)
+        made = list(tensors_in((result,)))
+        if from_data:
+            self._record(func, args, named, given, made)
+            self.data.update((id(tensor), tensor) for tensor in made)
+        elif func not in LOOKUPS:
+            origins = frozenset().union(*(self._origins(tensor) for tensor in given))
+            for tensor in made:
+                if origins and tensor not in self.stored:
+                    self.derived[storage_of(tensor)] = (tensor, origins)
+        return result
+
+    def _origins(self, tensor: Tensor) -> frozenset[str]:
+        held = self.stored.of(tensor)
+        if held is not None:
+            return frozenset((held[0],))
+        key = storage_of(tensor)
+        return self.derived[key][1] if key in self.derived else frozenset()
+
+    def _record(
+        self,
+        func: Callable[..., Any],
+        args: Sequence[Any],
+        named: Mapping[str, Any],
+        given: Sequence[Tensor],
+        made: Sequence[Tensor],
+    ) -> None:
+        if func in OTHER_PRODUCTS:
+            self._record_other(func, given, made)
+        if func not in READERS:
+            return
+        for product in products(func, args, named):
+            use = self._use(product, made[0])
+            if use is not None:
+                self.seen.uses.append(use)
+                return
+        if all(id(tensor) in self.data for tensor in given[:2]):
+            inner = args[0].shape[-1] if isinstance(args[0], Tensor) and args[0].dim() else 1
+            self.seen.between_activations += made[0].numel() * inner
+            return
+        self._record_other(func, given, made)
+
+    def _use(self, product: Product, result: Tensor) -> Use | None:
+        origins = self._origins(product.weight)
+        if not origins or id(product.weight) in self.data:
+            return None
+        parameter = stored[0] if (stored := self.stored.of(product.weight)) else self._among(origins, product.weight)
+        if parameter is None:
+            return None
+        held = stored[1] if stored else self.parameters[parameter]
+        shown = product.weight if stored else _oriented(held, product.weight)
+        return Use(
+            parameter,
+            tuple(product.weight.shape),
+            tuple(shown.stride()),
+            int(shown.storage_offset() - held.storage_offset()),
+            product.operation,
+            positions(product.operation, product.to_outputs(result)),
+            product.bias is not None,
+            stored is None,
+        )
+
+    def _among(self, origins: frozenset[str], weight: Tensor) -> str | None:
+        """Return the one parameter of the size of a derived weight; None where it is made of others."""
+        fitting = [name for name in origins if self.parameters[name].numel() == weight.numel()]
+        oriented = [name for name in fitting if _fits(self.parameters[name], weight)]
+        return oriented[0] if len(oriented) == 1 else None
+
+    def _record_other(self, func: Callable[..., Any], given: Sequence[Tensor], made: Sequence[Tensor]) -> None:
+        reason = OTHER_PRODUCTS.get(func, "its product is of a form that is not mapped")
+        for tensor in given:
+            for name in self._origins(tensor) if tensor.dim() > 1 else ():
+                rows = made[0].numel() // max(made[0].shape[-1], 1) if made else 1
+                macs, _ = self.seen.others.get(name, (0, ""))
+                self.seen.others[name] = (macs + tensor.numel() * max(rows // max(tensor.shape[0], 1), 1), reason)
+
+
+def discovered(model: nn.Module, image: Tensor, origins: Mapping[str, Tensor] | None = None) -> Seen:
+    """Run `model` on one image and return the products it made; the model is not changed.
+
+    Args:
+        model: in evaluation mode.
+        image: `[1, ...]`, perhaps on the meta device with the model.
+        origins: tensors that the model was copied from, by name of the parameter.
+    """
+    parameters = {name: p for name, p in model.named_parameters(remove_duplicate=False) if p.dim() > 1}
+    with torch.no_grad(), Discovery(parameters, [image], origins) as watching:
+        output = model(image)
+    watching.seen.output = output
+    return watching.seen
+
+
+def _fits(parameter: Tensor, weight: Tensor) -> bool:
+    return tuple(weight.shape) in (tuple(parameter.shape), tuple(parameter.mT.shape))
+
+
+def _oriented(parameter: Tensor, weight: Tensor) -> Tensor:
+    return parameter if weight.shape == parameter.shape else parameter.mT
