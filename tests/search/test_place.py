@@ -9,7 +9,7 @@ import torch
 
 import cimenv
 from cimenv.cost.hardware import explained
-from cimenv.crossbar.layers import programmed
+from cimenv.crossbar import programmed
 from cimenv.search import SearchResult
 from cimenv.search import place as _place  # noqa: F401 - the module below is shadowed by the function
 from cimenv.tasks import MonteCarloEvaluator
