@@ -150,7 +150,7 @@ class Index:
             raise DamagedIndexError(str(self.path))
         locks = self.folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / "index.lock", timeout=LOCK_S, poll_interval=0.005):
+        with FileLock(locks / "index.lock").acquire(timeout=LOCK_S, poll_interval=0.005):
             yield
 
     def _connection(self) -> sqlite3.Connection:
