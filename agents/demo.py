@@ -25,6 +25,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import CimenvError
 from cimenv.core.progress import bar
 from cimenv.core.store import Store
+from cimenv.core.writing import disk_faults
 from cimenv.core.yaml_text import written
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Objective, load_task
@@ -193,7 +194,8 @@ def draw_network(path: Path, evaluator: MonteCarloEvaluator, placement: Placemen
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        with disk_faults(OUT):
+            sys.exit(main())
     except CimenvError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

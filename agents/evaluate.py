@@ -22,10 +22,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from agents.algorithms import ALGORITHMS
 from agents.config import AgentConfig, load_config
 from agents.environment import judged_env, placement_env
-from agents.run_folder import CONFIG, MODEL, PLACEMENTS, read_placements, read_result, write_whole
+from agents.run_folder import CONFIG, MODEL, PLACEMENTS, read_placements, read_result
 from agents.train import one_thread
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import CimenvError, ConfigError
+from cimenv.core.writing import write_whole
 from cimenv.evaluation.metrics import mean_interval
 from cimenv.evaluation.record import Evaluation
 from cimenv.sb3 import deterministic_rollout, placement_of

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from tensorboard.summary.writer import event_file_writer
 
 from cimenv.core.errors import ConfigError
 
@@ -46,14 +48,24 @@ class RunTensorBoard(TensorBoardOutputFormat):
 
     def __init__(self, folder: Path) -> None:
         stamps = [int(path.name.split(".")[3]) for path in folder.glob(EVENTS)]
-        while stamps and int(time.time()) <= max(stamps):  # readers take files in the order of their names
-            time.sleep(0.05)
-        super().__init__(str(folder))
+        with _clock_at_least(max(stamps, default=0) + 1):  # readers take files in the order of their names
+            super().__init__(str(folder))
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """Write all but the metrics of the clock."""
         kept = {key: value for key, value in key_values.items() if not key.startswith(CLOCK)}
         super().write(kept, {key: key_excluded[key] for key in kept}, step)
+
+
+@contextmanager
+def _clock_at_least(second: int) -> Iterator[None]:
+    """Name event files as at a second, where the clock has not come there yet or has been set back."""
+    clock = event_file_writer.time
+    event_file_writer.time = SimpleNamespace(time=lambda: max(clock.time(), second))
+    try:
+        yield
+    finally:
+        event_file_writer.time = clock
 
 
 def open_logger(folder: Path) -> Logger:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.config import AgentConfig
@@ -20,6 +18,7 @@ from agents.logs import PROGRESS, cut_logs
 from cimenv.compensation.options import Placement
 from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
+from cimenv.core.writing import csv_text, only_process, whole, write_whole, writing
 from cimenv.core.yaml_text import written
 from cimenv.tasks import Objective
 
@@ -32,23 +31,18 @@ def claimed(folder: Path, config: AgentConfig) -> Iterator[None]:
     """Hold a folder for one process and one configuration.
 
     Raises:
-        ConfigError: another process trains there, or the folder belongs to another configuration.
+        ConfigError: another process trains there, or the folder belongs to another configuration or cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(f"Another process trains in {folder}; wait for it or choose another name=... .") from None
-    try:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    taken = f"Another process trains in {folder}; wait for it or choose another name=... ."
+    with only_process(folder / ".lock", taken):
         if (folder / CONFIG).exists() and begun(folder):
             _same(folder, config)
         else:
             text = written(config.model_dump(mode="json"))
             write_whole(folder / CONFIG, text)
         yield
-    finally:
-        lock.release()
 
 
 def begun(folder: Path) -> bool:
@@ -77,9 +71,8 @@ def write_results(
     folder: Path, model: BaseAlgorithm, known: Known, final: Placement, objective: Objective
 ) -> dict[str, Any]:
     """Write model.zip, placements.csv and, last, result.json, whose presence says that the run is finished."""
-    part = folder / "model.part.zip"
-    model.save(part)
-    part.replace(folder / MODEL)
+    with whole(folder / MODEL) as part:
+        model.save(part)
     best, best_value = write_placements(folder / PLACEMENTS, known, objective)
     key = objective.task.key
     result = {
@@ -100,17 +93,14 @@ def write_placements(path: Path, known: Known, objective: Objective) -> tuple[Pl
 
     Placements that reset hooks made of other tasks are listed, but do not compete. Order is `Objective.rank`.
     """
-    part, key = path.with_suffix(".part"), objective.task.key
-    best: tuple[Placement, float] | None = None
-    with part.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(COLUMNS)
-        for number, ((task, placement), value) in enumerate(known.items(), 1):
-            if task == key and (best is None or objective.rank(placement, value) > objective.rank(*best)):
-                best = (placement, value)
-            shown = repr(best[1]) if best is not None else ""
-            rows.writerow([number, task, " ".join(map(str, placement)), repr(value), shown])
-    part.replace(path)
+    key, best = objective.task.key, None
+    rows: list[tuple[Any, ...]] = [COLUMNS]
+    for number, ((task, placement), value) in enumerate(known.items(), 1):
+        if task == key and (best is None or objective.rank(placement, value) > objective.rank(*best)):
+            best = (placement, value)
+        shown = repr(best[1]) if best is not None else ""
+        rows.append((number, task, " ".join(map(str, placement)), repr(value), shown))
+    write_whole(path, csv_text(rows))
     assert best is not None, "the final rollout begins with the task's empty placement"
     return best
 
@@ -146,12 +136,3 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         return dict(result)
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{path} is damaged; delete it to let the run finish again.") from None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is either complete or not there."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -6,6 +6,7 @@ A finished job is one line of JSON, so that a killed study goes on where it was.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ import torch
 from cimenv.core.config import canonical, digest, read_yaml, with_overrides
 from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.core.progress import bar
+from cimenv.core.writing import append, disk_faults, only_process, write_whole, writing
 from cimenv.data import load_data
 from cimenv.tasks.table import SUFFIX, table_path
 
@@ -47,7 +49,7 @@ class Journal:
         measured: the fields of the plan that change a job's numbers.
 
     Raises:
-        ConfigError: the file belongs to a plan that measures otherwise, or a line is damaged.
+        ConfigError: the file belongs to a plan that measures otherwise, a line is damaged, or it cannot be written.
     """
 
     def __init__(self, path: Path, measured: dict[str, Any]) -> None:
@@ -56,9 +58,11 @@ class Journal:
         head = {"plan": measured}
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         if lines and not lines[-1].endswith(b"\n"):  # killed while it wrote
-            os.truncate(path, path.stat().st_size - len(lines.pop()))
+            with writing(path):
+                os.truncate(path, path.stat().st_size - len(lines.pop()))
         if not lines:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
             self._append(head)
             return
         try:
@@ -82,10 +86,7 @@ class Journal:
         return [row for stage in stages for job in stage if job in self for row in self.rows[job.name]]
 
     def _append(self, entry: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append(self.path, json.dumps(entry) + "\n")
 
 
 def settings_digest(*settings: Any) -> str:
@@ -126,17 +127,18 @@ def target(name: str, bound: str, measured: float, met: bool, command: str, **mo
 
 def write_targets(folder: Path, targets: list[dict[str, Any]]) -> None:
     """Write targets.json into a results folder."""
-    (folder / "targets.json").write_text(json.dumps(targets, indent=2) + "\n")
+    write_whole(folder / "targets.json", json.dumps(targets, indent=2) + "\n")
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:
     """Write rows with the union of their columns; a list becomes words."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()})
+    write_whole(path, text.getvalue())
 
 
 class StudyPlan(Protocol):
@@ -192,10 +194,11 @@ class Study(Generic[P]):
         out = ROOT / "results" / self.name
         try:
             plan = self.plan(**with_overrides(read_yaml(path), arguments))
-            if only_report:
-                self.write(plan, Journal(out / "jobs.jsonl", plan.measured()), out)
-            else:
-                self.run(plan, out)
+            with disk_faults(out):
+                if only_report:
+                    self.write(plan, Journal(out / "jobs.jsonl", plan.measured()), out)
+                else:
+                    self.run(plan, out)
             if not (out / "table.md").exists():
                 raise ConfigError(f"{out}: nothing is measured yet; run python -m agents.{self.name} without --report.")
         except CimenvError as error:
@@ -208,18 +211,22 @@ class Study(Generic[P]):
         """Do what a plan has left, and write the results after every job.
 
         Raises:
+            ConfigError: another process measures into the folder, or it cannot be written.
             DataError: a data set is missing; told before anything is computed.
         """
-        journal = Journal(out / "jobs.jsonl", plan.measured())
-        for data in plan.data:
-            load_data(data)
-        folder = ROOT / "runs" / self.name
-        run_stages(
-            plan.stages(journal.rows),
-            journal,
-            lambda job: (self.measure, (plan, job, folder, *self.more(journal, job))),
-            lambda: self.write(plan, journal, out),
-        )
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        with only_process(out / ".lock", f"Another process measures into {out}; wait until it has finished."):
+            journal = Journal(out / "jobs.jsonl", plan.measured())
+            for data in plan.data:
+                load_data(data)
+            folder = ROOT / "runs" / self.name
+            run_stages(
+                plan.stages(journal.rows),
+                journal,
+                lambda job: (self.measure, (plan, job, folder, *self.more(journal, job))),
+                lambda: self.write(plan, journal, out),
+            )
 
 
 def run_stages(

@@ -30,6 +30,7 @@ from agents.run_folder import claimed, read_result, start_afresh, write_results
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import CimenvError
 from cimenv.core.progress import Advance, bar
+from cimenv.core.writing import disk_faults
 from cimenv.sb3 import PlacementCallback, deterministic_rollout
 from cimenv.tasks import Evaluator, Objective
 
@@ -62,9 +63,9 @@ def train(
         say: told in one line what a run goes on with.
 
     Raises:
-        ConfigError: the folder belongs to another configuration, or a checkpoint is damaged.
+        ConfigError: the folder belongs to another configuration or cannot be written, or a checkpoint is damaged.
     """
-    with claimed(folder, config):
+    with disk_faults(folder), claimed(folder, config):
         result = read_result(folder)
         if result is not None:
             say(f"{folder} is finished: {result['steps']} steps; nothing to train.")

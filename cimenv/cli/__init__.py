@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 
 from cimenv.cli import attack, cache, candidates, enumeration, evaluate, placements, sensitivity, tasks
 from cimenv.core.errors import CimenvError, brief, one_line
+from cimenv.core.writing import disk_faults
 
 UsageError: Any = typer.BadParameter.__base__  # click's, or that of the click within typer
 
@@ -69,9 +71,14 @@ def main() -> None:
         # The sentence, not where in the code it was raised.
         warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
         try:
-            code = app(prog_name="cimenv", standalone_mode=False)
+            with disk_faults("the output"):
+                try:
+                    code = app(prog_name="cimenv", standalone_mode=False)
+                finally:
+                    sys.stdout.flush()  # here rather than at exit, where a full disk would be a traceback
         except CimenvError as error:
             print(error, file=sys.stderr)
+            _give_up_output()
             sys.exit(2)
         except typer.Abort:  # a question without an answer
             print("Aborted.", file=sys.stderr)
@@ -79,6 +86,9 @@ def main() -> None:
         except UsageError as error:
             print(_usage(error), file=sys.stderr)
             sys.exit(2)
+        except BrokenPipeError:  # of `| head`
+            _give_up_output()
+            sys.exit(1)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -93,3 +103,11 @@ def _usage(error: Any) -> str:
     given += [brief(word.partition("=")[2]) for word in sys.argv if word.partition("=")[0] in names and "=" in word]
     told = f" (got {given[-1]})" if given else ""
     return one_line(f"{text.rstrip('.')}{told}; see {command} --help.")
+
+
+def _give_up_output() -> None:
+    """Let what standard output does not take go nowhere, rather than be tried again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 it ends with the process

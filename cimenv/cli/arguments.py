@@ -59,6 +59,9 @@ Scheduler = Annotated[
         metavar="ADDRESS", help="A Dask scheduler, tcp://HOST:8786, whose workers evaluate (cimenv[cluster])."
     ),
 ]
+TlsCa = Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate authority of a tls:// scheduler.")]
+TlsCert = Annotated[Path | None, typer.Option(metavar="PEM", help="This machine's certificate for it.")]
+TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="The key of that certificate.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -150,12 +153,22 @@ def evaluator_of(task: str, overrides: list[str] | None, device: str = "cpu") ->
 
 
 @contextmanager
-def cluster_at(address: str | None) -> Iterator[Cluster | None]:
-    """Give the cluster of a scheduler while a command runs; None without an address."""
+def cluster_at(
+    address: str | None, ca: Path | None = None, cert: Path | None = None, key: Path | None = None
+) -> Iterator[Cluster | None]:
+    """Give the cluster of a scheduler while a command runs, by TLS with three PEM files; None without an address.
+
+    Raises:
+        ConfigError: PEM files without a scheduler; see `Cluster` and `tls`.
+    """
     if address is None:
+        if ca or cert or key:
+            raise ConfigError(
+                "--tls-ca, --tls-cert and --tls-key are for a scheduler; give --scheduler tls://HOST:8786."
+            )
         yield None
         return
-    from cimenv.tasks.cluster import Cluster
+    from cimenv.tasks.cluster import Cluster, tls
 
-    with Cluster(address) as cluster:
+    with Cluster(address, security=tls(ca, cert, key)) as cluster:
         yield cluster

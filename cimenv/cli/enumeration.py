@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from cimenv.cli.arguments import AsJson, Chips, Device, Overrides, Scheduler, SplitName, TaskName, Threads, cluster_at
+from cimenv.cli.arguments import (
+    AsJson,
+    Chips,
+    Device,
+    Overrides,
+    Scheduler,
+    SplitName,
+    TaskName,
+    Threads,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    cluster_at,
+)
 from cimenv.cli.output import as_text, print_json, print_row, table_of
 
 if TYPE_CHECKING:
@@ -26,6 +39,9 @@ def enumerate_task(
     chips: Chips = None,
     threads: Threads = None,
     scheduler: Scheduler = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     device: Device = "cpu",
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -50,7 +66,7 @@ def enumerate_task(
 
     loaded, part = load_task(task, overrides), cast("EnumeratedSplit", split)
     try:
-        with cluster_at(scheduler) as cluster:
+        with cluster_at(scheduler, tls_ca, tls_cert, tls_key) as cluster:
             found = enumerate_placements(
                 loaded, out, split=part, chips=chips, threads=threads, progress=bar, cluster=cluster, device=device
             )

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.writing import whole
 
 
 def print_json(value: Any) -> None:
@@ -66,10 +66,8 @@ def save_picture(figure: Any, path: Path) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise ConfigError(f"Cannot write {path}: {error.strerror}; give a file in a folder with room.") from None
+    with whole(path) as part:
+        figure.savefig(part, dpi=150, format=path.suffix[1:].lower())
 
 
 def _finite(value: Any) -> Any:

@@ -18,6 +18,9 @@ from cimenv.cli.arguments import (
     Scheduler,
     SplitName,
     TaskName,
+    TlsCa,
+    TlsCert,
+    TlsKey,
     check_picture,
     check_writable,
     cluster_at,
@@ -81,6 +84,9 @@ def search(
     pareto: Pareto = None,
     steps: Steps = None,
     scheduler: Scheduler = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     device: Device = "cpu",
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -98,8 +104,8 @@ def search(
     """
     _check_files(steps, pareto)
     caps = _caps(max_weights, max_macs)
-    evaluator = evaluator_of(task, [*(overrides or []), *caps], device)
-    _find(evaluator, _Wanted(method, evaluations, seed, fallback, pareto, steps, scheduler), as_json)
+    evaluator, security = evaluator_of(task, [*(overrides or []), *caps], device), (tls_ca, tls_cert, tls_key)
+    _find(evaluator, _Wanted(method, evaluations, seed, fallback, pareto, steps, scheduler, security), as_json)
 
 
 def place(
@@ -119,6 +125,9 @@ def place(
     pareto: Pareto = None,
     steps: Steps = None,
     scheduler: Scheduler = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     device: Device = "cpu",
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -140,8 +149,8 @@ def place(
     _check_files(steps, pareto)
     counted = [] if chips is None else [f"chips={chips}"]
     own = replace(own, overrides=[*(overrides or []), *_caps(max_weights, max_macs), *counted])
-    evaluator = own.evaluator(device, blocks=True)
-    _find(evaluator, _Wanted(method, evaluations, seed, fallback, pareto, steps, scheduler), as_json)
+    evaluator, security = own.evaluator(device, blocks=True), (tls_ca, tls_cert, tls_key)
+    _find(evaluator, _Wanted(method, evaluations, seed, fallback, pareto, steps, scheduler, security), as_json)
 
 
 @dataclass(frozen=True)
@@ -153,6 +162,7 @@ class _Wanted:
     pareto: Path | None
     steps: Path | None
     scheduler: str | None
+    tls: tuple[Path | None, Path | None, Path | None]
 
 
 def _check_files(steps: Path | None, pareto: Path | None) -> None:
@@ -174,7 +184,7 @@ def _find(evaluator: MonteCarloEvaluator, wanted: _Wanted, as_json: bool) -> Non
     from cimenv.search.report import report
     from cimenv.search.steps import write_steps
 
-    with cluster_at(wanted.scheduler) as cluster:
+    with cluster_at(wanted.scheduler, *wanted.tls) as cluster:
         evaluator.executor = cluster
         found = run_search(evaluator, wanted.method, wanted.evaluations, wanted.seed)
     evaluator.executor = None

@@ -51,7 +51,10 @@ def sensitivity(
     names = study.checked_names(only.split(",") if only else study.NON_IDEALITIES)
     plain = study.bare_task(load_task(task, overrides), images)
     evaluator = MonteCarloEvaluator(plain, progress=bar)
-    measured = study.Sensitivity(evaluator.problem, chips, evaluator.threads)
+
+    def measured() -> study.Sensitivity:
+        return study.Sensitivity(evaluator.problem, chips, evaluator.threads)
+
     rows = study.run(measured, out / "sensitivity.csv", names, error=error, share=share, progress=bar)
     save_picture(study.figure(rows), out / "sensitivity.png")
     own = [row for row in rows if row.weights == evaluator.problem.weights_digest[:12] and row.non_ideality in names]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.writing import csv_text, write_whole
 from cimenv.evaluation.worst_case import Point
 
 
@@ -18,16 +17,8 @@ def write_curve(path: str | Path, curve: Sequence[Point]) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    names = [field.name for field in dataclasses.fields(Point)]
-    try:
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(names)
-            rows.writerows(dataclasses.astuple(point) for point in curve)
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot write {path}: {error.strerror}; give a file in a folder that you may write."
-        ) from None
+    names = tuple(field.name for field in dataclasses.fields(Point))
+    write_whole(Path(path), csv_text([names, *map(dataclasses.astuple, curve)]))
 
 
 def curve_figure(curve: Sequence[Point], clean: float, title: str = "") -> Any:

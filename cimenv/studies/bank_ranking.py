@@ -24,6 +24,7 @@ from cimenv.core.precision import arithmetic
 from cimenv.core.progress import bar
 from cimenv.core.seeding import numpy_generator, torch_generator
 from cimenv.core.threads import torch_threads
+from cimenv.core.writing import append, csv_text, only_process, whole, write_whole, writing
 from cimenv.evaluation.metrics import rank_correlation
 from cimenv.tasks import MonteCarloEvaluator, load_task
 from cimenv.training import fit_placement
@@ -59,32 +60,38 @@ def stand_alone_accuracy(evaluator: MonteCarloEvaluator, placement: Placement) -
 
 
 def run(folder: Path, evaluator: MonteCarloEvaluator, tuned_only: bool = False) -> dict[str, float]:
-    """Fill ranking.csv, skipping rows it has, and return the figures of merit."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "ranking.csv"
-    _check_same(folder / "task.key", evaluator.task.key)
+    """Fill ranking.csv, skipping rows it has, and return the figures of merit.
+
+    Raises:
+        ConfigError: another process fills it, it is of another task, or it cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    taken = f"Another process measures into {folder}; wait until it has finished, or give another folder."
+    with only_process(folder / ".lock", taken):
+        _check_same(folder / "task.key", evaluator.task.key)
+        return merits(np.array(list(_filled(folder / "ranking.csv", evaluator, tuned_only).values())))
+
+
+def _filled(path: Path, evaluator: MonteCarloEvaluator, tuned_only: bool) -> dict[Placement, tuple[float, ...]]:
     known = {placement: found for placement, found in _read(path).items() if tuned_only or not math.isnan(found[1])}
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if not known:
-            writer.writerow(COLUMNS)
-        for placement in draw(evaluator):
-            if placement in known:
-                continue
-            bank = evaluator.evaluate(placement).value("mean")
-            alone = math.nan if tuned_only else stand_alone_accuracy(evaluator, placement)
-            tuned = evaluator.evaluate(placement, fidelity="tuned").value("mean")
-            known[placement] = (bank, alone, tuned)
-            writer.writerow([" ".join(map(str, placement)), repr(bank), repr(alone), repr(tuned)])
-            file.flush()
-    values = np.array(list(known.values()))
-    return merits(values)
+    if not known:
+        append(path, csv_text([COLUMNS]))
+    for placement in draw(evaluator):
+        if placement in known:
+            continue
+        bank = evaluator.evaluate(placement).value("mean")
+        alone = math.nan if tuned_only else stand_alone_accuracy(evaluator, placement)
+        tuned = evaluator.evaluate(placement, fidelity="tuned").value("mean")
+        known[placement] = (bank, alone, tuned)
+        append(path, csv_text([[" ".join(map(str, placement)), repr(bank), repr(alone), repr(tuned)]]))
+    return known
 
 
 def _check_same(path: Path, key: str) -> None:
     if path.exists() and path.read_text().strip() != key:
         raise ConfigError(f"{path.parent} holds the ranking of another task; give another folder.")
-    path.write_text(key + "\n")
+    write_whole(path, key + "\n")
 
 
 def merits(values: np.ndarray) -> dict[str, float]:
@@ -114,7 +121,7 @@ def write_targets(folder: Path, found: dict[str, float], command: str) -> None:
         {"target": t, "bound": b, "measured": m, "met": bool((m - limit) * sign >= 0), "command": command}
         for t, b, m, limit, sign in rows
     ]
-    (folder / "targets.json").write_text(json.dumps(targets, indent=2) + "\n")
+    write_whole(folder / "targets.json", json.dumps(targets, indent=2) + "\n")
 
 
 def draw_figure(folder: Path) -> None:
@@ -133,7 +140,8 @@ def draw_figure(folder: Path) -> None:
     axes.set_ylabel("mean accuracy with fitted blocks")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    figure.savefig(folder / "ranking.png", dpi=120)
+    with whole(folder / "ranking.png") as part:
+        figure.savefig(part, dpi=120)
 
 
 def _read(path: Path) -> dict[Placement, tuple[float, ...]]:

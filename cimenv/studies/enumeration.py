@@ -11,11 +11,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from cimenv.compensation.options import Placement
 from cimenv.core.config import canonical
@@ -24,9 +24,10 @@ from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
+from cimenv.core.writing import only_process, unwritable, writing
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, in_order, run_shared
+from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, in_order
 from cimenv.tasks.enumeration_file import (
     ENUMERATION_VERSION,
     FIRST_ROW,
@@ -43,6 +44,7 @@ from cimenv.tasks.jobs import chip_numbers, run_job
 from cimenv.tasks.problem import Problem
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
+from cimenv.tasks.travel import run_shared
 
 FIDELITY = "bank"
 LARGEST = 1_000_000  # placements: a file of some 500 MB
@@ -215,7 +217,7 @@ def _begun(path: Path, wanted: Mapping[str, Any]) -> Enumeration | None:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None  # a wrong place is refused when it is to be written
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     lines, _ = split_lines(data)
     magic = MAGIC.encode()
     if len(lines) < 2 and (data.startswith(magic) or magic.startswith(data)):
@@ -256,59 +258,35 @@ def _difference(name: str, there: Any, here: Any) -> tuple[str, str, str]:
 
 
 @contextmanager
-def _only_writer(path: Path) -> Iterator[BinaryIO]:
+def _only_writer(path: Path) -> Iterator[FileIO]:
     """Open the file for reading and appending, while a lock beside it keeps other processes away."""
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give the name of a CSV file.")
     if not path.parent.is_dir():
         raise ConfigError(f"Cannot write {path}: there is no folder {path.parent}; make it first.")
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
-    with _opened(path) as file:  # first: filelock takes a folder that cannot be written for one that is locked
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ConfigError(
-                f"Another process is enumerating into {path}; wait until it has finished, or enumerate into another "
-                "file."
-            ) from None
-        except OSError as error:
-            raise _unwritable(path, error) from None
-        try:
-            yield file
-        finally:
-            lock.release()
+    lock = path.with_name(f"{path.name}.lock")
+    taken = f"Another process is enumerating into {path}; wait until it has finished, or enumerate into another file."
+    # Unbuffered: what did not fit is not written again when the file is closed.
+    with writing(path), open(path, "a+b", buffering=0) as file, only_process(lock, taken):
+        yield file
     with suppress(OSError):  # finished: a process that comes now finds nothing left to write
-        Path(lock.lock_file).unlink()
+        lock.unlink()
 
 
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return open(path, "a+b")
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _cut(file: BinaryIO, path: Path, header: Header) -> None:
+def _cut(file: FileIO, path: Path, header: Header) -> None:
     """Drop what a kill left of a row; begin a file that lacks one of its first two lines."""
-    try:
+    with writing(path):
         file.seek(0)
         data = file.read()
         begun = data.count(b"\n") >= 2
         file.truncate(data.rfind(b"\n") + 1 if begun else 0)
-    except OSError as error:
-        raise _unwritable(path, error) from None
     if not begun:
         _append(file, path, header.text())
 
 
-def _append(file: BinaryIO, path: Path, text: str) -> None:
-    try:
-        file.write(text.encode())
-        file.flush()
+def _append(file: FileIO, path: Path, text: str) -> None:
+    with writing(path):
+        left = memoryview(text.encode())
+        while left:  # a disk that fills up takes a part, and says so of the next
+            left = left[file.write(left) :]
         os.fsync(file.fileno())
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _unwritable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"Cannot write {path}: {error.strerror}; give a file in a folder with room that you may write.")

@@ -22,6 +22,7 @@ from cimenv.compensation.bank import CompensationBank
 from cimenv.core.errors import ConfigError, known_name
 from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import torch_generator
+from cimenv.core.writing import append, csv_text, only_process, writing
 from cimenv.crossbar.array import program_array
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.config import CrossbarConfig
@@ -270,7 +271,7 @@ def _largest(what: NonIdeality, holds: Callable[[float], bool], steps: int = STE
 
 
 def run(
-    sensitivity: Sensitivity,
+    sensitivity: Sensitivity | Callable[[], Sensitivity],
     path: Path,
     names: tuple[str, ...] = tuple(NON_IDEALITIES),
     *,
@@ -280,26 +281,48 @@ def run(
 ) -> list[Row]:
     """Measure what `path` does not hold yet, and return all rows; a row is written as soon as it is known.
 
+    Args:
+        sensitivity: of the network, or what makes it, called when the file is known to be this process's own.
+        path: the CSV file; a lock beside it keeps a second process away.
+        names: non-idealities.
+        error: of the standard matrix, to compare at.
+        share: A* to be kept.
+        progress: opens a bar.
+
     Raises:
-        ConfigError: the file is not one of this study, or was made with other chips or images.
+        ConfigError: the file is not one of this study, was made with other chips or images, cannot be written, or
+            another process measures into it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    known = _resumed(path) if path.exists() else []
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    taken = f"Another process measures into {path}; wait until it has finished, or give another folder."
+    with only_process(path.with_name(f".{path.name}.lock"), taken):
+        known = _resumed(path) if path.exists() else []
+        return _filled(sensitivity, path, known, names, {"threshold": share, "equal_error": error}, progress)
+
+
+def _filled(
+    sensitivity: Sensitivity | Callable[[], Sensitivity],
+    path: Path,
+    known: list[Row],
+    names: tuple[str, ...],
+    asked: Mapping[str, float],
+    progress: Progress,
+) -> list[Row]:
+    sensitivity = sensitivity if isinstance(sensitivity, Sensitivity) else sensitivity()
     for row in known:
         if (row.chips, row.images) != (sensitivity.chips, len(sensitivity.images[1])):
             raise ConfigError(f"{path} holds rows of {row.chips} chips x {row.images} images; give another file.")
     weights = sensitivity.problem.weights_digest[:12]
     done = {(row.kind, row.non_ideality, row.wanted) for row in known if row.weights == weights}
-    asked = {"threshold": share, "equal_error": error}
     wanted = [(k, name) for name in names for k in asked if (k, name, asked[k]) not in done]
-    with progress("measuring non-idealities", len(wanted)) as advance, path.open("a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if not file.tell():
-            writer.writerow([field.name for field in fields(Row)])
+    if not path.exists() or not path.stat().st_size:
+        append(path, csv_text([[field.name for field in fields(Row)]]))
+    with progress("measuring non-idealities", len(wanted)) as advance:
         for kind, name in wanted:
-            row = sensitivity.threshold(name, share) if kind == "threshold" else sensitivity.at_error(name, error)
-            writer.writerow(asdict(row).values())
-            file.flush()
+            measure = sensitivity.threshold if kind == "threshold" else sensitivity.at_error
+            row = measure(name, asked[kind])
+            append(path, csv_text([asdict(row).values()]))
             known.append(row)
             advance()
     return known
@@ -312,7 +335,8 @@ def _resumed(path: Path) -> list[Row]:
     if data and not (data + b"\n").startswith(header + b"\n") and not header.startswith(data):
         raise ConfigError(f"{path} is no table of this study; give another file or delete it.")
     if not data.endswith(b"\n"):
-        os.truncate(path, data.rfind(b"\n") + 1)
+        with writing(path):
+            os.truncate(path, data.rfind(b"\n") + 1)
     return read_rows(path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from functools import lru_cache
 from typing import Any, Protocol
@@ -22,12 +22,13 @@ from cimenv.core.threads import allowed_threads
 from cimenv.data.splits import Split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, in_order, run_shared
+from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, as_done
 from cimenv.tasks.jobs import Fidelity, chip_numbers, evaluation_key, run_job
 from cimenv.tasks.own import own_options
 from cimenv.tasks.problem import Problem, UserObjects, default_store
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
+from cimenv.tasks.travel import run_shared
 
 REMEMBERED = 20_000  # evaluations held in memory: a few hundred bytes each
 
@@ -199,9 +200,9 @@ class MonteCarloEvaluator:
         known = {p: self._recall(key) for p, key in keys.items()}
         missing = sorted(p for p, evaluation in known.items() if evaluation is None)
         if missing:
-            made = self._made(missing, split, fidelity, numbers, executor or self.executor)
-            self.store.put_many((evaluation.key, evaluation.to_record()) for evaluation in made)
-            known.update((evaluation.placement, self._remember(evaluation)) for evaluation in made)
+            for made in self._made(missing, split, fidelity, numbers, executor or self.executor):
+                self.store.keep(((each.key, each.to_record()) for each in made), "an evaluation")
+                known.update((each.placement, self._remember(each)) for each in made)
         return [evaluation for p in checked if (evaluation := known[p]) is not None]
 
     def reference_accuracy(self, split: Split = "val") -> float:
@@ -223,14 +224,15 @@ class MonteCarloEvaluator:
         fidelity: Fidelity,
         numbers: range,
         executor: Executor | None,
-    ) -> list[Evaluation]:
+    ) -> Iterator[list[Evaluation]]:
+        """Yield evaluations in parts, each as soon as it is there: what a failure leaves is kept."""
         if executor is None or len(placements) == 1:
             engine = None
             if fidelity == "bank":
                 if split not in self._engines:
                     self._engines[split] = self.problem.engine(split, threads=self.threads, device=self.device)
                 engine = self._engines[split]
-            return run_job(
+            yield run_job(
                 self.problem,
                 placements,
                 split,
@@ -241,6 +243,7 @@ class MonteCarloEvaluator:
                 device=self.device,
                 progress=self.progress,
             )
+            return
         size = -(-len(placements) // (JOBS_PER_WORKER * _workers(executor))) if fidelity == "bank" else 1
         parts = [placements[start : start + size] for start in range(0, len(placements), size)]
         rest = (split, fidelity, numbers, self.device)
@@ -249,12 +252,10 @@ class MonteCarloEvaluator:
             calls: list[tuple[Any, ...]] = [(run_shared, shared, part, *rest) for part in parts]
         else:
             calls = [(_run_in_pool, self, part, *rest) for part in parts]
-        made: list[Evaluation] = []
         with self.progress("evaluating placements", len(placements)) as advance:
-            for found in in_order(executor, calls):
-                made.extend(found)
+            for found in as_done(executor, calls):
+                yield found
                 advance(len(found))
-        return made
 
     def _recall(self, key: str) -> Evaluation | None:
         if key in self._known:

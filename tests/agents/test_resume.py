@@ -1,5 +1,6 @@
 """An interrupted run ends bit by bit like an uninterrupted one, whenever it is interrupted."""
 
+import errno
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.checkpoint import latest
 from agents.config import load_config
+from agents.logs import open_logger
 from agents.train import main, train
 from cimenv.core.errors import ConfigError
 
@@ -91,6 +93,7 @@ def test_another_configuration_in_the_same_folder_is_refused(toy, tmp_path, caps
     before = sorted(path.name for path in (tmp_path / "toy-0").rglob("*"))
     with pytest.raises(ConfigError, match=r"another configuration \(evaluations differ\); choose another name="):
         train(config_of("dqn", "evaluations=26"), tmp_path / "toy-0", toy)
+    capsys.readouterr()
     assert main(["configs/agents/dqn.yaml", *SHORT, "--runs", str(tmp_path)]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("\n") == 1 and "hyper_parameters differ" in shown.err
@@ -124,6 +127,44 @@ def test_a_damaged_checkpoint_is_one_sentence(name, toy, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ConfigError, match=r"is damaged \(\w+\); delete .* and start again\.$"):
         train(config_of("dqn"), tmp_path / "run", toy)
+
+
+@pytest.mark.parametrize("ahead", [0, 3_600, 10 * 365 * 86_400])
+def test_a_clock_set_back_does_not_make_a_resumed_run_wait(toy, tmp_path, ahead):
+    """The event file of the interrupted run is from later than now; the one that follows sorts after it."""
+    interrupted(config_of("a2c"), tmp_path / "run", toy, 100)
+    stamp = int(time.time()) + ahead
+    (old,) = (tmp_path / "run").glob("events.out.tfevents.*")
+    later = old.with_name(".".join([*old.name.split(".")[:3], str(stamp), *old.name.split(".")[4:]]))
+    old.rename(later)
+    state = latest(tmp_path / "run") / "state.json"
+    state.write_text(state.read_text().replace(old.name, later.name))
+    start = time.monotonic()
+    logger = open_logger(tmp_path / "run")
+    logger.close()
+    assert time.monotonic() - start < 1
+    first, second = sorted((tmp_path / "run").glob("events.out.tfevents.*"))
+    assert first == later and int(second.name.split(".")[3]) == stamp + 1
+    second.unlink()
+    train(config_of("a2c"), tmp_path / "run", toy)
+
+
+def test_a_full_disk_ends_a_run_in_one_sentence_and_the_same_command_goes_on(toy, tmp_path, monkeypatch):
+    original, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(
+            ConfigError, match=r"^Cannot write .*run.*: No space left on device; give a file in a folder"
+        ):
+            train(config_of("dqn"), tmp_path / "run", toy)
+    assert train(config_of("dqn"), tmp_path / "run", toy).evaluations > 0
 
 
 def test_two_processes_do_not_share_a_folder(toy, tmp_path):

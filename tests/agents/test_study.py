@@ -1,5 +1,6 @@
 """What long studies share."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,8 +9,9 @@ import textwrap
 import time
 
 import pytest
+from filelock import FileLock
 
-from agents.study import Journal
+from agents.study import Journal, Study, write_csv, write_targets
 from cimenv.core.errors import ConfigError
 
 
@@ -27,6 +29,33 @@ def test_journal_survives_a_line_cut_short(tmp_path):
     assert Journal(path, {"chips": 2}).rows == {"a": [{"x": 1}]}
     with pytest.raises(ConfigError, match="another plan"):
         Journal(path, {"chips": 3})
+
+
+def test_a_full_disk_is_one_sentence_and_the_journal_goes_on(tmp_path, monkeypatch):
+    path = tmp_path / "jobs.jsonl"
+    journal = Journal(path, {"chips": 2})
+
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        for write in (
+            lambda: journal.add(Job(), [{"x": 1}]),
+            lambda: write_csv(tmp_path / "rows.csv", [{"x": 1}]),
+            lambda: write_targets(tmp_path, []),
+        ):
+            with pytest.raises(ConfigError, match=r"Cannot write .*: No space left on device; give a file"):
+                write()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["jobs.jsonl"]
+    Journal(path, {"chips": 2}).add(Job(), [{"x": 1}])
+    assert Journal(path, {"chips": 2}).rows == {"a": [{"x": 1}]}
+
+
+def test_a_second_process_in_the_folder_of_a_study_is_refused(tmp_path):
+    study = Study("none", None, None, None)
+    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match=r"Another process measures into .*; wait"):
+        study.run(None, tmp_path)
 
 
 @pytest.mark.slow

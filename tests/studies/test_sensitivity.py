@@ -1,10 +1,13 @@
 """Sensitivity: a linear network whose bearable noise is known, rows that are kept, and names that are checked."""
 
+import errno
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from scipy import stats
 from torch import nn
 from typer.testing import CliRunner
@@ -106,3 +109,39 @@ def test_a_network_at_chance_is_refused_before_anything_is_measured():
     objects = UserObjects(model, DataSplits("tiny", part, part, part, classes=4))
     with pytest.raises(ConfigError, match=r"reference: got an accuracy of 0.25, .* train it first"):
         study.Sensitivity(MonteCarloEvaluator(task, objects=objects).problem)
+
+
+def test_a_second_run_into_a_folder_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    def trained(*given):
+        pytest.fail("trained")
+
+    monkeypatch.setattr(MonteCarloEvaluator, "problem", property(trained))
+    with FileLock(tmp_path / ".sensitivity.csv.lock"):
+        found = CliRunner().invoke(app, ["sensitivity", "toy-4site", "--out", str(tmp_path)])
+    assert isinstance(found.exception, ConfigError)
+    assert str(found.exception) == (
+        f"Another process measures into {tmp_path / 'sensitivity.csv'}; wait until it has finished, or give another "
+        "folder."
+    )
+
+
+def test_a_run_ends_with_its_lock_and_a_full_disk_keeps_its_rows(measured, tmp_path, monkeypatch):
+    path = tmp_path / "sensitivity.csv"
+    first = study.run(measured, path, ("weight_noise",))
+    before = path.read_bytes()
+
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(ConfigError, match=r"Cannot write .*sensitivity.csv: No space left on device; give a file"):
+            study.run(lambda: measured, path, ("weight_noise", "adc_step"))
+    assert path.read_bytes().startswith(before)
+    assert study.run(measured, path, ("weight_noise", "adc_step"))[:2] == first
+
+
+def test_a_folder_that_cannot_be_made(measured, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"Cannot write .*sensitivity.csv: (Not a directory|File exists)"):
+        study.run(measured, tmp_path / "file" / "sensitivity.csv", ("weight_noise",))

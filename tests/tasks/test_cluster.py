@@ -9,19 +9,11 @@ from cimenv.core.errors import ConfigError
 from cimenv.search import run_search
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator
-from cimenv.tasks.cluster import Cluster, run_shared
+from cimenv.tasks.cluster import Cluster
 from cimenv.tasks.jobs import run_job
+from cimenv.tasks.travel import run_shared
 
 distributed = pytest.importorskip("distributed")
-
-
-@pytest.fixture(scope="module")
-def scheduler():
-    """Give a local scheduler with two worker processes of one thread."""
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
-    ) as local:
-        yield local
 
 
 def test_a_cluster_enumerates_the_same_bytes(toy, tmp_path, scheduler):
