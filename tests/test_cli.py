@@ -92,7 +92,9 @@ def test_evaluate_and_search_print_json(toy, toy_values, call, tmp_path):
     found = json.loads(call("evaluate", "toy-4site", "--placement", "1,0,2,0", "--json")[1])
     assert found["mean"] == toy.evaluate((1, 0, 2, 0)).value("mean")
     picture = tmp_path / "front.png"
-    searched = json.loads(call("search", "toy-4site", "--method", "exhaustive", "--json", "--pareto", picture)[1])
+    brief = ("--set", "tuned.steps=5", "--set", "report_chips=3", "--set", "report_images=100")
+    search = ("search", "toy-4site", "--method", "exhaustive", *brief)
+    searched = json.loads(call(*search, "--json", "--pareto", picture)[1])
     assert searched["objective"] == pytest.approx(max(toy_values.values()))
     assert png_size(picture) == (900, 660)  # 6 x 4.4 inches at 150 dots
 

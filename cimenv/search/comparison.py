@@ -51,12 +51,14 @@ class Comparison:
         none: no blocks.
         affine: `affine` at every site that may have blocks; None where one does not offer it, or beyond the budget.
         fresh_images: whether the search saw none of the images.
+        metric: of the task.
     """
 
     found: Contender
     none: Contender
     affine: Contender | None
     fresh_images: bool
+    metric: str = "mean"
 
     @property
     def best(self) -> Contender:
@@ -69,11 +71,10 @@ class Comparison:
 
         No interval where the metric is not the mean over chips.
         """
-        difference = one.chip_objectives - other.chip_objectives
         lead = one.objective - other.objective
-        if abs(float(difference.mean()) - lead) > 1e-9:
+        if self.metric != "mean":
             return lead, None
-        return lead, metrics.mean_interval(difference)
+        return lead, metrics.mean_interval(one.chip_objectives - other.chip_objectives)
 
     def __str__(self) -> str:
         """Say whether the search's placement is worth its blocks, in one line."""
@@ -128,4 +129,5 @@ def compare(evaluator: MonteCarloEvaluator, found: Placement) -> Comparison:
         contender(NONE, empty),
         contender(AFFINE, affine) if affine else None,
         fresh is not None,
+        task.metric,
     )

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from cimenv.cost.hardware import explained
 from cimenv.crossbar import programmed
 from cimenv.search import SearchResult
 from cimenv.search import place as _place  # noqa: F401 - the module below is shadowed by the function
-from cimenv.tasks import MonteCarloEvaluator
+from cimenv.tasks import MonteCarloEvaluator, evaluators
 
 place_module = sys.modules["cimenv.search.place"]
 
@@ -131,6 +132,57 @@ def test_the_test_split_is_touched_once_after_all_choices(nearest, prototypes, q
     splits = [split for split, _ in asked]
     assert splits[splits.index("test") :] == ["test", "test"] and asked[-2] == ("test", ((0,),))
     assert asked[-1] == ("test", (result.placement, (1,)))
+
+
+def test_what_was_found_is_said_before_its_blocks_are_fitted_and_is_not_searched_again(
+    nearest, prototypes, quick, monkeypatch
+):
+    asked, run_job = [], evaluators.run_job
+
+    def spied(problem, placements, split, fidelity, chips, **rest):
+        asked.append((split, fidelity, chips))
+        return run_job(problem, placements, split, fidelity, chips, **rest)
+
+    class StoppedError(Exception):
+        """The process was killed."""
+
+    class Bar:
+        def __call__(self, steps=1):
+            pass
+
+        def describe(self, description, total):
+            pass
+
+        def say(self, line, instead=False):
+            if line.startswith("placement found: "):
+                raise StoppedError(line)
+
+    @contextmanager
+    def stopping(description, total, done=0):
+        yield Bar()
+
+    monkeypatch.setattr(evaluators, "run_job", spied)
+    with pytest.raises(StoppedError, match=r"J 0\.\d+, 4 evaluations\); its blocks are fitted now"):
+        cimenv.place(nearest, prototypes, method="exhaustive", **{**quick, "progress": stopping})
+    assert {fidelity for _, fidelity, _ in asked} == {"bank"} and {split for split, _, _ in asked} == {"val"}
+    asked.clear()
+    result = cimenv.place(nearest, prototypes, method="exhaustive", **quick)
+    assert result.search.evaluations == 4 and ("val", "bank", range(12)) not in asked
+
+
+@pytest.mark.parametrize("method", ["racing", "ladder"])
+def test_every_kind_of_search_is_compared(nearest, prototypes, quick, method):
+    result = cimenv.place(nearest, prototypes, method=method, times_s=(0.0, 60.0), **quick)
+    assert result.comparison.found.evaluation.correct.shape == (2, 12) and method in str(result)
+
+
+def test_metrics_that_are_no_mean_over_chips_have_no_interval(nearest, prototypes, quick, finding):
+    finding((1,))
+    result = cimenv.place(nearest, prototypes, metric="percentile", percentile=0.4, **quick)
+    found, none = result.comparison.found, result.comparison.none
+    lead, interval = result.comparison.lead(found, none)
+    low = [np.sort(one.evaluation.accuracy)[4] for one in (found, none)]  # the fifth of twelve chips
+    assert interval is None and np.sign(lead) == np.sign(low[0] - low[1]) and found.objective == lead
 
 
 def test_held_out_numbers_have_keys_of_their_own(nearest, prototypes, quick, finding):

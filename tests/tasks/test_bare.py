@@ -11,9 +11,10 @@ from cimenv.core.progress import silent
 from cimenv.core.store import Store
 from cimenv.data import DataSplits, ImageSet
 from cimenv.evaluation import metrics
-from cimenv.tasks import MonteCarloEvaluator, load_task, problem
+from cimenv.tasks import MonteCarloEvaluator, load_task
 from cimenv.tasks.bare import evaluated, without_blocks
 from cimenv.tasks.own import own_task
+from cimenv.training import fitting
 
 PROTOTYPES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(7))
 
@@ -65,8 +66,7 @@ def test_accuracy_and_interval_are_those_of_the_counts(model, tmp_path):
 
 
 def test_nothing_is_trained_and_the_model_stays(model, tmp_path, monkeypatch):
-    for name in ("fit_bank", "fit_placement"):
-        monkeypatch.setattr(problem, name, lambda *_: pytest.fail("a block was fitted"))
+    monkeypatch.setattr(fitting, "_fit", lambda *_: pytest.fail("a block was fitted"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     cimenv.evaluate(model, DATA, cimenv.LogNormal(sigma=0.5), chips=2, store=tmp_path, progress=silent)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
