@@ -176,7 +176,7 @@ def checked_time(t_s: float) -> float:
         ConfigError: it is negative, NaN, or beyond LONGEST_S.
     """
     if not 0 <= t_s <= LONGEST_S:
-        raise ConfigError(f"t_s: got {t_s}; give a time in seconds, from 0 to {LONGEST_S:g}.")
+        raise ConfigError(f"t_s: got {t_s}; give a time of at least 0 seconds, and at most {LONGEST_S:g}.")
     return float(t_s)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from cimenv.core.errors import DataError
 
 Split = Literal["train", "val", "test"]
+LARGEST, SMALLEST_STD = 1e30, 1e-6  # of normalised images, so that single precision holds what a network makes of them
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,22 @@ class ImageSet:
             channels = self.images.shape[1] if self.images.dim() > 1 else 1
             if self.images.dtype == torch.uint8 and len(values) not in (1, channels):
                 raise DataError(f"{name}: got {len(values)} values; give one, or one for each of {channels} channels.")
-        if not all(math.isfinite(value) for value in (*self.mean, *self.std)) or min(self.std) <= 0:
-            raise DataError(f"mean, std: got {self.mean}, {self.std}; give finite numbers, and std above 0.")
+        if not all(abs(value) <= LARGEST for value in (*self.mean, *self.std)) or min(self.std) < SMALLEST_STD:
+            raise DataError(
+                f"mean, std: got {self.mean}, {self.std}; give finite numbers, and std above 0, from "
+                f"{SMALLEST_STD:g} to {LARGEST:g}."
+            )
         if len(self.images) != len(self.labels) or len(self.images) == 0:
             raise DataError(
                 f"A split has {len(self.images)} images and {len(self.labels)} labels; "
                 "give as many labels as images, and at least one."
             )
-        if self.images.is_floating_point() and not bool(self.images.isfinite().all()):
-            raise DataError("The images of a split hold NaN or infinity; give finite values.")
+        if self.images.is_floating_point() and not bool(
+            (self.images.isfinite() & (self.images.abs() <= LARGEST)).all()
+        ):
+            raise DataError(
+                f"The images of a split hold NaN or infinity, or a value beyond +-{LARGEST:g}; give finite values."
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,7 +83,10 @@ class ImageSet:
         if images.dtype != torch.uint8:
             return images.float()
         shape = (1, -1, 1, 1)
-        mean, std = (torch.tensor(values, device=images.device).view(shape) for values in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=images.device).view(shape)
+            for values in (self.mean, self.std)
+        )
         return images.float().div_(255.0).sub_(mean).div_(std)
 
     def augmented(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -165,6 +175,6 @@ class DataSplits:
         for part in (self.train, self.val, self.test):
             described = (tuple(part.images.shape), str(part.images.dtype), part.mean, part.std)
             state.update(repr(described).encode())
-            state.update(part.images.contiguous().numpy().tobytes())
+            state.update(part.images.contiguous().view(torch.uint8).numpy().tobytes())  # numpy knows no bfloat16
             state.update(part.labels.contiguous().numpy().tobytes())
         return state.hexdigest()[:32]

@@ -86,5 +86,5 @@ def test_time_after_programming():
     assert later.t_s == 3600.0
     assert torch.equal(later.weights("a", 0), chips().weights("a", 0))  # these devices do not drift
     for wrong in (-1.0, float("nan")):
-        with pytest.raises(ConfigError, match=r"t_s: got .*; give a time in seconds"):
+        with pytest.raises(ConfigError, match=r"t_s: got .*; give a time of at least 0 seconds"):
             chips().at(wrong)

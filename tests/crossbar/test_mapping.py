@@ -202,7 +202,7 @@ def test_weights_that_are_not_numbers_are_refused():
 
 def test_a_time_before_programming_is_refused():
     network = map_network(nn.Sequential(nn.Linear(3, 2)), CrossbarConfig(preset="pcm"))
-    with pytest.raises(ConfigError, match=r"t_s: got -1.0; give a time in seconds"):
+    with pytest.raises(ConfigError, match=r"t_s: got -1.0; give a time of at least 0 seconds"):
         network.program(torch.Generator(), t_s=-1.0)
 
 

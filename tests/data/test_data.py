@@ -1,4 +1,5 @@
 import itertools
+import math
 import os
 import pickle
 from importlib.resources import files
@@ -312,3 +313,40 @@ def test_splits_that_do_not_fit_are_refused(fields, words):
     part = ImageSet(PICTURES, LABELS)
     with pytest.raises(DataError, match=words):
         DataSplits(**{"name": "mine", "train": part, "val": part, "test": part, "classes": 3, **fields})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"std": (1e-320,)}, {"std": (0.0,)}, {"std": (math.nan,)}, {"std": (1e300,)}, {"mean": (1e300,)}],
+)
+def test_statistics_that_single_precision_cannot_divide_by_are_refused(fields):
+    with pytest.raises(DataError, match="mean, std: got"):
+        ImageSet(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), **fields)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e300])
+def test_images_that_single_precision_cannot_hold_are_refused(dtype, value):
+    images = torch.full((2, 1, 2, 2), value, dtype=torch.float64).to(dtype)
+    with pytest.raises(DataError, match="hold NaN or infinity, or a value beyond"):
+        ImageSet(images, torch.zeros(2, dtype=torch.int64))
+
+
+def test_images_of_any_precision_have_a_digest():
+    images, labels = torch.rand(4, 1, 2, 2), torch.arange(4)
+    seen = set()
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        part = ImageSet(images.to(dtype), labels)
+        assert part.inputs().dtype == torch.float32
+        seen.add(DataSplits("own", part, part, part, classes=4).digest)
+    assert len(seen) == 4
+
+
+def test_the_mean_and_std_are_single_precision_whatever_torchs_default():
+    part = ImageSet(torch.arange(16, dtype=torch.uint8).reshape(4, 1, 2, 2), torch.arange(4), (0.1307,), (0.3081,))
+    expected = part.inputs()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(part.inputs(), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
