@@ -11,6 +11,7 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.config import AgentConfig, Algorithm, Policy
+from agents.environment import placement_env
 from cimenv.core.errors import ConfigError
 from cimenv.sb3 import SitePolicy
 
@@ -29,10 +30,12 @@ def new_model(config: AgentConfig, env: gym.Env) -> BaseAlgorithm:
     Raises:
         ConfigError: the algorithm refuses its hyper-parameters.
     """
+    settings = copy.deepcopy(config.hyper_parameters)
     try:
-        return ALGORITHMS[config.algorithm](
-            POLICIES[config.policy], env, seed=config.seed, device="cpu", **copy.deepcopy(config.hyper_parameters)
-        )
+        if config.policy == "sites":
+            layout = placement_env(env).layout.arguments
+            settings["policy_kwargs"] = {"layout": layout, **settings.get("policy_kwargs", {})}
+        return ALGORITHMS[config.algorithm](POLICIES[config.policy], env, seed=config.seed, device="cpu", **settings)
     except (TypeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(f"hyper_parameters: {reason}; use arguments of {config.algorithm}.") from None

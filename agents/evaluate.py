@@ -112,7 +112,7 @@ def load_policy(path: Path, config: AgentConfig, env: gym.Env[Any, Any]) -> Base
 def judged(evaluator: Evaluator, rows: dict[str, Placement]) -> dict[str, Any]:
     """Return what every placement reaches with tuned blocks on the test split.
 
-    Intervals are 95 %. `recovered` is the share of what variation took that came back (0 without blocks, 1 at the
+    Intervals are 95 %. `of_loss` is the share of what variation took that came back (0 without blocks, 1 at the
     reference accuracy), `of_reference` the mean accuracy over the reference accuracy. Differences are paired: every
     chip with a placement's blocks against the same chip without.
     """
@@ -141,7 +141,7 @@ def judged(evaluator: Evaluator, rows: dict[str, Placement]) -> dict[str, Any]:
             "percentile_05": found.value("percentile", 0.05),
             "percentile_05_interval": _pair(found.interval("percentile", 0.05)),
             "of_reference": mean / acc_ref,
-            "recovered": (mean - reached) / (acc_ref - reached) if acc_ref > reached else None,
+            "of_loss": (mean - reached) / (acc_ref - reached) if acc_ref > reached else None,
             "cost": {**evaluator.space.shares(placement), "scalar": evaluator.space.scalar_cost(placement)},
             "difference": _difference(found, tested["none"]),
         }
@@ -156,12 +156,12 @@ def table(report: dict[str, Any], run: Path) -> Table:
         f"backbone {report['clean_accuracy']:.1%}. Intervals: 95 %."
     )
     shown = Table(title=title, title_justify="left")
-    for column in ("", "placement", "J (val)", "mean", "interval", "5 % pct", "of ref", "recovered", "- none"):
+    for column in ("", "placement", "J (val)", "mean", "interval", "5 % pct", "of ref", "of loss", "- none"):
         shown.add_column(column, justify="left" if column in ("", "placement") else "right")
     for term in ("weights", "macs", "energy"):
         shown.add_column(f"+{term}", justify="right")
     for name, row in report["placements"].items():
-        recovered = row["recovered"]
+        of_loss = row["of_loss"]
         shown.add_row(
             ROWS[name],
             " ".join(map(str, row["placement"])),
@@ -170,7 +170,7 @@ def table(report: dict[str, Any], run: Path) -> Table:
             _percent(row["mean_interval"]),
             f"{row['percentile_05']:.1%}",
             f"{row['of_reference']:.1%}",
-            "-" if recovered is None else f"{recovered:.0%}",
+            "-" if of_loss is None else f"{of_loss:.0%}",
             "" if name == "none" else f"{row['difference']['mean']:+.2%} {_percent(row['difference']['interval'])}",
             *(f"{row['cost'][term]:.2%}" for term in ("weights", "macs", "energy")),
         )

@@ -182,6 +182,11 @@ class Study(Generic[P]):
     write: Callable[[P, Journal, Path], None]
     more: Callable[[Journal, Any], tuple[Any, ...]] = _nothing
 
+    @property
+    def package(self) -> str:
+        """Return what `python -m` runs: the package of its plan, which may be called otherwise than its files."""
+        return self.plan.__module__.rpartition(".")[0]
+
     def command(self, arguments: list[str], doc: str | None) -> int:
         """Run the study from the command line, `[YAML] [key=value ...]`; `doc` is printed for `--help`."""
         if arguments and arguments[0] in ("-h", "--help"):
@@ -200,7 +205,7 @@ class Study(Generic[P]):
                 else:
                     self.run(plan, out)
             if not (out / "table.md").exists():
-                raise ConfigError(f"{out}: nothing is measured yet; run python -m agents.{self.name} without --report.")
+                raise ConfigError(f"{out}: nothing is measured yet; run python -m {self.package} without --report.")
         except CimenvError as error:
             print(error, file=sys.stderr)
             return 2

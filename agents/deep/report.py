@@ -102,12 +102,12 @@ def summary(plan: Plan, rows: list[Row]) -> str:
     lines = ["| | " + " | ".join(shown) + " |", "|---|" + "---:|" * len(shown)]
     for recipe in recipes:
         if recipe not in STANDARD[1:]:
-            cells = [recovered(plan, rows, name, recipe) for name in shown]
+            cells = [with_best_blocks(plan, rows, name, recipe) for name in shown]
             lines.append(f"| {recipe.replace('_', ' ')} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def recovered(plan: Plan, rows: list[Row], problem: str, recipe: str) -> str:
+def with_best_blocks(plan: Plan, rows: list[Row], problem: str, recipe: str) -> str:
     """Return the accuracy of a network, and that with its best placement and what this adds in weights and MACs."""
     found = select(rows, kind="blocks", problem=problem, recipe=recipe)
     best = preferred(found, problem)

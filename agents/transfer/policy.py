@@ -50,6 +50,8 @@ def trained(plan: Plan, how: Training, tables: Sequence[str], seed: int) -> Mask
     parts = [_in_regret(many(plan, table, variant, how.fit_log)) for table in tables for variant in plan.variants]
     torch.set_num_threads(1)
     settings = copy.deepcopy(how.hyper_parameters)
+    layout = parts[0].envs.single.layout.arguments
+    settings["policy_kwargs"] = {"layout": layout, **settings.get("policy_kwargs", {})}
     model = MaskablePPO(SitePolicy, MixedVecEnv(parts), seed=seed, gamma=1.0, device="cpu", **settings)
     return model.learn(how.steps)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -14,13 +15,24 @@ import torch
 
 from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
-from cimenv.core.errors import ConfigError, EpisodeError, InvalidActionError, known_name
+from cimenv.core.errors import BudgetError, ConfigError, EpisodeError, InvalidActionError, brief
 from cimenv.core.progress import bar, silent
 from cimenv.core.store import Store
 from cimenv.core.threads import in_worker_process
+from cimenv.envs.arguments import (
+    MOST_SITES,
+    MOST_STEPS,
+    checked_action,
+    checked_choice,
+    checked_flag,
+    checked_number,
+    checked_options,
+    checked_seed,
+)
+from cimenv.envs.episode_state import episode_state, restore_episode
 from cimenv.envs.hooks import RecipeHook, ResetHook, apply_one, as_hooks
 from cimenv.envs.observation import BOUND, ObservationLayout, Vector, View
-from cimenv.envs.reward import reward_named
+from cimenv.envs.reward import REWARDS, reward_named
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
 from cimenv.tasks.ledger import Ledger
@@ -33,6 +45,7 @@ KEPT_PROBLEMS = 4  # trained problems an environment holds when hooks change the
 MASK_TYPE = np.int8
 
 Info = dict[str, Any]
+Ends = npt.NDArray[np.int64]
 
 
 class PlacementEnv(gym.Env[Vector, np.int64]):
@@ -61,28 +74,27 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         store: str | Store | None = None,
     ) -> None:
         _calm_threads()
-        for what, given, known in (
-            ("feedback", feedback, ("step", "reset")),
-            ("invalid_action", invalid_action, ("noop", "raise")),
-            ("render_mode", render_mode, (None, *self.metadata["render_modes"])),
-        ):
-            if given is not None or None not in known:
-                known_name(what, given, [name for name in known if name is not None])
-        if evaluator is not None and not isinstance(getattr(evaluator, "task", None), Task):
-            raise ConfigError(f"evaluator: got a {type(evaluator).__name__}; give one of cimenv.tasks.")
-        if not isinstance(invalid_penalty, int | float) or not 0 <= invalid_penalty < np.inf:
-            raise ConfigError(f"invalid_penalty: got {invalid_penalty!r}; give a finite number of at least 0.")
+        checked_choice("reward", reward, REWARDS)
+        checked_choice("feedback", feedback, ("step", "reset"))
+        checked_choice("invalid_action", invalid_action, ("noop", "raise"))
+        checked_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        if evaluator is not None and not _evaluates(evaluator):
+            raise ConfigError(f"evaluator: got {brief(evaluator)}; give one of cimenv.tasks.")
+        if store is not None and not isinstance(store, str | os.PathLike | Store):
+            raise ConfigError(f"store: got {brief(store)}; give the path of a folder, or a Store.")
         self.base_task = evaluator.task if evaluator is not None else load_task(task)
         self.reward = reward_named("terminal" if feedback == "reset" else reward)
         self.hooks = as_hooks(reset_hooks)
-        self.feedback, self.invalid_action, self.invalid_penalty = feedback, invalid_action, invalid_penalty
+        self.feedback, self.invalid_action = feedback, invalid_action
+        self.invalid_penalty = checked_number("invalid_penalty", invalid_penalty)
         self.render_mode = render_mode
         space = evaluator.space if evaluator is not None else None
         self.block_options = space.options if space else self.base_task.block_options()
         sites, options = len(self.block_options.sites), self.block_options.count
-        self.max_sites = _limit("max_sites", max_sites, sites, at_least=sites)
-        self.max_steps = _limit("max_steps", max_steps, self._default_steps(sites), at_least=1)
-        self.layout = ObservationLayout(self.max_sites, options, fit_log)
+        self.max_sites = checked_int("max_sites", sites if max_sites is None else max_sites, sites, MOST_SITES)
+        steps = self._default_steps(sites) if max_steps is None else max_steps
+        self.max_steps = checked_int("max_steps", steps, 1, MOST_STEPS)
+        self.layout = ObservationLayout(self.max_sites, options, checked_flag("fit_log", fit_log))
         self.observation_space = gym.spaces.Box(-BOUND, BOUND, (self.layout.size,), np.float32)
         self._given, self._store = evaluator, store
         self._evaluators: dict[str, Evaluator] = {}
@@ -91,6 +103,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         self._ended = True
         self._started = False
         self.blocked = False  # a wrapper's word that the next action is masked
+        self.payable: Callable[[str, Placement], bool] | None = None  # a wrapper's word on what a reset may evaluate
 
     # The episode
 
@@ -102,27 +115,28 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
             options: `{"recipe": name}` trains the backbone by that recipe until the next reset with options.
 
         Raises:
-            ConfigError: an unknown key in `options`.
+            ConfigError: the seed is no int of at least 0, `options` holds an unknown key, or a hook fails.
+            UnknownNameError: no such recipe.
         """
         _calm_threads()
-        super().reset(seed=seed)
+        super().reset(seed=checked_seed(seed))
         if options is not None:
-            unknown = set(options) - {"recipe"}
-            if unknown:
-                raise ConfigError(f"reset options: unknown key '{min(unknown)}'; known: recipe.")
-            recipe = options.get("recipe")
+            recipe = checked_options(options, ("recipe",), "known: recipe").get("recipe")
             self._held = RecipeHook(recipe) if recipe is not None else None
         task = apply_one(self.hooks, self.base_task, self.np_random)
         if self._held is not None:
             task = self._held(task, self.np_random)
+        empty = (0,) * len(self.block_options.sites)
+        if self.payable is not None and not self.payable(task.key, empty):
+            raise BudgetError("No evaluation is left for the task that the reset hooks drew; raise the budget.")
         self.task, self.task_key = task, task.key
         self.objective = self._objective(task)
         self.ledger = Ledger(self._evaluator(task))
-        self.placement: Placement = self.objective.space.empty()
+        self.placement: Placement = empty
         self.steps, self.invalid_actions = 0, 0
         self._none = self.ledger.evaluate(self.placement)
         self._evaluation = self._none
-        self._started, self._ended = True, False
+        self._started, self._ended, self.blocked = True, False, False
         self._show()
         return self._observation(), self._info(invalid=False)
 
@@ -135,14 +149,11 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         """
         if not self._started or self._ended:
             raise EpisodeError("The episode has not begun or is over; call reset() first.")
-        if not self.action_space.contains(action):
-            raise InvalidActionError(
-                f"action {action!r} is outside {self.action_space}; take an integer within the space."
-            )
+        number = checked_action(action, int(self.action_space.n))  # type: ignore[attr-defined]
         before = self.objective.value(self._evaluation)
-        placement, stop, invalid = self._decide(int(action))
+        placement, stop, invalid = self._decide(number)
         if invalid and self.invalid_action == "raise":
-            raise InvalidActionError(f"action {int(action)} is masked now; choose one that action_masks() allows.")
+            raise InvalidActionError(f"action {number} is masked now; choose one that action_masks() allows.")
         self.placement = placement
         self.steps += 1
         self.invalid_actions += invalid
@@ -157,6 +168,11 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Return which actions are allowed now, for sb3-contrib's MaskablePPO."""
         return self._mask().astype(bool)
+
+    @property
+    def playing(self) -> bool:
+        """Return whether an episode is under way."""
+        return self._started and not self._ended
 
     def placement_after(self, action: int) -> Placement:
         """Return the placement that an allowed action leads to."""
@@ -207,6 +223,19 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         """Return whether an action ends the episode by choice."""
         del action
         return False
+
+    @abstractmethod
+    def reachable(self, goals: Ends, steps: int) -> npt.NDArray[np.bool_]:
+        """Return which placements `[n, sites]` an episode with the present blocks may still end with.
+
+        Args:
+            goals: feasible placements.
+            steps: that are taken by then.
+        """
+
+    @abstractmethod
+    def leading_to(self, goals: Ends) -> npt.NDArray[np.bool_]:
+        """Return which actions lead towards an end with one of the placements `[n, sites]`; `[actions]`."""
 
     @abstractmethod
     def _mask(self) -> npt.NDArray[np.int8]:
@@ -332,55 +361,19 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
 
         Reset hooks are not part of it: a callable that keeps a state of its own must keep it elsewhere.
         """
-        generator = self._np_random
-        state: dict[str, Any] = {
-            "generator": generator.bit_generator.state if generator is not None else None,
-            "generator_seed": self._np_random_seed,
-            "held": self._held.recipe.name if self._held is not None else None,
-            "episode": None,
-        }
-        if self._started:
-            state["episode"] = {
-                "task": self.task.model_dump(mode="json"),
-                "placement": list(self.placement),
-                "steps": self.steps,
-                "invalid_actions": self.invalid_actions,
-                "ended": self._ended,
-                "blocked": self.blocked,
-                "requested": [list(placement) for placement in self.ledger.requested],
-                "evaluated": list(self._evaluation.placement),
-            }
-        return state
+        return episode_state(self)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with the episode that `state()` described; its evaluations are asked from the evaluator again.
 
         gym.make's wrappers want a `reset` before this.
         """
-        if state["generator"] is not None:
-            self._np_random = np.random.default_rng()
-            self._np_random.bit_generator.state = state["generator"]
-        self._np_random_seed = state["generator_seed"]
-        self._held = RecipeHook(state["held"]) if state["held"] is not None else None
-        episode = state["episode"]
-        self._started = episode is not None
-        if episode is None:
-            return
-        same = episode["task"] == self.base_task.model_dump(mode="json")
-        self.task = self.base_task if same else Task(**episode["task"])
-        self.task_key = self.task.key
-        self.objective = self._objective(self.task)
-        self.ledger = Ledger(self._evaluator(self.task))
-        self.ledger.evaluate_many([tuple(placement) for placement in episode["requested"]])
-        self._none = self.ledger.evaluate(self.objective.space.empty())
-        self._evaluation = self.ledger.evaluate(tuple(episode["evaluated"]))
-        self.placement = tuple(episode["placement"])
-        self.steps, self.invalid_actions = episode["steps"], episode["invalid_actions"]
-        self._ended, self.blocked = episode["ended"], episode["blocked"]
+        restore_episode(self, state)
 
 
-def _limit(name: str, given: int | None, default: int, at_least: int) -> int:
-    return checked_int(name, default if given is None else given, at_least)
+def _evaluates(evaluator: object) -> bool:
+    has_task = isinstance(getattr(evaluator, "task", None), Task)
+    return has_task and hasattr(evaluator, "space") and callable(getattr(evaluator, "evaluate_many", None))
 
 
 def _calm_threads() -> None:

@@ -10,36 +10,48 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import ConfigError
-from cimenv.envs.base import PlacementEnv
+from cimenv.core.config import checked_int
+from cimenv.core.errors import ConfigError, brief
+from cimenv.envs.arguments import checked_action
+from cimenv.envs.base import Ends, PlacementEnv
 from cimenv.envs.observation import Vector
+
+Known = dict[tuple[str, Placement], float]
+NOTHING_KNOWN: tuple[str, int, Ends] = ("", 0, np.zeros((0, 0), dtype=np.int64))
 
 
 class EvaluationBudget(gym.Wrapper[Vector, np.int64, Vector, np.int64]):
-    """Counts the distinct placements of a whole run, over all its episodes.
+    """Counts the distinct placements of a whole run, over all its episodes; never more than the budget.
 
-    While the budget lasts nothing changes. Then actions that lead to a placement never evaluated are masked (and are
-    no-ops like any masked action), so that an agent goes on learning from what it has paid for.
+    While the budget lasts nothing changes. Then actions are masked (and no-ops, like any masked action) that lead to
+    no known placement, so that an agent goes on learning from what it has paid for: with `feedback="step"` those whose
+    placement was never evaluated; with `feedback="reset"`, where an episode pays for its last placement alone, those
+    after which no known placement can be its last. So every known placement stays within reach, and stop is masked
+    where blocks stand that nobody has paid for. At least one action is always allowed.
+
+    Where a masked action (or the last evaluation, taken by another wrapper of the account) puts every known end out of
+    reach, the episode goes back to the last known placement that it passed.
 
     Args:
         env: a placement environment, wrapped or not.
         evaluations: distinct placements, the empty one included.
         known: the account, (task key, placement) -> objective; one dictionary in several wrappers is one account.
+
+    Raises:
+        ConfigError: `env` is no placement environment, `evaluations` is below 1, or `known` is no dictionary.
     """
 
-    def __init__(
-        self,
-        env: gym.Env[Vector, np.int64],
-        evaluations: int,
-        known: dict[tuple[str, Placement], float] | None = None,
-    ) -> None:
+    def __init__(self, env: gym.Env[Vector, np.int64], evaluations: int, known: Known | None = None) -> None:
+        inner = env.unwrapped if isinstance(env, gym.Env) else None
+        if not isinstance(inner, PlacementEnv):
+            raise ConfigError(f"env: got {brief(env)}; give a placement environment, such as CiMCompensation-v0.")
+        if not isinstance(known, dict | None):
+            raise ConfigError(f"known: got {brief(known)}; give a dictionary or None.")
         super().__init__(env)
-        if evaluations < 1:
-            raise ConfigError(f"evaluations: got {evaluations}; give at least 1.")
-        inner = env.unwrapped
-        assert isinstance(inner, PlacementEnv)
-        self.inner, self.budget = inner, evaluations
-        self.known = {} if known is None else known
+        self.inner, self.budget = inner, checked_int("evaluations", evaluations, 1)
+        self.known: Known = {} if known is None else known
+        self._paid: Placement = ()  # the last known placement that the episode passed
+        self._ends = NOTHING_KNOWN
 
     @property
     def spent(self) -> int:
@@ -47,39 +59,82 @@ class EvaluationBudget(gym.Wrapper[Vector, np.int64, Vector, np.int64]):
         return len(self.known)
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """Return which actions are allowed and paid for."""
+        """Return which actions are allowed and, once the budget is spent, lead to what is paid for."""
         mask = self.inner.action_masks()
-        if self.spent >= self.budget:
+        if self.spent < self.budget or not self.inner.playing:
+            return mask
+        if self.inner.feedback == "step":
             for action in np.flatnonzero(mask):
                 mask[action] = (self.inner.task_key, self.inner.placement_after(int(action))) in self.known
+            return mask
+        mask &= self.inner.leading_to(self._known_ends())
+        if not mask.any():
+            mask[0] = True  # from where the episode goes back to
         return mask
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, dict[str, Any]]:
-        """Reset the environment; the run's count goes on."""
-        observation, info = self.env.reset(seed=seed, options=options)
+        """Reset the environment; the run's count goes on.
+
+        Raises:
+            BudgetError: a reset hook drew a task whose empty placement is not known, and the budget is spent.
+        """
+        self.inner.payable = self._payable
+        try:
+            observation, info = self.env.reset(seed=seed, options=options)
+        finally:
+            self.inner.payable = None
         return observation, self._noted(info)
 
     def step(self, action: np.int64) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
         """Take an action; one that cannot be paid for is treated as masked."""
-        if self.action_space.contains(action):
-            self.inner.blocked = not self.action_masks()[int(action)]
+        if self.inner.playing:
+            number = checked_action(action, int(self.action_space.n))  # type: ignore[attr-defined]
+            self.inner.blocked = not self.action_masks()[number]
+            if not (self.inner.blocked and self.inner.invalid_action == "raise"):
+                self._keep_an_end()
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, float(reward), terminated, truncated, self._noted(info)
 
     def state(self) -> dict[str, Any]:
         """Return account and episode as JSON values."""
         known = [[task, list(placement), objective] for (task, placement), objective in self.known.items()]
-        return {"known": known, "env": self.inner.state()}
+        return {"known": known, "paid": list(self._paid), "env": self.inner.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with the account and the episode that `state()` described."""
         self.inner.restore(state["env"])
         self.known.clear()
         self.known.update({(task, tuple(placement)): objective for task, placement, objective in state["known"]})
+        self._paid = tuple(state.get("paid", (0,) * len(self.inner.block_options.sites)))
+        self._ends = NOTHING_KNOWN
+
+    def _keep_an_end(self) -> None:
+        """Go back to the last known placement where no other known one can be reached, and none can be paid for."""
+        if self.spent < self.budget or self.inner.feedback == "step":
+            return
+        ends, steps = self._known_ends(), self.inner.steps
+        later = steps + 1 if self.inner.blocked else steps
+        if not self.inner.reachable(ends, later).any():
+            self.inner.placement = self._paid
+
+    def _known_ends(self) -> Ends:
+        """Return the known placements of the episode's task, `[n, sites]`."""
+        key, count, ends = self._ends
+        if (key, count) != (self.inner.task_key, self.spent):
+            own = [placement for task, placement in self.known if task == self.inner.task_key]
+            ends = np.array(own, dtype=np.int64).reshape(len(own), len(self.inner.placement))
+            self._ends = (self.inner.task_key, self.spent, ends)
+        return ends
+
+    def _payable(self, task_key: str, placement: Placement) -> bool:
+        return self.spent < self.budget or (task_key, placement) in self.known
 
     def _noted(self, info: dict[str, Any]) -> dict[str, Any]:
+        key = (self.inner.task_key, self.inner.placement)
         if info["evaluated"]:
-            self.known.setdefault((self.inner.task_key, self.inner.placement), info["objective"])
+            self.known.setdefault(key, info["objective"])
+        if key in self.known:
+            self._paid = self.inner.placement
         info["action_mask"] = self.action_masks().astype(np.int8)
         info["run_evaluations"] = self.spent
         return info

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
-from cimenv.envs.base import MASK_TYPE, PlacementEnv
+from cimenv.envs.base import MASK_TYPE, Ends, PlacementEnv
 
 
 class CompensationEnv(PlacementEnv):
@@ -98,6 +98,22 @@ class CompensationEnv(PlacementEnv):
             return self.placement
         site, option = divmod(action - 1, self.layout.options)
         return (*self.placement[:site], option + 1, *self.placement[site + 1 :])
+
+    def reachable(self, goals: Ends, steps: int) -> npt.NDArray[np.bool_]:
+        """Return which placements add blocks to the present ones, no more than there are steps left."""
+        placed = np.array(self.placement)
+        kept = ((placed == 0) | (goals == placed)).all(axis=1)
+        return kept & (((goals > 0) & (placed == 0)).sum(axis=1) <= self.max_steps - steps)
+
+    def leading_to(self, goals: Ends) -> npt.NDArray[np.bool_]:
+        """Return stop where a placement is the present one, and the blocks that one of them still needs."""
+        ends = goals[self.reachable(goals, self.steps)]
+        missing = (ends > 0) & (np.array(self.placement) == 0)
+        blocks = np.zeros((self.max_sites, self.layout.options), dtype=bool)
+        rows, sites = np.nonzero(missing)
+        blocks[sites, ends[rows, sites] - 1] = True
+        stop = (~missing.any(axis=1)).any()
+        return np.concatenate([[stop], blocks.reshape(-1)])
 
     def _mask(self) -> npt.NDArray[np.int8]:
         mask = np.zeros((self.max_sites, self.layout.options), dtype=MASK_TYPE)

@@ -7,7 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.config import where
+from cimenv.core.errors import CimenvError, ConfigError, brief
 from cimenv.tasks.task import Task
 from cimenv.training import recipe_named
 from cimenv.training.judged import Judged
@@ -27,6 +28,8 @@ class RecipeHook:
     """
 
     def __init__(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise ConfigError(f"recipe: got {brief(name)}; give the name of a recipe.")
         self.recipe = recipe_named(name)
 
     def __call__(self, task: Task, generator: np.random.Generator) -> Task:
@@ -43,13 +46,17 @@ def as_hooks(hooks: Sequence[str | ResetHook]) -> tuple[ResetHook, ...]:
 
     Raises:
         UnknownNameError: no such recipe.
-        ConfigError: a hook is neither a name nor a function.
+        ConfigError: no list, or a hook is neither a name nor a function.
     """
     if isinstance(hooks, str):
         hooks = [hooks]
+    if not isinstance(hooks, list | tuple):
+        raise ConfigError(f"reset_hooks: got {brief(hooks)}; give a list of names of recipes, or of functions.")
     for hook in hooks:
         if not (isinstance(hook, str) or callable(hook)):
-            raise ConfigError(f"reset_hooks: got {hook!r}; give names of recipes, or functions of task and generator.")
+            raise ConfigError(
+                f"reset_hooks: got {brief(hook)}; give names of recipes, or functions of task and generator."
+            )
     return tuple(RecipeHook(hook) if isinstance(hook, str) else hook for hook in hooks)
 
 
@@ -57,17 +64,22 @@ def apply_one(hooks: Sequence[ResetHook], task: Task, generator: np.random.Gener
     """Draw one hook and return the task it makes.
 
     Raises:
-        ConfigError: the hook returned no task, or one with other sites or options.
+        ConfigError: the hook failed, or returned no task, or one with other sites or options.
     """
     if not hooks:
         return task
     hook = hooks[int(generator.integers(len(hooks)))]
-    changed = hook(task, generator)
+    try:
+        changed = hook(task, generator)
+    except CimenvError:
+        raise
+    except Exception as error:  # whatever a user's function does
+        raise ConfigError(f"reset_hooks: {brief(hook)} fails: {where(error)}; correct the function.") from error
     if not isinstance(changed, Task):
-        raise ConfigError(f"reset_hooks: {hook!r} returned a {type(changed).__name__}; return the episode's task.")
+        raise ConfigError(f"reset_hooks: {brief(hook)} returned a {type(changed).__name__}; return the episode's task.")
     if changed.sites() != task.sites() or changed.options != task.options:
         raise ConfigError(
-            f"reset_hooks: {hook!r} changed the sites or options of the task; change recipe, training_seed, "
+            f"reset_hooks: {brief(hook)} changed the sites or options of the task; change recipe, training_seed, "
             "sigma or budget only, since the spaces must stay."
         )
     return changed

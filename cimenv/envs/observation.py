@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,8 @@ class ObservationLayout:
             where nobody kept a log or the block does not exist), and the mean standard error, in tenths.
     """
 
+    ARGUMENTS = ("max_sites", "options", "fit_log")
+
     def __init__(self, max_sites: int, options: int, fit_log: bool = False) -> None:
         numbers = range(1, options + 1)
         self.max_sites, self.options, self.fit_log = max_sites, options, fit_log
@@ -86,6 +89,15 @@ class ObservationLayout:
             *("log_time", "variation"),
             *(("logged_error",) if fit_log else ()),
         )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that make this layout again."""
+        return {name: getattr(self, name) for name in self.ARGUMENTS}
+
+    def __str__(self) -> str:
+        log = "with" if self.fit_log else "without"
+        return f"{self.max_sites} sites x {self.options} options {log} the fit's log"
 
     @property
     def size(self) -> int:

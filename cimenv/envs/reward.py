@@ -9,6 +9,8 @@ from typing import Protocol
 from cimenv.core.errors import known_name
 from cimenv.tasks.objective import SCORE_RANGE
 
+REWARDS = ("dense", "terminal")
+
 
 class Reward(Protocol):
     """What a step pays."""
@@ -60,5 +62,5 @@ def reward_named(name: str) -> Reward:
     Raises:
         UnknownNameError: no such reward.
     """
-    rewards: dict[str, Reward] = {"dense": DenseReward(), "terminal": TerminalReward()}
-    return rewards[known_name("reward", name, rewards)]
+    known_name("reward", name, REWARDS)
+    return DenseReward() if name == "dense" else TerminalReward()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, brief
+from cimenv.envs.arguments import checked_options
 from cimenv.envs.base import Info
 from cimenv.envs.compensation import CompensationEnv
-from cimenv.tasks.table import TableEvaluator
+from cimenv.tasks.table import TableEvaluator, regret
+
+ONE_NETWORK = "a table holds one trained network, so give none"
 
 
 class CompensationTabularEnv(CompensationEnv):
@@ -35,8 +39,9 @@ class CompensationTabularEnv(CompensationEnv):
     As in `CiMCompensation-v0`.
 
     ## Information
-    As in `CiMCompensation-v0`, and `optimum` (the largest J of all feasible placements) and `regret`
-    (`(optimum - objective) / (optimum - mean J of all feasible placements)`).
+    As in `CiMCompensation-v0`, and `optimum` (the largest J of the placements that an episode can reach:
+    the feasible ones of at most `max_steps` blocks) and `regret` (`(optimum - objective) / (optimum - mean J)`, the
+    mean over the same placements).
 
     ## Arguments
     * `table="lenet5-fashion-mini"`: the name of a shipped table, or a file written by `cimenv enumerate`.
@@ -53,10 +58,12 @@ class CompensationTabularEnv(CompensationEnv):
         self, table: str | Path = "lenet5-fashion-mini", changes: Mapping[str, Any] | None = None, **arguments: Any
     ) -> None:
         for name in ("task", "reset_hooks", "evaluator", "store"):
-            if arguments.get(name):
+            if not isinstance(given := arguments.get(name), list | tuple | None) or given:
                 raise ConfigError(f"{name}: a table fixes it; use CiMCompensation-v0, or another table.")
+        if not isinstance(table, str | os.PathLike):
+            raise ConfigError(f"table: got {brief(table)}; give the name of a shipped table, or the path of a file.")
         super().__init__(evaluator=TableEvaluator(table, changes), **arguments)
-        self.optimum = self.table.extremes[0]
+        self.optimum, self.mean_objective = self.table.extremes_within(self.max_steps)
 
     @property
     def table(self) -> TableEvaluator:
@@ -68,12 +75,11 @@ class CompensationTabularEnv(CompensationEnv):
         """Start an episode without blocks.
 
         Raises:
-            ConfigError: a recipe in `options`.
+            ConfigError: the seed is no int of at least 0, or there are `options`.
         """
-        if options:
-            raise ConfigError(f"reset options: got {options}, but a table holds one trained network; give none.")
+        checked_options(options, (), ONE_NETWORK)
         return super().reset(seed=seed)
 
     def _info(self, invalid: bool) -> Info:
         info = super()._info(invalid)
-        return {**info, "optimum": self.optimum, "regret": self.table.regret(info["objective"])}
+        return {**info, "optimum": self.optimum, "regret": regret(info["objective"], self.optimum, self.mean_objective)}

@@ -8,38 +8,50 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from cimenv.core.errors import ConfigError, InvalidActionError
+from cimenv.core.config import checked_int
+from cimenv.core.errors import ConfigError, EpisodeError, InvalidActionError, brief
+from cimenv.envs.arguments import (
+    MOST_ENVS,
+    checked_actions,
+    checked_choice,
+    checked_flag,
+    checked_mask,
+    checked_options,
+    checked_seeds,
+)
 from cimenv.envs.base import Info
-from cimenv.envs.observation import Vector, View
+from cimenv.envs.observation import Vector
+from cimenv.envs.pages import Booleans, Floats, Integers, Pages
 from cimenv.envs.reward import TerminalReward
-from cimenv.envs.tabular import CompensationTabularEnv
+from cimenv.envs.tabular import ONE_NETWORK, CompensationTabularEnv
 
-Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-EPISODE = ("action_mask", "placement", "evaluated", "evaluations", "invalid_action")  # infos that are not a placement's
 Batch = tuple[Vector, Floats, Booleans, Booleans, Info]
 
 
 class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]]):
     """`gym.make_vec("CiMCompensationTabular-v0", num_envs=4096)`: the tabular environment as arrays.
 
-    Spaces, rewards and infos are those of the single environment, a leading dimension added; an environment whose
-    episode is over ignores its next action and starts anew (gymnasium's next-step autoreset).
+    Spaces, rewards, seeds and infos are those of gymnasium's SyncVectorEnv on as many single environments, a leading
+    dimension added; an action outside the space raises also where it would be ignored.
 
     Args:
         num_envs: environments.
         table: the name of a shipped table, or a file written by `cimenv enumerate`.
+        autoreset_mode: gymnasium's AutoresetMode or its value. `NextStep`: an environment whose episode is over
+            ignores its next action and starts anew. `SameStep`: it starts anew at once; what it ended with stands in
+            the infos `final_obs` and `final_info`. `Disabled`: it waits for `reset(options={"reset_mask": ended})`.
         infos: `all`; or `mask` for `action_mask` alone, which is faster.
         copy: whether every step returns a new array of observations; if not, an array lives until the step after the
             next.
-        arguments: of `CiMCompensationTabular-v0`.
+        arguments: of `CiMCompensationTabular-v0`; `render_mode` is not among them, for arrays are not drawn.
 
     Raises:
-        ConfigError: fewer than one environment, or unknown `infos`.
+        ConfigError: fewer than one environment, or an argument of another type.
+        UnknownNameError: unknown `infos` or `autoreset_mode`.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}
@@ -49,15 +61,17 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
         num_envs: int = 1,
         table: str | Path = "lenet5-fashion-mini",
         *,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         infos: str = "all",
         copy: bool = True,
         **arguments: Any,
     ) -> None:
-        if num_envs < 1:
-            raise ConfigError(f"num_envs: got {num_envs}; give at least 1.")
-        if infos not in ("all", "mask"):
-            raise ConfigError(f"infos: got '{infos}'; give 'all' or 'mask'.")
-        self.num_envs, self.infos, self.copy = num_envs, infos, copy
+        self.num_envs = checked_int("num_envs", num_envs, 1, MOST_ENVS)
+        checked_choice("infos", infos, ("all", "mask"))
+        self.infos, self.copy, self.autoreset_mode = infos, checked_flag("copy", copy), _mode(autoreset_mode)
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        if (mode := arguments.get("render_mode")) is not None:
+            raise ConfigError(f"render_mode: got {brief(mode)}, but arrays are not drawn; use a single environment.")
         self.single = CompensationTabularEnv(table, **arguments)
         self.single_observation_space = self.single.observation_space
         self.single_action_space = self.single.action_space
@@ -67,23 +81,43 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
         self._rows = np.zeros(num_envs, dtype=np.int64)
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._ended = np.ones(num_envs, dtype=bool)
-        self._some_ended = True
+        self._some_ended, self._started = True, False
         self._every, self._shape = np.ones(num_envs, dtype=bool), (num_envs,)
+        self._every.setflags(write=False)  # infos share it
         self._terminal = isinstance(self.single.reward, TerminalReward)
-        self._left = 1.0 - np.arange(self.single.max_steps + 2) / self.single.max_steps
+        self._seeds: list[int | None] = [None] * num_envs
+        self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._left = 1.0 - np.arange(self.single.max_steps + 1) / self.single.max_steps
         shape = (num_envs, self.single.layout.size)
         self._buffers = None if copy else [np.empty(shape, np.float32) for _ in range(2)]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, Info]:
-        """Start every episode without blocks.
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Vector, Info]:
+        """Start episodes without blocks.
+
+        Args:
+            seed: `seed + k` is that of environment k; or a list of one each.
+            options: `{"reset_mask": mask}`, a boolean array `[num_envs]`, restarts some environments; infos of the
+                others are 0.
 
         Raises:
-            ConfigError: any `options`: a table holds one trained network.
+            ConfigError: other `options`, or a seed or mask of another type or length.
+            EpisodeError: `reset_mask` before every environment has begun.
         """
-        if options:
-            raise ConfigError(f"reset options: got {options}, but a table holds one trained network; give none.")
-        super().reset(seed=seed)
-        return self.restart(self._every), self._infos(~self._every)
+        given = checked_options(options, ("reset_mask",), f"{ONE_NETWORK} but reset_mask")
+        seeds, which = checked_seeds(seed, self.num_envs), self._every
+        if "reset_mask" in given:
+            which = checked_mask(given["reset_mask"], self.num_envs)
+            if not self._started:
+                raise EpisodeError("reset_mask: no environment has begun; call reset() without it first.")
+        for k, own in enumerate(seeds):
+            if own is not None and which[k]:
+                self._seeds[k], self._generators[k] = own, None
+        self._started = True
+        observations = self.restart(which)
+        infos = self._infos(~self._every)
+        return observations, infos if which is self._every else _only(infos, which)
 
     def restart(self, which: Booleans) -> Vector:
         """Start the episodes of some environments anew; return the observations of all."""
@@ -100,12 +134,11 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
         """Take an action in every environment.
 
         Raises:
+            EpisodeError: before `reset`; or, with autoreset disabled, where an episode is over.
             InvalidActionError: an action outside the space, or a masked one with `invalid_action="raise"`.
         """
-        chosen = np.asarray(actions, dtype=np.int64)
         pages, single, fresh, some_fresh = self.pages, self.single, self._ended, self._some_ended
-        if chosen.shape != self._shape or np.maximum.reduce(chosen.view(np.uint64)) >= pages.actions:  # or negative
-            raise InvalidActionError(f"actions {actions!r} are outside {self.action_space}; take integers within it.")
+        chosen = self._checked(actions)
         moves = self._rows * pages.actions + chosen
         invalid = pages.masked.take(moves)
         if single.invalid_action == "raise" and (invalid & ~fresh).any():
@@ -121,8 +154,57 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
             self._begin(fresh)
             rewards[fresh], invalid[fresh] = 0.0, False
         self._some_ended = bool(np.logical_or.reduce(self._ended))
-        cut = np.zeros(self.num_envs, dtype=bool)
-        return self._observations(), rewards, self._ended.copy(), cut, self._infos(invalid)
+        ended, cut = self._ended.copy(), np.zeros(self.num_envs, dtype=bool)
+        if self._some_ended and self.autoreset_mode == AutoresetMode.SAME_STEP:
+            final = self._final(ended, invalid)
+            return self.restart(ended), rewards, ended, cut, self._infos(invalid & ~ended) | final
+        return self._observations(), rewards, ended, cut, self._infos(invalid)
+
+    def _checked(self, actions: Integers) -> Integers:
+        """Return the actions; whether they lie in the space is seen at once for all of them."""
+        if not self._started:
+            raise EpisodeError("The episodes have not begun; call reset() first.")
+        if self._some_ended and self.autoreset_mode == AutoresetMode.DISABLED:
+            over = brief(np.flatnonzero(self._ended).tolist())
+            raise EpisodeError(f"The episodes of environments {over} are over; reset them by options['reset_mask'].")
+        if type(actions) is np.ndarray and actions.dtype == np.int64 and actions.shape == self._shape:
+            chosen = actions
+        else:
+            chosen = checked_actions(actions, self.num_envs)
+        if np.maximum.reduce(chosen.view(np.uint64)) >= self.pages.actions:  # or negative
+            k = int(((chosen < 0) | (chosen >= self.pages.actions)).argmax())
+            raise InvalidActionError(
+                f"action {chosen[k]} of environment {k} is outside {self.single_action_space}; take an integer from 0 "
+                f"to {self.pages.actions - 1}."
+            )
+        return chosen
+
+    def _final(self, ended: Booleans, invalid: Booleans) -> Info:
+        """Return what the episodes that are over ended with."""
+        found = np.full(self.num_envs, None, dtype=object)
+        seen = self.pages.observations.take(self._rows[ended], axis=0)
+        seen[:, self.pages.left] = self._left[self._steps[ended]]
+        for k, one in zip(np.flatnonzero(ended), seen, strict=True):
+            found[k] = one
+        final = _only(self._infos(invalid), ended)
+        return {"final_obs": found, "_final_obs": ended.copy(), "final_info": final, "_final_info": ended.copy()}
+
+    @property
+    def np_random_seed(self) -> tuple[int | None, ...]:  # type: ignore[override]
+        """Return the seeds of all environments."""
+        self._seed_all()
+        return tuple(self._seeds)
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """Return the generators of all environments; episodes of a table draw nothing from them."""
+        self._seed_all()
+        return tuple(generator for generator in self._generators if generator is not None)
+
+    def _seed_all(self) -> None:
+        for k, generator in enumerate(self._generators):
+            if generator is None:
+                self._generators[k], self._seeds[k] = seeding.np_random(self._seeds[k])
 
     def action_masks(self) -> Booleans:
         """Return which actions are allowed now, `[num_envs, actions]`."""
@@ -137,7 +219,7 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
             self._buffers.reverse()
             buffer = self._buffers[0]
         seen = self.pages.observations.take(self._rows, axis=0, out=buffer, mode="clip")  # faster than checking
-        seen[:, self.pages.left] = self._left.take(self._steps)
+        seen[:, self.pages.left] = self._left.take(self._steps, mode="clip")
         return seen
 
     def _infos(self, invalid: Booleans) -> Info:
@@ -146,12 +228,12 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
             return info
         rows, pages = self._rows, self.pages
         hidden = self.single.feedback == "reset"
-        shown = np.where(self._ended, rows, 0) if hidden else rows
+        shown_rows = np.where(self._ended, rows, 0) if hidden else rows
         blocks = pages.blocks.take(rows)
         found: Info = {
             "placement": pages.placements.take(rows, axis=0),
-            **{name: column.take(shown) for name, column in pages.columns.items()},
-            "evaluated": shown == rows,
+            **{name: column.take(shown_rows) for name, column in pages.columns.items()},
+            "evaluated": shown_rows == rows,
             "evaluations": 1 + ((blocks > 0) & self._ended if hidden else blocks),
             "invalid_action": invalid,
         }
@@ -161,61 +243,21 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
         return info | {"_cost": self._every}
 
 
-class Pages:
-    """Every feasible placement of a tabular environment as a row of arrays.
+def _mode(given: str | AutoresetMode) -> AutoresetMode:
+    checked_choice("autoreset_mode", getattr(given, "value", given), [mode.value for mode in AutoresetMode])
+    return AutoresetMode(given)
 
-    Attributes:
-        actions: their number.
-        after: the row that a move (row * actions + action) leads to; itself where the action is masked.
-        masked: whether the move's action is masked.
-        ends: whether the move stops, or leads to where nothing more can be placed.
-        gain: what the move pays with the dense reward.
-        masks: allowed actions, `[rows, actions]`.
-        observations: `[rows, size]`, but for the share of steps left, column `left`.
-        objective: J, `[rows]`.
-        placements: int8, -1 is padding, `[rows, max_sites]`.
-        blocks: blocks placed, `[rows]`.
-        columns: infos by name that are an evaluation's, `[rows]` each.
-        cost: infos by name that are a placement's, `[rows]` each.
-    """
 
-    def __init__(self, single: CompensationTabularEnv) -> None:
-        single.reset()
-        space, evaluator = single.objective.space, single.ledger.evaluator
-        self.left = single.layout.names.index("steps_left")
-        every = list(space.all_placements())
-        number = {placement: row for row, placement in enumerate(every)}
-        self.actions = int(single.action_space.n)  # type: ignore[attr-defined]
-        count = len(every)
-        after = np.full((count, self.actions), -1, dtype=np.int64)
-        self.observations = np.empty((count, single.layout.size), dtype=np.float32)
-        infos: list[Info] = []
-        none = evaluator.evaluate(space.empty())
-        for row, placement in enumerate(every):
-            single.placement, single._evaluation, single._ended = placement, evaluator.evaluate(placement), False
-            for action in np.flatnonzero(single.action_masks()):
-                after[row, action] = number[single.placement_after(int(action))]
-            shown = none if single.feedback == "reset" else single._evaluation
-            view = View(shown, single.objective, placement, space.affordable(placement), 1.0)
-            self.observations[row] = single.layout.observe(view)
-            single._ended = True  # what feedback="reset" hides before
-            infos.append({name: value for name, value in single._info(invalid=False).items() if name not in EPISODE})
-        self.placements = np.full((count, single.max_sites), -1, dtype=np.int8)
-        self.placements[:, : len(space.sites)] = every
-        self.blocks = (np.array(every) > 0).sum(axis=1)
-        self.columns = {name: np.array([info[name] for info in infos]) for name in infos[0] if name != "cost"}
-        self.cost = {name: np.array([info["cost"][name] for info in infos]) for name in infos[0]["cost"]}
-        self.objective: Floats = self.columns["objective"]
-        self._moves(after, single.invalid_penalty)
-
-    def _moves(self, after: Integers, penalty: float) -> None:
-        """Lay out what every move does, from the row that each allowed one leads to (-1: masked)."""
-        rows = np.arange(len(after))[:, None]
-        self.masks = after >= 0
-        full: Booleans = np.logical_not(self.masks[:, 1:].any(axis=1))
-        target = np.where(self.masks, after, rows)
-        stops = np.zeros_like(self.masks)
-        stops[:, 0] = True
-        self.after, self.masked = target.reshape(-1), ~self.masks.reshape(-1)
-        self.ends = (stops | full[target]).reshape(-1)
-        self.gain = (self.objective[target] - self.objective[rows] - penalty * ~self.masks).reshape(-1)
+def _only(infos: Info, which: Booleans) -> Info:
+    """Return the infos of some environments; those of the others are 0 (None where they are objects)."""
+    found: Info = {}
+    for name, value in infos.items():
+        if name.startswith("_"):
+            found[name] = which.copy()
+        elif isinstance(value, dict):
+            found[name] = _only(value, which)
+        else:
+            found[name] = np.zeros_like(value)
+            found[name][~which] = None if value.dtype == object else 0
+            found[name][which] = value[which]
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
-from cimenv.envs.base import MASK_TYPE, PlacementEnv
+from cimenv.envs.base import MASK_TYPE, Ends, PlacementEnv
 
 
 class CompensationWalkEnv(PlacementEnv):
@@ -67,6 +67,17 @@ class CompensationWalkEnv(PlacementEnv):
 
     def _placed(self, action: int) -> Placement:
         return (*self.placement[: self.steps], action, *self.placement[self.steps + 1 :])
+
+    def reachable(self, goals: Ends, steps: int) -> npt.NDArray[np.bool_]:
+        """Return which placements agree with what is decided, and place nothing beyond the step limit."""
+        decided = (goals[:, :steps] == np.array(self.placement)[:steps]).all(axis=1)
+        return np.asarray(decided & (goals[:, max(steps, self.max_steps) :] == 0).all(axis=1))
+
+    def leading_to(self, goals: Ends) -> npt.NDArray[np.bool_]:
+        """Return the options that one of the placements has at the current site."""
+        found = np.zeros(1 + self.layout.options, dtype=bool)
+        found[goals[self.reachable(goals, self.steps), self.steps]] = True
+        return found
 
     def _mask(self) -> npt.NDArray[np.int8]:
         mask = np.zeros(1 + self.layout.options, dtype=MASK_TYPE)

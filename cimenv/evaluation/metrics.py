@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy  # scipy.stats is loaded when it is first used: it takes half as long as torch
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, known_name
 
 ChipMetric = Literal["mean", "std", "mean_minus_std", "percentile"]
 Metric = ChipMetric | Literal["worst_case"]
-METRICS: tuple[Metric, ...] = ("mean", "std", "mean_minus_std", "percentile", "worst_case")
+CHIP_METRICS: tuple[ChipMetric, ...] = ("mean", "std", "mean_minus_std", "percentile")
+METRICS: tuple[Metric, ...] = (*CHIP_METRICS, "worst_case")
 CONFIDENCE = 0.95
 SMALLEST_QUANTILE = 1e-6  # of whose chips three million are needed
 ROUNDING = 1e-9  # of q n, which is a whole number for many a q that is none in binary
@@ -25,8 +26,10 @@ def value(accuracy: Floats, metric: ChipMetric, quantile: float = 0.05) -> float
     """Return a metric of per-chip accuracies `[chips]`; the percentile is the order statistic ceil(q n).
 
     Raises:
+        UnknownNameError: there is no such metric.
         ConfigError: the quantile of a percentile is not between 0 and 1.
     """
+    known_name("metric", metric, CHIP_METRICS)
     if metric == "mean":
         return float(accuracy.mean())
     spread = float(accuracy.std(ddof=1)) if len(accuracy) > 1 else 0.0

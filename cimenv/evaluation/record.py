@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, known_name
 from cimenv.core.store import Record
 from cimenv.evaluation import metrics
 from cimenv.evaluation.engine import Tally
@@ -88,6 +88,7 @@ class Evaluation:
         """Return a metric over chips, or the worst case.
 
         Raises:
+            UnknownNameError: there is no such metric.
             ConfigError: the worst case was not measured.
         """
         if metric == "worst_case":
@@ -97,6 +98,7 @@ class Evaluation:
                     "worst_case."
                 )
             return self.damage.accuracy
+        known_name("metric", metric, metrics.METRICS)
         return metrics.value(self.accuracy, metric, quantile)
 
     def interval(self, metric: metrics.Metric = "mean", quantile: float = 0.05) -> tuple[float, float] | None:
@@ -104,7 +106,11 @@ class Evaluation:
 
         Returns None for a percentile with too few chips (`metrics.percentile_interval` gives the reason) and for
         metrics without an interval.
+
+        Raises:
+            UnknownNameError: there is no such metric.
         """
+        known_name("metric", metric, metrics.METRICS)
         if metric == "mean":
             low, high = metrics.mean_interval(self.accuracy)
             return max(0.0, low), min(1.0, high)  # few chips tell little, but an accuracy is a share

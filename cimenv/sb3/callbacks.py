@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.config import checked_int
+from cimenv.core.errors import ConfigError, brief
 from cimenv.envs import EvaluationBudget
 from cimenv.sb3.board import Board
 from cimenv.sb3.figures import error_bars, heat_map
@@ -42,9 +43,10 @@ class PlacementCallback(BaseCallback):
 
     def __init__(self, every: int = 256, images_every: int = 5, final: Callable[[], list[Info]] | None = None) -> None:
         super().__init__()
-        if every < 1 or images_every < 1:
-            raise ConfigError(f"every: got {every}, images_every: got {images_every}; give at least 1.")
-        self.every, self.images_every, self.final = every, images_every, final
+        self.every, self.images_every = checked_int("every", every, 1), checked_int("images_every", images_every, 1)
+        if final is not None and not callable(final):
+            raise ConfigError(f"final: got {brief(final)}; give a function that returns the infos of an episode.")
+        self.final = final
         self.reports = 0
         self.reported_at = 0
         self.history: History | None = None

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, brief
 
 
 class MixedVecEnv(VecEnv):
@@ -21,10 +21,12 @@ class MixedVecEnv(VecEnv):
         parts: vector environments.
 
     Raises:
-        ConfigError: no part, or two of them with other spaces.
+        ConfigError: no part, one that is no vector environment, or two of them with other spaces.
     """
 
     def __init__(self, parts: Sequence[VecEnv]) -> None:
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, VecEnv) for part in parts):
+            raise ConfigError(f"parts: got {brief(parts)}; give a list of SB3's vector environments.")
         if not parts:
             raise ConfigError("parts: got none; give at least one vector environment.")
         first = parts[0]
@@ -51,7 +53,7 @@ class MixedVecEnv(VecEnv):
         self.reset_infos = [info for part in self.parts for info in part.reset_infos]
         self._reset_seeds()
         self._reset_options()
-        return np.concatenate(found)  # type: ignore[arg-type]
+        return np.concatenate(found)
 
     def step_async(self, actions: np.ndarray) -> None:
         """Hand every part its actions."""

@@ -7,10 +7,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, brief
 from cimenv.envs import TabularVectorEnv
+from cimenv.envs.arguments import checked_number
 from cimenv.envs.base import Info
 
 # What all environments share: nothing of an episode.
@@ -33,20 +36,25 @@ class TabularVecEnv(VecEnv):
             `episode` in the infos counts them as they are.
 
     Raises:
-        ConfigError: they tell less, or reuse their arrays, which SB3 keeps from step to step.
+        ConfigError: `envs` are no arrays of environments, tell less, reuse their arrays, which SB3 keeps from step to
+            step, or begin anew by themselves within a step; `reward_scale` is not finite and above 0.
     """
 
     def __init__(self, envs: TabularVectorEnv, reward_scale: float = 1.0) -> None:
+        if not isinstance(envs, TabularVectorEnv):
+            raise ConfigError(f"envs: got {brief(envs)}; give a TabularVectorEnv.")
         if envs.infos != "all" or not envs.copy:
             raise ConfigError(f"envs: got infos='{envs.infos}', copy={envs.copy}; give infos='all' and copy=True.")
-        self.envs, self.reward_scale = envs, reward_scale
+        if envs.autoreset_mode == AutoresetMode.SAME_STEP:
+            raise ConfigError("envs: got autoreset_mode SameStep; give NextStep, for SB3 wants its own kind of infos.")
+        self.envs, self.reward_scale = envs, checked_number("reward_scale", reward_scale, above=True)
         self.actions = np.zeros(envs.num_envs, dtype=np.int64)
         self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
 
     def reset(self) -> VecEnvObs:
         """Start every episode."""
-        observations, infos = self.envs.reset(seed=self._seeds[0])
+        observations, infos = self.envs.reset(seed=list(self._seeds))
         self.reset_infos = [_of_one(infos, k) for k in range(self.num_envs)]
         self.returns[:], self.lengths[:] = 0.0, 0
         self._reset_seeds()
@@ -113,9 +121,14 @@ class TabularVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Return false: nothing is wrapped; episodes are counted as Monitor does."""
-        del wrapper_class
-        return [False for _ in self._chosen(indices)]
+        """Return whether episodes are told as a wrapper of this class does: true for SB3's Monitor, false for others.
+
+        Returns and lengths of episodes stand in the infos, unscaled, as Monitor writes them; so nothing that asks for
+        Monitor counts them again from rewards.
+        """
+        if not isinstance(wrapper_class, type):
+            raise ConfigError(f"wrapper_class: got {brief(wrapper_class)}; give the class of a wrapper.")
+        return [wrapper_class is Monitor for _ in self._chosen(indices)]
 
     def get_images(self) -> Sequence[Any]:
         """Return no pictures: arrays are not drawn."""

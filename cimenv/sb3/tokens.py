@@ -14,30 +14,70 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.config import checked_int
+from cimenv.core.errors import ConfigError, UnknownNameError, brief
+from cimenv.envs.arguments import checked_flag
 from cimenv.envs.observation import ObservationLayout
 
 MOST_SITES = 512
+TOKENS = ("width", "layers", "heads", "ignored", "led_by")
 
 
-def layout_of(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> ObservationLayout:
-    """Return the layout behind the spaces of `CiMCompensation-v0`: how many sites, how many options.
-
-    Raises:
-        ConfigError: the spaces are not of that environment.
-    """
+def layouts_of(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> list[ObservationLayout]:
+    """Return every layout of `CiMCompensation-v0` whose observations and actions have the size of the spaces."""
     size = observation_space.shape[0] if observation_space.shape else 0
     count = int(getattr(action_space, "n", 0)) - 1
-    for sites in range(1, MOST_SITES + 1):
-        if count >= sites and count % sites == 0:
-            for fit_log in (False, True):
-                layout = ObservationLayout(sites, count // sites, fit_log)
-                if layout.size == size:
-                    return layout
-    raise ConfigError(
-        f"policy: observations of size {size} and {count + 1} actions are not those of CiMCompensation-v0; use "
-        "MlpPolicy for other environments."
-    )
+    splits = [sites for sites in range(1, min(MOST_SITES, count) + 1) if count % sites == 0]
+    every = [ObservationLayout(sites, count // sites, log) for sites in splits for log in (False, True)]
+    return [layout for layout in every if layout.size == size]
+
+
+def layout_of(
+    observation_space: gym.Space[Any],
+    action_space: gym.Space[Any],
+    told: ObservationLayout | Mapping[str, Any] | None = None,
+) -> ObservationLayout:
+    """Return the layout that was told, once it is known to fit the spaces.
+
+    Args:
+        observation_space: of `CiMCompensation-v0` or its tabular twin.
+        action_space: its actions.
+        told: the environment's `layout`, or `max_sites`, `options` and `fit_log` of it. None, as in policies that were
+            saved before they were told, is enough where a single layout fits.
+
+    Raises:
+        ConfigError: the layout does not fit the spaces; none was told and several fit, or none.
+    """
+    fitting, spaces = layouts_of(observation_space, action_space), _spaces(observation_space, action_space)
+    if told is not None:
+        layout = told if isinstance(told, ObservationLayout) else _layout(told)
+        if any(each.arguments == layout.arguments for each in fitting):
+            return layout
+        raise ConfigError(
+            f"layout: {layout} does not fit {spaces}; give the layout of the environment, env.unwrapped.layout."
+        )
+    if len(fitting) > 1:
+        raise ConfigError(
+            f"layout: {' and '.join(map(str, fitting))} fit {spaces}; give the one of the environment, "
+            "policy_kwargs={'layout': env.unwrapped.layout.arguments}."
+        )
+    if not fitting:
+        raise ConfigError(
+            f"policy: {spaces} are not those of CiMCompensation-v0; use MlpPolicy for other environments."
+        )
+    return fitting[0]
+
+
+def _layout(told: object) -> ObservationLayout:
+    if not isinstance(told, Mapping) or not {"max_sites", "options"} <= told.keys() <= {*ObservationLayout.ARGUMENTS}:
+        raise ConfigError(f"layout: got {brief(told)}; give a mapping of max_sites, options and fit_log.")
+    sites, options = (checked_int(f"layout.{name}", told[name], 1) for name in ("max_sites", "options"))
+    return ObservationLayout(sites, options, checked_flag("layout.fit_log", told.get("fit_log", False)))
+
+
+def _spaces(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> str:
+    size = observation_space.shape[0] if observation_space.shape else 0
+    return f"observations of size {size} and {int(getattr(action_space, 'n', 0))} actions"
 
 
 class SiteTokens(BaseFeaturesExtractor):
@@ -58,7 +98,8 @@ class SiteTokens(BaseFeaturesExtractor):
             that is worth more than its cost, the best one first.
 
     Raises:
-        ConfigError: `led_by` names no numbers of the options, or a factor is not above 0.
+        ConfigError: a size is below 1, `width` is no multiple of `heads`, `led_by` names no numbers of the options, or
+            a factor is not above 0.
     """
 
     def __init__(
@@ -69,8 +110,16 @@ class SiteTokens(BaseFeaturesExtractor):
         layers: int = 2,
         heads: int = 4,
         ignored: Sequence[str] = (),
-        led_by: Mapping[str, float] | None = None,
+        led_by: Mapping[str, Any] | None = None,
     ) -> None:
+        for name, size in (("width", width), ("layers", layers), ("heads", heads)):
+            checked_int(f"tokens.{name}", size, 1)
+        if width % heads:
+            raise ConfigError(f"tokens.width: got {width}; give a multiple of the {heads} heads.")
+        if not isinstance(ignored, list | tuple) or not all(isinstance(pattern, str) for pattern in ignored):
+            raise ConfigError(f"tokens.ignored: got {brief(ignored)}; give a list of patterns.")
+        if not isinstance(led_by, Mapping | None):
+            raise ConfigError(f"tokens.led_by: got {brief(led_by)}; give a mapping of names to factors.")
         self.actions = 1 + layout.max_sites * layout.options
         super().__init__(observation_space, self.actions + width)
         self.sites, self.fields = layout.max_sites, len(layout.site_fields)
@@ -81,8 +130,9 @@ class SiteTokens(BaseFeaturesExtractor):
         self.register_buffer("read", read.float(), persistent=False)
         leaders = dict(led_by or {})
         for name, factor in leaders.items():
-            if not 0 < factor < math.inf:
-                raise ConfigError(f"led_by.{name}: got {factor:g}; give a finite factor above 0.")
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+                told = f"{factor:g}" if isinstance(factor, float) else brief(factor)
+                raise ConfigError(f"led_by.{name}: got {told}; give a finite factor above 0.")
         self.led_by = {name: self._columns(layout, name) for name in leaders}
         self.factors = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(math.log(factor))) for name, factor in leaders.items()}
@@ -142,17 +192,22 @@ class _Part(nn.Module):
 
 
 class SitePolicy(MaskableActorCriticPolicy):
-    """An actor-critic policy on `SiteTokens`, for MaskablePPO: `MaskablePPO(SitePolicy, env)`.
+    """An actor-critic policy on `SiteTokens`, for MaskablePPO.
+
+    `MaskablePPO(SitePolicy, env, policy_kwargs={"layout": env.unwrapped.layout.arguments})`
 
     Args:
         observation_space: of `CiMCompensation-v0` or its tabular twin, padded by `max_sites` or not.
         action_space: its actions.
         lr_schedule: of the optimiser.
+        layout: of the observations: `max_sites`, `options` and `fit_log`, or an `ObservationLayout`; may be left out
+            where a single one fits the spaces.
         tokens: arguments of `SiteTokens`: `width`, `layers`, `heads`, `ignored`, `led_by`.
         more: further arguments of SB3's policy.
 
     Raises:
-        ConfigError: the spaces are not of that environment.
+        ConfigError: the layout does not fit the spaces, several fit them and none is told, or they are not of that
+            environment; an unknown or unfit argument of `tokens`.
     """
 
     def __init__(
@@ -160,12 +215,18 @@ class SitePolicy(MaskableActorCriticPolicy):
         observation_space: gym.Space[Any],
         action_space: gym.Space[Any],
         lr_schedule: Schedule,
+        layout: ObservationLayout | Mapping[str, Any] | None = None,
         tokens: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
-        layout = layout_of(observation_space, action_space)
-        self.tokens = tokens or {}
-        kwargs = {"layout": layout, **self.tokens}
+        found = layout_of(observation_space, action_space, layout)
+        if tokens is not None and not isinstance(tokens, Mapping):
+            raise ConfigError(f"tokens: got {brief(tokens)}; give a mapping of {', '.join(TOKENS)}.")
+        for name in tokens or {}:
+            if name not in TOKENS:
+                raise UnknownNameError("argument of tokens", name, TOKENS)
+        self.layout, self.tokens = found.arguments, dict(tokens or {})
+        kwargs = {"layout": found, **self.tokens}
         more |= {"net_arch": [], "features_extractor_class": SiteTokens, "features_extractor_kwargs": kwargs}
         more["ortho_init"] = False
         super().__init__(observation_space, action_space, lr_schedule, **more)
@@ -185,4 +246,4 @@ class SitePolicy(MaskableActorCriticPolicy):
         parameters = super()._get_constructor_parameters()
         for name in ("net_arch", "features_extractor_class", "features_extractor_kwargs", "ortho_init"):
             parameters.pop(name, None)
-        return {**parameters, "tokens": self.tokens}
+        return {**parameters, "layout": self.layout, "tokens": self.tokens}

@@ -53,7 +53,7 @@ class Objective:
         return evaluation.value(self.task.metric, self.task.percentile)
 
     def score(self, evaluation: Evaluation) -> float:
-        """Return the recovered share of what variation took: 0 without blocks, 1 at acc_ref."""
+        """Return the share of what variation took that came back: 0 without blocks, 1 at acc_ref."""
         return (self.accuracy(evaluation) - self.acc_none) / self.gap
 
     @property

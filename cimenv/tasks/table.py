@@ -72,6 +72,11 @@ def _loaded(path: Path, changed_ns: int, size: int) -> Enumeration:
     return found
 
 
+def regret(objective: float, optimum: float, mean: float) -> float:
+    """Return (J* - J) / (J* - mean J)."""
+    return (optimum - objective) / max(optimum - mean, SMALLEST_SPREAD)
+
+
 class TableEvaluator:
     """Answers from an enumerated table; computes nothing.
 
@@ -133,10 +138,16 @@ class TableEvaluator:
             return np.array([row.numbers["objective"] for row in self._rows.values()])
         return np.array([self.objective.value(self.enumeration.evaluation(row)) for row in self._rows.values()])
 
+    def extremes_within(self, blocks: int) -> tuple[float, float]:
+        """Return the largest and the mean objective of the feasible placements of at most so many blocks."""
+        if blocks >= len(self.space.sites):
+            return self.extremes
+        few = self._values[(np.array(list(self._rows)) > 0).sum(axis=1) <= blocks]
+        return float(few.max()), float(few.mean())
+
     def regret(self, objective: float) -> float:
         """Return (J* - J) / (J* - mean J of all feasible placements)."""
-        optimum, mean = self.extremes
-        return (optimum - objective) / max(optimum - mean, SMALLEST_SPREAD)
+        return regret(objective, *self.extremes)
 
     def indistinguishable(self, errors: float = 2.0) -> int:
         """Return how many placements J does not tell from the best: within some standard errors of their difference.

@@ -24,6 +24,7 @@ from cimenv.crossbar.batchnorm import batch_statistics
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating, learning
 from cimenv.data.splits import ImageSet
+from cimenv.evaluation.labels import count_correct
 from cimenv.training.resuming import Batches, FitState, Kept
 
 Sampler = Callable[[], Placement]
@@ -159,7 +160,7 @@ def _fit(
                 loss.backward()
             optimizer.step()
             schedule.step()
-            met.append((placement, (logits.detach().argmax(1) == y).sum()))  # read later: a device is not waited for
+            met.append((placement, count_correct(logits.detach(), y)))  # read later: a device is not waited for
             advance()
             if kept and kept.due:
                 kept.save(step + 1, state)

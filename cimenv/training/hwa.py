@@ -13,9 +13,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from cimenv.core.errors import ConfigError
 from cimenv.crossbar.chips import Chips
-from cimenv.crossbar.conductance import DeviceTable, Pcm
-from cimenv.crossbar.devices import DeviceModel, Stuck
+from cimenv.crossbar.conductance import DeviceTable, Pcm, Reram
+from cimenv.crossbar.devices import BitSlicedGaussian, DeviceModel, Gaussian, Ideal, LogNormal, Stuck
 from cimenv.crossbar.interception import SiteCall, observed
 from cimenv.crossbar.layers import ProgrammedWeight, program_weight
 from cimenv.crossbar.mapping import MappedNetwork
@@ -207,8 +208,14 @@ def _known_times_s(network: MappedNetwork) -> tuple[float, ...] | None:
 
 
 def scaled(device: DeviceModel, factor: float) -> DeviceModel:
-    """Return the device model with `factor` times its noise; the mean drift stays."""
+    """Return the device model with `factor` times its noise; the mean drift and stuck devices stay.
+
+    Raises:
+        ConfigError: a device whose noise has no known scale.
+    """
     fields: dict[str, Any]
+    if isinstance(device, Ideal) or factor == 1.0:
+        return device
     if isinstance(device, Stuck):
         fields = {"device": scaled(device.device, factor)}
     elif isinstance(device, DeviceTable):
@@ -216,8 +223,15 @@ def scaled(device: DeviceModel, factor: float) -> DeviceModel:
     elif isinstance(device, Pcm):
         scales = ("programming_noise", "drift_variation", "read_noise")
         fields = {name: getattr(device, name) * factor for name in scales}
+    elif isinstance(device, LogNormal | Gaussian | BitSlicedGaussian):
+        fields = {"sigma": device.sigma * factor}
+    elif isinstance(device, Reram):
+        fields = {"noise": device.noise * factor}
     else:
-        fields = {name: getattr(device, name) * factor for name in ("sigma", "noise") if hasattr(device, name)}
+        raise ConfigError(
+            f"recipe hwa: noise_scale {factor:g} cannot scale the noise of device '{getattr(device, 'kind', device)}'; "
+            "set noise_scale=1."
+        )
     return device.model_copy(update=fields)
 
 

@@ -49,13 +49,13 @@ def test_numbers_are_those_of_the_evaluator(run, made, judge, capsys):
     assert best["mean"] == tested.accuracy.mean() and best["percentile_05"] == tested.accuracy.min()  # of 6 chips
     acc_ref = judge.reference_accuracy("test")
     assert best["of_reference"] == pytest.approx(best["mean"] / acc_ref)
-    assert best["recovered"] == pytest.approx((best["mean"] - none.accuracy.mean()) / (acc_ref - none.accuracy.mean()))
+    assert best["of_loss"] == pytest.approx((best["mean"] - none.accuracy.mean()) / (acc_ref - none.accuracy.mean()))
     # Student's t of 5 degrees of freedom: 2.5706 (tables), standard error of six paired differences.
     paired = tested.accuracy - none.accuracy
     half = 2.570582 * paired.std(ddof=1) / np.sqrt(6)
     assert best["difference"]["mean"] == pytest.approx(paired.mean())
     assert best["difference"]["interval"] == pytest.approx([paired.mean() - half, paired.mean() + half], abs=1e-6)
-    assert rows["none"]["difference"]["mean"] == 0.0 and rows["none"]["recovered"] == 0.0
+    assert rows["none"]["difference"]["mean"] == 0.0 and rows["none"]["of_loss"] == 0.0
     assert best["cost"]["macs"] == judge.space.shares(made.best)["macs"]
 
 

@@ -1,18 +1,24 @@
 """What long studies share."""
 
+import dataclasses
 import errno
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from agents.study import Journal, Study, write_csv, write_targets
+from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 class Job:
@@ -89,3 +95,15 @@ def test_workers_end_with_a_killed_study(tmp_path, request):
     while os.path.exists(f"/proc/{worker}"):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("name", ["aimc", "compare", "cross", "deep", "lenet5", "transfer", "worst_case"])
+def test_a_study_advises_the_command_that_runs_it(name, tmp_path, monkeypatch, capsys):
+    """`agents.compare` keeps its files under the name agents: there is no module agents.agents."""
+    module = importlib.import_module(f"agents.{name}.__main__")
+    study = dataclasses.replace(module.STUDY, write=lambda plan, journal, out: None)
+    monkeypatch.setattr("agents.study.ROOT", tmp_path)
+    monkeypatch.setattr("agents.study.read_yaml", lambda path: read_yaml(REPOSITORY / path.relative_to(tmp_path)))
+    assert study.package == f"agents.{name}"
+    assert study.command(["--report"], "") == 2
+    assert capsys.readouterr().err.endswith(f"nothing is measured yet; run python -m agents.{name} without --report.\n")

@@ -187,7 +187,7 @@ def test_too_few_sites_and_unknown_reset_option(toy):
         ({"invalid_penalty": -1}, "invalid_penalty: got -1"),
         ({"max_steps": 1.5}, "max_steps: got 1.5; give an int of at least 1"),
         ({"max_sites": "a"}, "max_sites: got 'a'"),
-        ({"evaluator": "toy"}, "evaluator: got a str"),
+        ({"evaluator": "toy"}, "evaluator: got 'toy'; give one of cimenv.tasks"),
         ({"reset_hooks": [3]}, "reset_hooks: got 3; give names of recipes"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -131,7 +131,7 @@ def test_reused_buffers_hold_the_same(table):
 def test_bad_arguments(table):
     with pytest.raises(ConfigError, match="num_envs: got 0"):
         TabularVectorEnv(0, table)
-    with pytest.raises(ConfigError, match="infos: got 'none'"):
+    with pytest.raises(UnknownNameError, match="Unknown infos 'none'; known: all, mask"):
         TabularVectorEnv(1, table, infos="none")
     with pytest.raises(UnknownNameError, match=r"Unknown table 'lenet5-fasion-mini'.*Did you mean"):
         gym.make(NAME, table="lenet5-fasion-mini")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cimenv.core.errors import ConfigError, UnknownNameError
 from cimenv.evaluation import metrics
 from cimenv.evaluation.record import Evaluation
 
@@ -16,6 +17,20 @@ def test_values():
     assert metrics.value(TEN, "mean_minus_std") == pytest.approx(0.55 - np.sqrt(55 / 6) / 10)
     assert metrics.value(TEN, "percentile", 0.2) == 0.2  # ceil(.2 * 10) = 2nd smallest
     assert metrics.value(TEN, "percentile", 0.05) == 0.1
+
+
+@pytest.mark.parametrize("name", ["median", "worst_case", "Mean", "", None, 3, ["mean"]])
+def test_an_unknown_metric_is_no_percentile(name):
+    with pytest.raises(UnknownNameError, match=r"Unknown metric '.*'; known: mean, mean_minus_std, percentile, std"):
+        metrics.value(TEN, name)
+    found = Evaluation("", (0,), "val", "bank", np.array([[5, 6]]), 10, np.zeros((1, 5)))
+    if name == "worst_case":
+        with pytest.raises(ConfigError, match="no measured worst case"):
+            found.value(name)
+    else:
+        for ask in (found.value, found.interval):
+            with pytest.raises(UnknownNameError, match="known: mean, mean_minus_std, percentile, std, worst_case"):
+                ask(name)
 
 
 def test_mean_interval_is_students():

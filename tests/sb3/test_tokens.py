@@ -1,5 +1,7 @@
 """The policy over site tokens: it knows sites by what they are, not by where they stand."""
 
+import itertools
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,12 +10,14 @@ from sb3_contrib import MaskablePPO
 
 from cimenv.core.errors import ConfigError
 from cimenv.envs import CompensationTabularEnv, TabularVectorEnv
+from cimenv.envs.observation import ObservationLayout
 from cimenv.sb3 import SitePolicy, TabularVecEnv
 from cimenv.sb3.tokens import SiteTokens, layout_of
 from cimenv.search import run_search
 
 
 def agent_on(envs, **settings):
+    settings["policy_kwargs"] = {"layout": envs.single.layout.arguments, **settings.get("policy_kwargs", {})}
     return MaskablePPO(
         SitePolicy, TabularVecEnv(envs), n_steps=32, batch_size=512, gamma=1.0, learning_rate=1e-3, seed=0, **settings
     )
@@ -27,11 +31,89 @@ def stirred(extractor):
     return extractor.eval()
 
 
+def spaces_of(layout):
+    return gym.spaces.Box(-5, 5, (layout.size,)), gym.spaces.Discrete(1 + layout.max_sites * layout.options)
+
+
 @pytest.mark.parametrize("max_sites", [5, 9])
-def test_layouts_are_found_from_spaces(max_sites):
+def test_a_layout_that_alone_fits_needs_no_telling(max_sites):
     env = CompensationTabularEnv(max_sites=max_sites)
     found = layout_of(env.observation_space, env.action_space)
     assert (found.max_sites, found.options) == (max_sites, 3)
+    assert layout_of(env.observation_space, env.action_space, env.layout).names == env.layout.names
+
+
+def ambiguous():
+    """Pairs of layouts that nobody can tell apart by the size of observations and the number of actions."""
+    found = {}
+    for sites, options, log in itertools.product(range(1, 25), range(1, 13), (False, True)):
+        layout = ObservationLayout(sites, options, log)
+        found.setdefault((layout.size, sites * options), []).append(layout)
+    return [layouts for layouts in found.values() if len(layouts) > 1]
+
+
+def test_what_could_be_another_layout_is_told_not_guessed():
+    """3 sites x 6 options without the log have the sizes of 2 x 9 with it."""
+    pairs = ambiguous()
+    first = next(p for p in pairs if p[0].arguments == {"max_sites": 2, "options": 9, "fit_log": True})
+    assert [layout.arguments for layout in first][1:] == [{"max_sites": 3, "options": 6, "fit_log": False}]
+    for layouts in pairs:
+        spaces = spaces_of(layouts[0])
+        with pytest.raises(ConfigError, match=r"layout: .* sites x .* and .* fit observations .*; give the one of"):
+            layout_of(*spaces)
+        for layout in layouts:
+            assert layout_of(*spaces, layout.arguments).names == layout.names
+    sizes = SitePolicy(*spaces_of(first[1]), lambda _: 1e-3, layout=first[1])
+    assert sizes.features_extractor.sites == 3
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"max_sites": 6, "options": 3}, "layout: 6 sites x 3 options without the fit's log does not fit observations"),
+        (
+            {"max_sites": 5, "options": 3, "fit_log": True},
+            "5 sites x 3 options with the fit's log does not fit",
+        ),
+        ({"max_sites": 3, "options": 5}, "layout: 3 sites x 5 options without the fit's log does not fit"),
+        ({"max_sites": 5}, r"layout: got {'max_sites': 5}; give a mapping of max_sites, options and fit_log"),
+        ({"max_sites": 5, "options": 3, "log": 1}, "layout: got {'max_sites': 5, 'options': 3, 'log': 1}; give"),
+        ({"max_sites": True, "options": 3}, "layout.max_sites: got True"),
+        ({"max_sites": 5, "options": 3.0}, "layout.options: got 3.0"),
+        ({"max_sites": 5, "options": 3, "fit_log": 0}, "layout.fit_log: got 0; give True or False"),
+        ([5, 3, False], r"layout: got \[5, 3, False\]"),
+        (5, "layout: got 5"),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_refused(told, words):
+    env = CompensationTabularEnv()
+    with pytest.raises(ConfigError, match=words):
+        MaskablePPO(SitePolicy, env, policy_kwargs={"layout": told})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        ([1], r"tokens: got \[1\]; give a mapping of width, layers, heads, ignored, led_by"),
+        ({"widht": 8}, r"Unknown argument of tokens 'widht'.*Did you mean 'width'"),
+        ({"width": 0}, r"tokens.width: got 0; give an int of at least 1"),
+        ({"width": float("nan")}, r"tokens.width: got nan"),
+        ({"width": 10}, r"tokens.width: got 10; give a multiple of the 4 heads"),
+        ({"layers": True}, r"tokens.layers: got True"),
+        ({"heads": -1}, r"tokens.heads: got -1"),
+        ({"ignored": "type_*"}, r"tokens.ignored: got 'type_\*'; give a list of patterns"),
+        ({"ignored": [1]}, r"tokens.ignored: got \[1\]"),
+        ({"led_by": ["logged"]}, r"tokens.led_by: got \['logged'\]; give a mapping"),
+        ({"led_by": {"logged": float("nan")}}, r"led_by.logged: got nan; give a finite factor above 0"),
+        ({"led_by": {"logged": "a"}}, r"led_by.logged: got 'a'"),
+    ],
+)
+def test_settings_that_are_none_are_one_sentence(tokens, words):
+    with pytest.raises(ConfigError, match=words):
+        MaskablePPO(SitePolicy, CompensationTabularEnv(fit_log=True), policy_kwargs={"tokens": tokens})
+
+
+def test_spaces_of_another_environment_are_refused():
     with pytest.raises(ConfigError, match="4 actions are not those of CiMCompensation-v0; use MlpPolicy"):
         layout_of(gym.spaces.Box(-1, 1, (8,)), gym.spaces.Discrete(4))
 
@@ -105,7 +187,11 @@ def test_it_learns_saves_and_loads(tmp_path):
 
     assert final_regret(agent) < 0.10
     agent.save(tmp_path / "agent.zip")
-    assert final_regret(MaskablePPO.load(tmp_path / "agent.zip")) == final_regret(agent)
+    loaded = MaskablePPO.load(tmp_path / "agent.zip")
+    assert final_regret(loaded) == final_regret(agent) and loaded.policy.layout == env.layout.arguments
+    del agent.policy_kwargs["layout"]  # as policies were saved before they were told
+    agent.save(tmp_path / "old.zip")
+    assert final_regret(MaskablePPO.load(tmp_path / "old.zip")) == final_regret(agent)
 
 
 def test_width_layers_and_heads_are_settings():

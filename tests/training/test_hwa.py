@@ -1,6 +1,7 @@
 """Hardware-aware training: what it learns, its switches, and its ranges by hand."""
 
 import copy
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cimenv.core.config import Frozen
 from cimenv.core.errors import ConfigError, MappingError
 from cimenv.core.progress import silent
 from cimenv.crossbar import Chips, CrossbarConfig, DeviceTable, LogNormal, Pcm, Stuck, map_network, programmed
 from cimenv.crossbar.converters import in_learned_range
+from cimenv.crossbar.devices import DeviceModel, Ideal
 from cimenv.data import DataSplits, ImageSet
 from cimenv.training import recipe_named
 from cimenv.training.hwa import HardwareAware, _clip, scaled
@@ -133,6 +136,25 @@ def test_noise_is_scaled_and_the_mean_drift_stays():
     assert scaled(Stuck(device=LogNormal(sigma=0.1), at_zero=0.1), 2.0).device.sigma == pytest.approx(0.2)
     with pytest.raises(ConfigError, match="noise_scale"):
         HardwareAware(noise_scale=-1)
+
+
+@pytest.mark.parametrize("device", [kind for kind in get_args(DeviceModel) if kind not in (Ideal, Stuck)])
+def test_every_device_is_scaled(device):
+    made = device(**({"rows": ((0, 0, 0.01), (1, 1, 0.02))} if device is DeviceTable else {}))
+    before, after = made.model_dump(), scaled(made, 2.0).model_dump()
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed in ({"sigma"}, {"noise"}, {"rows"}, {"programming_noise", "drift_variation", "read_noise"})
+    assert changed == {"rows"} or all(after[name] == 2 * before[name] for name in changed)
+
+
+def test_a_device_that_nobody_knows_is_refused_not_left():
+    class Mine(Frozen):
+        kind: str = "mine"
+        strength: float = 0.1
+
+    assert scaled(Ideal(), 2.0) == Ideal() and scaled(Mine(), 1.0) == Mine()
+    with pytest.raises(ConfigError, match="noise_scale 2 cannot scale the noise of device 'mine'; set noise_scale=1"):
+        scaled(Mine(), 2.0)
 
 
 def test_devices_that_know_a_few_times_only(data, start):
