@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import gymnasium as gym
@@ -12,6 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.config import AgentConfig, Algorithm, Policy
 from agents.environment import placement_env
+from agents.hyper_parameters import checked
 from cimenv.core.errors import ConfigError
 from cimenv.sb3 import SitePolicy
 
@@ -30,12 +30,13 @@ def new_model(config: AgentConfig, env: gym.Env) -> BaseAlgorithm:
     Raises:
         ConfigError: the algorithm refuses its hyper-parameters.
     """
-    settings = copy.deepcopy(config.hyper_parameters)
+    algorithm = ALGORITHMS[config.algorithm]
+    settings = checked(algorithm, config.hyper_parameters)
     try:
         if config.policy == "sites":
             layout = placement_env(env).layout.arguments
-            settings["policy_kwargs"] = {"layout": layout, **settings.get("policy_kwargs", {})}
-        return ALGORITHMS[config.algorithm](POLICIES[config.policy], env, seed=config.seed, device="cpu", **settings)
-    except (TypeError, ValueError, AssertionError) as error:
+            settings["policy_kwargs"] = {"layout": layout, **(settings.get("policy_kwargs") or {})}
+        return algorithm(POLICIES[config.policy], env, seed=config.seed, device="cpu", **settings)
+    except Exception as error:  # whatever a library does with settings that do not go together
         reason = " ".join(str(error).split()).rstrip(".")
         raise ConfigError(f"hyper_parameters: {reason}; use arguments of {config.algorithm}.") from None

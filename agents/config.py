@@ -22,13 +22,13 @@ class AgentConfig(Frozen):
     env: Literal["CiMCompensation-v0", "CiMCompensationWalk-v0"] = "CiMCompensation-v0"
     env_arguments: dict[str, Any] = Field({}, description="arguments of gym.make, such as task and reset_hooks")
     task_overrides: tuple[str, ...] = Field((), description="dotted overrides of the task, such as chips=8")
-    seed: int = Field(0, ge=0)
-    evaluations: int = Field(150, ge=1, description="distinct placements of the whole run")
-    steps: int = Field(10_000, ge=1, description="environment steps; known placements cost nothing")
-    log_every: int = Field(256, ge=1, description="least environment steps between two rows of the logs")
-    images_every: int = Field(5, ge=1, description="rows of the logs between two sets of pictures")
+    seed: int = Field(0, ge=0, le=2**32 - 1)
+    evaluations: int = Field(150, ge=1, le=10**9, description="distinct placements of the whole run")
+    steps: int = Field(10_000, ge=1, le=10**9, description="environment steps; known placements cost nothing")
+    log_every: int = Field(256, ge=1, le=10**9, description="least environment steps between two rows of the logs")
+    images_every: int = Field(5, ge=1, le=10**9, description="rows of the logs between two sets of pictures")
     # A few seconds of steps; evaluations are in the store and never lost.
-    checkpoint_every: int = Field(512, ge=1, description="least environment steps between two checkpoints")
+    checkpoint_every: int = Field(512, ge=1, le=10**9, description="least environment steps between two checkpoints")
     hyper_parameters: dict[str, Any] = Field({}, description="arguments of the algorithm")
 
     @model_validator(mode="after")
@@ -44,4 +44,4 @@ def load_config(path: str | Path, overrides: list[str]) -> AgentConfig:
     Raises:
         ConfigError: a field is unknown or holds a value that is not allowed.
     """
-    return AgentConfig(**with_overrides(read_yaml(path), overrides))
+    return AgentConfig.model_validate(with_overrides(read_yaml(path), overrides))

@@ -10,7 +10,7 @@ from stable_baselines3.common.monitor import Monitor
 import cimenv  # noqa: F401 - registers the environments
 from agents.config import AgentConfig
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.envs import EvaluationBudget
 from cimenv.envs.base import PlacementEnv
 from cimenv.tasks import Evaluator, load_task
@@ -56,7 +56,9 @@ def _budgeted(
         arguments["task"] = task.model_dump(mode="json")
     try:
         env = gym.make(config.env, **arguments)
-    except TypeError as error:
-        reason = str(error).split(" was raised from ")[0]  # what follows is the whole task
+    except CimenvError:
+        raise
+    except (TypeError, ValueError, AssertionError, gym.error.Error) as error:
+        reason = " ".join(str(error).split()).split(" was raised from ")[0]  # what follows is the whole task
         raise ConfigError(f"env_arguments: {reason}; use arguments of {config.env}.") from None
     return EvaluationBudget(env, evaluations, known)

@@ -50,7 +50,7 @@ def test_help_of_sensitivity_names_every_non_ideality(call):
         (("evaluate", "mine.py:network"), "data: 'mine.py:network' has none; give --data"),
         (("evaluate", "mine.py:network", "--data", "fashion-mini"), "'mine.py': there is no such file"),
         (("evaluate", "toy-4site", "--placement", "0,0,0,0", "--split", "train"), "split: got 'train'"),
-        (("evaluate", "toy-4site", "--placement", "0,0,0,0", "--chips", "0"), "chips: got 0"),
+        (("evaluate", "toy-4site", "--placement", "0,0,0,0", "--chips", "0"), "'--chips'"),
         (("search", "toy-4site", "--method", "anealing"), "Did you mean 'annealing'"),
         (("search", "toy-4site", "--pareto", "missing/front.png"), "there is no folder missing"),
         (("search", "toy-4site", "--steps", "missing/steps.csv"), "there is no folder missing"),
@@ -72,6 +72,56 @@ def test_bad_input(toy, call, tmp_path, monkeypatch, arguments, words):
     assert (code, out) == (2, "")
     assert len(err.strip().splitlines()) == 1 and words in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("evaluate", "toy-4site", "--chips", "10^30"), "Invalid value for '--chips'"),
+        (("evaluate", "toy-4site", "--chips", "10^30"), "(got '10^30'); see cimenv evaluate --help."),
+        (("evaluate", "toy-4site", "--chips=1:30"), "(got '1:30'); see cimenv evaluate --help."),
+        (("evaluate", "toy-4site", "--chips", f"{10**30}"), f"(got '{10**30}'); see cimenv evaluate --help."),
+        (("evaluate", "toy-4site", "--placement", "0,0,0,0", "--chips", "9" * 5_000), "--chips"),
+        (("evaluate", "toy-4site", "--placement", "9" * 5_000), "placement"),
+        (("search", "toy-4site", "--evaluations", "0"), "(got '0'); see cimenv search --help."),
+        (
+            ("search", "toy-4site", "--max-weights", "nan"),
+            "max-weights: got 'nan'",
+        ),
+        (("search", "toy-4site", "--max-weights", "-1"), "max-weights: got '-1'"),
+        (("search", "toy-4site", "--seed", f"{10**30}"), "seed: got"),
+        (("sensitivity", "toy-4site", "--error", "nan"), "(got 'nan')"),
+        (("candidates", "toy-4site", "--threshold", "nan"), "(got 'nan')"),
+        (("candidates", "toy-4site", "--threshold", "2"), "--threshold"),
+        (("sensitivity", "toy-4site", "--chips", "1000000000"), "--chips"),
+        (("show",), "Missing argument 'TASK'; see cimenv show --help."),
+        (("shw",), "No such command 'shw'"),
+        (("show", "toy-4site", "--sett", "a=1"), "--sett"),
+        (("show", "toy-4site", "--set"), "Option '--set' requires an argument"),
+        (("show", "toy-4site", "more"), "Got unexpected extra argument"),
+        (("show", "toy-4site", "--set", "chips=10**12"), "Task.chips: got '10**12'; input should be a valid integer."),
+        (("show", "toy-4site", "--set", f"chips={10**12}"), "Task.chips: got 1000000000000; input should be less than"),
+        (("show", "toy-4site", "--set", "chips=" + "9" * 5_000), "a number of more than 30 digits"),
+        (("show", "toy-4site", "--set", "images=0"), "Task.images: got 0; input should be greater than or equal to 1."),
+        (
+            ("show", "toy-4site", "--set", f"bank.steps={10**15}"),
+            "Task.bank.steps: got 1000000000000000; input should be",
+        ),
+        (("show", "toy-4site", "--set", "times_s=[.inf]"), "Task.times_s.0: got inf; input should be a finite number."),
+        (("show", "toy-4site", "--set", "times_s=[.nan]"), "Task.times_s.0: got nan; input should be a finite number."),
+        (("show", "toy-4site", "--set", "budget=[1]"), "Task.budget: got [1]; input should be a valid dictionary."),
+        (("show", "toy-4site", "--set", "settings=[1]"), "Task.settings: unknown key (got [1])"),
+        (("show", "toy-4site", "--set", "backbone_args={width: 1000000}"), "backbone_args: 'toy_cnn'"),
+    ],
+)
+def test_wrong_words_and_sizes_are_one_sentence(call, arguments, says):
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1 and says in err and len(err) < 1_100
+
+
+def test_a_command_without_words_shows_its_help(call):
+    assert "Usage: cimenv" in "".join(call()[1:])
 
 
 def test_evaluate_shows_what_converters_cut_off(toy, call):

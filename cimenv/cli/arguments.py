@@ -50,8 +50,11 @@ SplitName = Annotated[str, typer.Option(metavar="val|test", help="Images and chi
 FidelityName = Annotated[
     str, typer.Option(metavar="bank|tuned", help="Shared blocks, or blocks fitted for this placement.")
 ]
-Chips = Annotated[int | None, typer.Option(metavar="N", help="Monte-Carlo chips; default: the task's, for this split.")]
-Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Worker threads; default: all cores.")]
+Chips = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=100_000, help="Monte-Carlo chips; default: the task's, for this split."),
+]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, max=1_024, help="Worker threads; default: all cores.")]
 Device = Annotated[str, typer.Option(metavar="cpu|cuda", help="Where chips are evaluated.")]
 Scheduler = Annotated[
     str | None,
@@ -63,6 +66,13 @@ TlsCa = Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate aut
 TlsCert = Annotated[Path | None, typer.Option(metavar="PEM", help="This machine's certificate for it.")]
 TlsKey = Annotated[Path | None, typer.Option(metavar="PEM", help="The key of that certificate.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def finite(value: float) -> float:
+    """Return a number that an option was given: `min` and `max` let NaN pass."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number")
+    return value
 
 
 def parse_placement(text: str, options: Options) -> Placement:

@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cimenv.cli.arguments import AsJson, Overrides, TaskName
+from cimenv.cli.arguments import AsJson, Overrides, TaskName, finite
 from cimenv.cli.output import print_json, table_of
 
 
 def candidates(
     task: TaskName,
-    threshold: Annotated[float, typer.Option(metavar="A", help="Share of the clean accuracy to be kept.")] = 0.95,
+    threshold: Annotated[
+        float, typer.Option(metavar="A", min=0, max=1, callback=finite, help="Share of the clean accuracy to be kept.")
+    ] = 0.95,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:

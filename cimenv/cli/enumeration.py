@@ -81,7 +81,8 @@ def enumerate_task(
 def validate_file(
     file: Annotated[Path, typer.Argument(metavar="CSV", help="What `cimenv enumerate` wrote.")],
     rows: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Rows to evaluate again; the best is always among them.")
+        int,
+        typer.Option(metavar="N", min=1, max=1_000_000, help="Rows to evaluate again; the best is always among them."),
     ] = 16,
     every: Annotated[bool, typer.Option("--all", help="Evaluate every row again.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw of rows.")] = 0,

@@ -120,7 +120,9 @@ def place(
     max_weights: MaxWeights = None,
     max_macs: MaxMacs = None,
     seed: Seed = 0,
-    chips: Annotated[int | None, typer.Option(metavar="N", min=1, help="Validation chips; default: 25.")] = None,
+    chips: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=100_000, help="Validation chips; default: 25.")
+    ] = None,
     fallback: Fallback = True,
     pareto: Pareto = None,
     steps: Steps = None,

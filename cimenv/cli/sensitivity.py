@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cimenv.cli.arguments import AsJson, Overrides, TaskName
+from cimenv.cli.arguments import AsJson, Overrides, TaskName, finite
 from cimenv.cli.output import print_json, save_picture, table_of
 
 
@@ -19,10 +19,12 @@ def sensitivity(
     only: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Some of those above, with commas between; default: all.")
     ] = None,
-    chips: Annotated[int, typer.Option(metavar="N", min=2, help="Test chips of a point.")] = 10,
-    images: Annotated[int, typer.Option(metavar="N", min=1, help="Test images of a chip.")] = 1_000,
-    error: Annotated[float, typer.Option(metavar="E", min=0.001, max=1, help="Error to compare at.")] = 0.1,
-    share: Annotated[float, typer.Option(metavar="A", min=0.01, max=1, help="A* to be kept.")] = 0.99,
+    chips: Annotated[int, typer.Option(metavar="N", min=2, max=100_000, help="Test chips of a point.")] = 10,
+    images: Annotated[int, typer.Option(metavar="N", min=1, max=1_000_000, help="Test images of a chip.")] = 1_000,
+    error: Annotated[
+        float, typer.Option(metavar="E", min=0.001, max=1, callback=finite, help="Error to compare at.")
+    ] = 0.1,
+    share: Annotated[float, typer.Option(metavar="A", min=0.01, max=1, callback=finite, help="A* to be kept.")] = 0.99,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:

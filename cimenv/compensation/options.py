@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from cimenv.core.config import Frozen
-from cimenv.core.errors import PlacementError
+from cimenv.core.errors import PlacementError, brief
 from cimenv.crossbar.sites import Site, SiteType
 
 Kind = Literal["affine", "full", "low_rank", "digital"]
@@ -101,17 +101,19 @@ class Options:
         try:
             values = tuple(operator.index(option) for option in placement)
         except TypeError:
-            raise PlacementError(f"placement {placement!r}: give one option index, an int, for each site.") from None
+            raise PlacementError(
+                f"placement {brief(placement)}: give one option index, an int, for each site."
+            ) from None
         if len(values) != len(self.sites):
             raise PlacementError(
-                f"placement {values} has {len(values)} entries; give one option index for each of the "
+                f"placement {brief(values)} has {len(values)} entries; give one option index for each of the "
                 f"{len(self.sites)} sites: {', '.join(site.name for site in self.sites)}."
             )
         for s, option in enumerate(values):
             if not 0 <= option <= len(self.per_site[s]):
                 raise PlacementError(
-                    f"placement {values}: option {option} at site {s} ({self.sites[s].name}) does not exist; "
-                    f"use 0 for none or 1 to {len(self.per_site[s])}."
+                    f"placement {brief(values)}: option {brief(option)} at site {s} ({self.sites[s].name}) does not "
+                    f"exist; use 0 for none or 1 to {len(self.per_site[s])}."
                 )
         return values
 

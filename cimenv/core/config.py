@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 from cimenv.core.errors import CimenvError, ConfigError, UnknownNameError, brief
 from cimenv.core.files import CONFIGURATION, read_text
 from cimenv.core.modules import module_of
-from cimenv.core.strict import WHOLE, strict
+from cimenv.core.strict import WHOLE, named_fields, strict
 from cimenv.core.yaml_text import parsed
 
 
@@ -52,7 +52,7 @@ class Frozen(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return strict(handler(source))
+        return core_schema.no_info_before_validator_function(named_fields, strict(handler(source)))
 
     def canonical(self) -> str:
         """Return the configuration as canonical JSON: equal configurations give equal text."""
@@ -66,6 +66,8 @@ def in_one_sentence(model: type[BaseModel]) -> Iterator[None]:
         yield
     except ValidationError as error:
         raise ConfigError(one_sentence(error, model)) from None
+    except UnicodeEncodeError as error:  # in the message of a check, or in a name
+        raise ConfigError(f"{model.__name__}: got {brief(error.object)}; give text that UTF-8 can hold.") from None
 
 
 def one_sentence(error: ValidationError, model: type[BaseModel]) -> str:
@@ -84,6 +86,8 @@ def one_sentence(error: ValidationError, model: type[BaseModel]) -> str:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, UnknownNameError):
         return f"{path}: {text}"
+    if isinstance(cause, ConfigError) and not first["loc"] and str(cause).startswith(model.__name__):
+        return str(cause)  # from its own `__init__`
     nested = re.fullmatch(r"[A-Z]\w*((?:\.[^\s:]+)*: .+)", str(cause)) if isinstance(cause, ConfigError) else None
     if nested:
         return f"{path}{nested[1]}"
@@ -170,6 +174,8 @@ def with_overrides(base: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
     """
     out = dict(base)
     for item in overrides:
+        if not isinstance(item, str):
+            raise ConfigError(f"Override {brief(item)} is no text; write key=value, for example seed=1.")
         path, sign, text = item.partition("=")
         if not sign or not path:
             raise ConfigError(f"Override '{item}' has no '='; write key=value, for example seed=1.")

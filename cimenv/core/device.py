@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, brief
 
 
 def checked_device(device: str, here: bool = True) -> str:
@@ -17,6 +17,7 @@ def checked_device(device: str, here: bool = True) -> str:
     Raises:
         ConfigError: it is neither `cpu` nor `cuda`, or torch finds no GPU here.
     """
-    if device not in ("cpu", "cuda") or (here and device == "cuda" and not torch.cuda.is_available()):
-        raise ConfigError(f"device: got {device!r}; use cpu, or cuda where torch finds a GPU.")
+    known = isinstance(device, str) and device in ("cpu", "cuda")
+    if not known or (here and device == "cuda" and not torch.cuda.is_available()):
+        raise ConfigError(f"device: got {brief(device)}; use cpu, or cuda where torch finds a GPU.")
     return device

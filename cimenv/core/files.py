@@ -6,8 +6,9 @@ import lzma
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
-from cimenv.core.errors import CimenvError, ConfigError
+from cimenv.core.errors import CimenvError, ConfigError, brief
 
 CONFIGURATION = 2**20  # bytes: of a YAML file that somebody wrote
 RECORD = 2**30  # bytes: of a results file, a table or a state, unpacked
@@ -21,6 +22,21 @@ KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+
+def checked_path(name: str, path: Any) -> Path:
+    """Return what names a file or a folder.
+
+    Args:
+        name: what the caller calls it.
+        path: text or a path.
+
+    Raises:
+        ConfigError: it is neither, or no system can hold it.
+    """
+    if not isinstance(path, str | os.PathLike) or not str(path).strip() or "\0" in str(path):
+        raise ConfigError(f"{name}: got {brief(path)}; give the path of a file or a folder.")
+    return Path(path)
 
 
 def read_bytes(path: str | Path, at_most: int, error: type[CimenvError] = ConfigError) -> bytes:

@@ -50,6 +50,13 @@ def _strict(part: Any) -> Any:
     return made
 
 
+def named_fields(value: Any) -> Any:
+    """Return the fields of a model, once it is known that all have names; what are none is left to pydantic."""
+    if isinstance(value, Mapping) and (wrong := [name for name in value if not isinstance(name, str)]):
+        raise ValueError(f"keys should be text, not {brief(wrong[0])}")
+    return value
+
+
 def whole(value: Any) -> Any:
     """Return a whole number as an int; what is none is left for pydantic to refuse."""
     if isinstance(value, bool) or not isinstance(value, Integral):
@@ -106,9 +113,7 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_plain(inner, depth + 1) for inner in value)
     if isinstance(value, Mapping):
-        if wrong := [name for name in value if not isinstance(name, str)]:
-            raise ValueError(f"keys should be text, not {brief(wrong[0])}")
-        return {text(name): _plain(inner, depth + 1) for name, inner in value.items()}
+        return {text(name): _plain(inner, depth + 1) for name, inner in named_fields(value).items()}
     raise ValueError(f"give numbers, text, lists or mappings, not {brief(value)}")
 
 

@@ -6,16 +6,36 @@ import copy
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cimenv.core.errors import DataError
+from cimenv.core.config import checked_int
+from cimenv.core.errors import ConfigError, DataError, brief
 
 Split = Literal["train", "val", "test"]
 LARGEST, SMALLEST_STD = 1e30, 1e-6  # of normalised images, so that single precision holds what a network makes of them
+WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+FRACTIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+MOST_CLASSES = 10_000_000
+
+
+def checked_split(split: Any) -> Split:
+    """Return the split of an evaluation.
+
+    Raises:
+        ConfigError: it is neither `val` nor `test`.
+    """
+    if split in ("val", "test"):
+        return cast("Split", split)
+    raise ConfigError(f"split: got {brief(split)}; use 'val' for selection or 'test' for reports.")
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and abs(float(value)) <= LARGEST
 
 
 @dataclass(frozen=True)
@@ -47,32 +67,47 @@ class ImageSet:
         for name, value in (("images", self.images), ("labels", self.labels)):
             if not isinstance(value, Tensor):
                 raise DataError(f"{name}: got a {type(value).__name__}; give a tensor: torch.as_tensor({name}).")
-        if self.labels.dim() != 1 or self.labels.is_floating_point() or self.labels.is_complex():
+            if value.layout != torch.strided or value.device.type == "meta":
+                got = "without values" if value.device.type == "meta" else f"of layout {value.layout}"
+                raise DataError(f"{name}: got a tensor {got}; give a dense one, such as {name}.to_dense().")
+        shape = tuple(self.images.shape)
+        if self.labels.dim() != 1 or self.labels.dtype not in WHOLE:
             got = f"{self.labels.dtype} of shape {tuple(self.labels.shape)}"
             raise DataError(f"labels: got {got}; give the number of its class for every image, int64 of shape [n].")
-        object.__setattr__(self, "labels", self.labels.long())
-        if self.images.dtype != torch.uint8 and not self.images.is_floating_point():
+        if self.images.dtype not in (torch.uint8, *FRACTIONS):
             raise DataError(f"images: got {self.images.dtype}; give uint8, or float as the network takes it.")
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            channels = self.images.shape[1] if self.images.dim() > 1 else 1
-            if self.images.dtype == torch.uint8 and len(values) not in (1, channels):
-                raise DataError(f"{name}: got {len(values)} values; give one, or one for each of {channels} channels.")
-        if not all(abs(value) <= LARGEST for value in (*self.mean, *self.std)) or min(self.std) < SMALLEST_STD:
+        if not shape or len(self.images) != len(self.labels) or len(self.images) == 0:
             raise DataError(
-                f"mean, std: got {self.mean}, {self.std}; give finite numbers, and std above 0, from "
-                f"{SMALLEST_STD:g} to {LARGEST:g}."
-            )
-        if len(self.images) != len(self.labels) or len(self.images) == 0:
-            raise DataError(
-                f"A split has {len(self.images)} images and {len(self.labels)} labels; "
+                f"A split has {shape[0] if shape else 0} images and {len(self.labels)} labels; "
                 "give as many labels as images, and at least one."
             )
-        if self.images.is_floating_point() and not bool(
-            (self.images.isfinite() & (self.images.abs() <= LARGEST)).all()
-        ):
+        if self.images.numel() == 0 or (self.images.dtype == torch.uint8 and len(shape) != 4):
+            raise DataError(f"images: got shape {shape}; give [n, channels, height, width].")
+        self._check_numbers(shape)
+        object.__setattr__(self, "labels", self.labels.long())
+        object.__setattr__(self, "images", self.images.detach())
+        if self.images.is_floating_point() and not bool((self.images.float().abs() <= LARGEST).all()):  # NaN neither
             raise DataError(
                 f"The images of a split hold NaN or infinity, or a value beyond +-{LARGEST:g}; give finite values."
             )
+
+    def _check_numbers(self, shape: tuple[int, ...]) -> None:
+        """Refuse statistics and augmentations that do not fit images of a shape."""
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not isinstance(values, tuple | list) or not values or not all(map(_is_finite, values)):
+                raise DataError(
+                    f"{name}: got {brief(values)}; give a tuple of finite numbers, of at most {LARGEST:g} in size."
+                )
+            if self.images.dtype == torch.uint8 and len(values) not in (1, shape[1]):
+                raise DataError(f"{name}: got {len(values)} values; give one, or one for each of {shape[1]} channels.")
+            object.__setattr__(self, name, tuple(values))
+        if min(self.std) < SMALLEST_STD:
+            raise DataError(f"std: got {self.std}; give numbers above 0, from {SMALLEST_STD:g} to {LARGEST:g}.")
+        if not isinstance(self.flip, bool):
+            raise DataError(f"flip: got {brief(self.flip)}; give true or false.")
+        checked_int("crop", self.crop, 0, max(shape[-2:]))
+        if (self.crop or self.flip) and len(shape) != 4:
+            raise DataError(f"crop, flip: got images of shape {shape}; they are for [n, channels, height, width].")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -125,8 +160,11 @@ class DataSplits:
 
     def __post_init__(self) -> None:
         """Check."""
-        if not isinstance(self.classes, int) or self.classes < 1:
-            raise DataError(f"classes: got {self.classes!r}; give their number, an int of at least 1.")
+        if not isinstance(self.name, str):
+            raise DataError(f"name: got {brief(self.name)}; give text.")
+        if isinstance(self.classes, bool) or not isinstance(self.classes, int) or not 1 <= self.classes <= MOST_CLASSES:
+            allowed = f"an int from 1 to {MOST_CLASSES:,}"
+            raise DataError(f"classes: got {brief(self.classes)}; give their number, {allowed}.")
         for name, part in (("train", self.train), ("val", self.val), ("test", self.test)):
             if not isinstance(part, ImageSet):
                 raise DataError(f"{name}: got a {type(part).__name__}; give cimenv.ImageSet(images, labels).")
@@ -175,6 +213,6 @@ class DataSplits:
         for part in (self.train, self.val, self.test):
             described = (tuple(part.images.shape), str(part.images.dtype), part.mean, part.std)
             state.update(repr(described).encode())
-            state.update(part.images.contiguous().view(torch.uint8).numpy().tobytes())  # numpy knows no bfloat16
-            state.update(part.labels.contiguous().numpy().tobytes())
+            for values in (part.images, part.labels):  # as bytes: numpy does not know every type of torch
+                state.update(values.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return state.hexdigest()[:32]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from cimenv.core.errors import DataError
+from cimenv.core.files import RECORD, checked_file, checked_path
+from cimenv.data.faults import file_names, what_is_wrong
 from cimenv.data.splits import DataSplits, ImageSet
 
 DATA_VARIABLE = "CIMENV_DATA"
@@ -43,7 +45,7 @@ VISION_SETS = {
 
 def data_root(root: str | Path | None = None) -> Path:
     """Return `root`, else the folder named by `CIMENV_DATA`, else `./data`."""
-    return Path(root if root is not None else os.environ.get(DATA_VARIABLE, "data")).expanduser()
+    return checked_path("root", root if root is not None else os.environ.get(DATA_VARIABLE, "data")).expanduser()
 
 
 def load_vision(name: str, root: str | Path | None = None, download: bool = False) -> DataSplits:
@@ -63,13 +65,20 @@ def load_vision(name: str, root: str | Path | None = None, download: bool = Fals
     folder = data_root(root)
     factory = getattr(torchvision.datasets, described.torchvision_name)
     try:
+        for path in map(folder.joinpath, file_names(factory)):
+            if path.exists():
+                checked_file(path, RECORD, DataError)
         parts = [factory(str(folder), train=train, download=download) for train in (True, False)]
-    except (RuntimeError, OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{described.torchvision_name} was not found in {folder.resolve()} ({error}); fetch it with: "
-            f"python -c \"import cimenv.data as d; d.load_data('{name}', root='{folder}', download=True)\""
-        ) from None
-    (images, labels), (test_images, test_labels) = (_tensors(part) for part in parts)
+        (images, labels), (test_images, test_labels) = (_tensors(part) for part in parts)
+        for found in (images, test_images):
+            if tuple(found.shape[1:]) != described.image_shape:
+                raise ValueError(f"images are {tuple(found.shape[1:])}")
+    except DataError:
+        raise
+    except Exception as error:  # whatever a reader of damaged files does
+        fetch = f"import cimenv.data as d; d.load_data('{name}', root='{folder}', download=True)"
+        wrong = what_is_wrong(factory, folder, error)
+        raise DataError(f'{described.torchvision_name} {wrong}; fetch it with: python -c "{fetch}"') from None
     held_out = min(VALIDATION_IMAGES, max(1, len(labels) // 10))
     statistics = (described.mean, described.std)
     return DataSplits(

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import create_model
+from pydantic import InstanceOf, create_model
 
 from cimenv.core.config import Frozen
-from cimenv.core.errors import known_name
+from cimenv.core.errors import ConfigError, brief, known_name
 from cimenv.search.annealing import Annealing
 from cimenv.search.base import Search
 from cimenv.search.exhaustive import Exhaustive
@@ -89,15 +89,17 @@ def checked_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         ConfigError: it does not, or a package is missing.
     """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"settings: got {brief(settings)}; give a mapping of arguments of {method}.")
     if method not in METHODS:
         fields: dict[str, Any] = {}
     elif method in SAMPLERS:
-        fields = dict.fromkeys(sampler_settings(SAMPLERS[method]), (Any, None))
+        fields = dict.fromkeys(sampler_settings(SAMPLERS[method]), (InstanceOf[object], None))
     else:
         known = inspect.signature(METHODS[method], eval_str=True).parameters.values()
         fields = {p.name: (p.annotation, p.default) for p in known if p.kind is p.KEYWORD_ONLY and p.name not in FIXED}
     model = create_model(f"settings of {method}", __base__=Frozen, **fields)
-    return model(**settings).model_dump(exclude_unset=True)
+    return model.model_validate(settings).model_dump(exclude_unset=True)
 
 
 def check_name(method: str) -> None:

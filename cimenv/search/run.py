@@ -9,7 +9,7 @@ import numpy as np
 
 from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, brief
 from cimenv.core.global_state import own_torch_state
 from cimenv.search.base import Search, SearchResult, Step
 from cimenv.search.course import Course, shown
@@ -19,6 +19,7 @@ from cimenv.search.racing import race
 from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
 from cimenv.tasks.ledger import Ledger
 from cimenv.tasks.objective import Objective
+from cimenv.tasks.task import Task
 
 BUDGET = 150  # of searches that end only with it
 LOWEST = 1 / 4  # of the ladder's work on each of its two lower rungs
@@ -49,11 +50,13 @@ def run_search(
             needs is missing.
     """
     check_name(method)  # before anything is trained
+    if not isinstance(getattr(evaluator, "task", None), Task):
+        raise ConfigError(f"evaluator: got {brief(evaluator)}; give one of cimenv.tasks.")
     checked_int("seed", seed, 0)
     if budget is None and method in (*ENDLESS, LADDER):
         budget = BUDGET
     ledger = Ledger(evaluator, budget)
-    given = checked_settings(method, settings or {})
+    given = checked_settings(method, {} if settings is None else settings)
     if method == RACING:
         return _raced(ledger, np.random.default_rng(seed))
     if method == LADDER:

@@ -20,6 +20,7 @@ from cimenv.data import DataSplits
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import ERROR_COLUMNS, Evaluation
 from cimenv.tasks.evaluators import MonteCarloEvaluator
+from cimenv.tasks.jobs import chip_numbers
 from cimenv.tasks.own import AnyCrossbar, own_task
 from cimenv.tasks.problem import default_store
 from cimenv.tasks.task import Task
@@ -177,6 +178,7 @@ def without_blocks(task: Task) -> Task:
 
 def evaluated(evaluator: MonteCarloEvaluator, split: Split, chips: int | range | None = None) -> NetworkEvaluation:
     """Return what the crossbar leaves of an evaluator's network, without blocks."""
+    chip_numbers(evaluator.task, split, "bank", chips)  # before anything is trained
     problem, task = evaluator.problem, evaluator.task
     found = evaluator.evaluate(evaluator.space.empty(), split, chips=chips)
     return NetworkEvaluation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import lru_cache
 from typing import Any, Protocol
@@ -14,12 +14,12 @@ from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
 from cimenv.core.device import checked_device
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, brief
 from cimenv.core.global_state import own_torch_state
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
-from cimenv.data.splits import Split
+from cimenv.data.splits import Split, checked_split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, as_done
@@ -30,6 +30,7 @@ from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 from cimenv.tasks.travel import run_shared
 
+MOST_THREADS = 1_024
 REMEMBERED = 20_000  # evaluations held in memory: a few hundred bytes each
 
 
@@ -103,7 +104,13 @@ class MonteCarloEvaluator:
         if not isinstance(task, Task):
             raise ConfigError(f"task: got a {type(task).__name__}; give load_task(...).")
         if threads is not None:
-            checked_int("threads", threads, 1)
+            checked_int("threads", threads, 1, MOST_THREADS)
+        if not callable(progress):
+            raise ConfigError(f"progress: got {brief(progress)}; give cimenv.core.progress.bar or silent.")
+        if store is not None and not isinstance(store, Store):
+            raise ConfigError(f"store: got {brief(store)}; give default_store(folder).")
+        if objects is not None and not isinstance(objects, UserObjects):
+            raise ConfigError(f"objects: got {brief(objects)}; give UserObjects(model, data).")
         self.task = task
         self.store = store or default_store()
         self.device = checked_device(device)
@@ -195,7 +202,10 @@ class MonteCarloEvaluator:
     ) -> list[Evaluation]:
         """Return the evaluations of many placements, in their order; `executor` replaces the evaluator's own."""
         numbers = chip_numbers(self.task, split, fidelity, chips)
-        checked = [self.space.options.checked(placement) for placement in placements]
+        given: Any = placements
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise ConfigError(f"placements: got {brief(given)}; give a list of placements.")
+        checked = [self.space.options.checked(placement) for placement in given]
         keys = {p: evaluation_key(self.problem, p, split, fidelity, numbers) for p in checked}
         known = {p: self._recall(key) for p, key in keys.items()}
         missing = sorted(p for p, evaluation in known.items() if evaluation is None)
@@ -207,12 +217,14 @@ class MonteCarloEvaluator:
 
     def reference_accuracy(self, split: Split = "val") -> float:
         """Return acc_ref on the images of an evaluation."""
+        checked_split(split)
         if ("reference", split) not in self._clean:
             self._clean["reference", split] = self.problem.reference_accuracy(split)
         return self._clean["reference", split]
 
     def clean_accuracy(self, split: Split = "val") -> float:
         """Return the backbone's clean accuracy on the images of an evaluation."""
+        checked_split(split)
         if ("backbone", split) not in self._clean:
             self._clean["backbone", split] = self.problem.clean_accuracy(split)
         return self._clean["backbone", split]

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from cimenv.compensation.options import Placement
-from cimenv.core.config import canonical
-from cimenv.core.errors import ConfigError
+from cimenv.core.config import canonical, checked_int
+from cimenv.core.errors import ConfigError, brief
 from cimenv.core.progress import Progress, silent
-from cimenv.data.splits import Split
+from cimenv.data.splits import Split, checked_split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation, site_errors
 from cimenv.tasks.damage import attack_of, damage
 from cimenv.tasks.keys import STAGE_VERSIONS, physics_of, precision_of, training_environment
 from cimenv.tasks.problem import Problem
-from cimenv.tasks.task import Task
+from cimenv.tasks.task import MOST_CHIPS, Task
 
 Fidelity = str  # "bank" or "tuned"
 
@@ -27,18 +27,17 @@ def chip_numbers(task: Task, split: Split, fidelity: Fidelity, chips: int | rang
     Raises:
         ConfigError: unknown split or fidelity, or fewer than one chip.
     """
-    if split not in ("val", "test"):
-        raise ConfigError(f"split: got '{split}'; use 'val' for selection or 'test' for reports.")
+    checked_split(split)
     if fidelity not in ("bank", "tuned"):
-        raise ConfigError(f"fidelity: got '{fidelity}'; use 'bank' or 'tuned'.")
+        raise ConfigError(f"fidelity: got {brief(fidelity)}; use 'bank' or 'tuned'.")
     if isinstance(chips, range):
         if not chips or chips.step != 1 or chips.start < 0:
             raise ConfigError(f"chips: got {chips}; give a range of at least one chip, in steps of 1.")
+        checked_int("chips", chips.stop - chips.start, 1, MOST_CHIPS)
+        checked_int("chips", chips.stop, 1)
         return chips
     count = chips if chips is not None else task.chips if split == "val" else task.report_chips
-    if count < 1:
-        raise ConfigError(f"chips: got {count}; take at least 1.")
-    return range(count)
+    return range(checked_int("chips", count, 1, MOST_CHIPS))
 
 
 def evaluation_key(problem: Problem, placement: Placement, split: Split, fidelity: Fidelity, chips: range) -> str:

@@ -56,12 +56,14 @@ def own_task(
         raise DataError(f"data: got a {type(splits).__name__}; give cimenv.DataSplits, or the name of a data set.")
     if isinstance(crossbar, DeviceModel):
         crossbar = CrossbarConfig(device=crossbar)
+    if isinstance(crossbar, CrossbarConfig):
+        crossbar = crossbar.model_dump(mode="json")
     options = load_task("lenet5-fashion-mini").options
     task = Task(
         **{
             "options": {site: options["conv" if site == "conv" else "dense"] for site in SITE_TYPES},
             "name": type(model).__name__,
-            "crossbar": crossbar.model_dump(mode="json") if isinstance(crossbar, CrossbarConfig) else crossbar or {},
+            "crossbar": {} if crossbar is None else crossbar,
             **fields,
         }
     )

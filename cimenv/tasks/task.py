@@ -209,6 +209,8 @@ def load_task(task: str | Path | Task | Mapping[str, Any], overrides: list[str] 
         fields = task_fields(named_task(str(task)))
     else:
         raise ConfigError(f"task: got {brief(task)}; give a name, a YAML file, a mapping of fields or a Task.")
+    if not isinstance(overrides, list | tuple | None):
+        raise ConfigError(f"overrides: got {brief(overrides)}; give a list of texts, such as ['chips=8'].")
     for override in overrides or []:
         fields = _written_out(with_overrides(fields, [override]))
     return Task.model_validate(fields)

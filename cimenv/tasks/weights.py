@@ -23,10 +23,16 @@ def load_weights(model: nn.Module, path: str) -> None:
     """Load a safetensors file into a model.
 
     Raises:
-        ConfigError: the file is missing, damaged, or does not fit.
+        ConfigError: the file is missing, damaged, or does not fit; it holds whole numbers for fractions, or NaN.
     """
     try:
-        model.load_state_dict(load_file(path))
+        found, own = load_file(path), model.state_dict()
+        for name in found.keys() & own.keys():
+            if found[name].is_floating_point() != own[name].is_floating_point():
+                raise ConfigError(f"weights: {name} is {found[name].dtype} in '{path}'; give it as {own[name].dtype}.")
+            if found[name].is_floating_point() and not bool(found[name].float().isfinite().all()):
+                raise ConfigError(f"weights: {name} holds NaN or infinity in '{path}'; give finite weights.")
+        model.load_state_dict(found)
     except (OSError, SafetensorError, RuntimeError) as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"weights: cannot load '{path}' ({text}); give a safetensors file that fits.") from None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import tempfile
 import time
 
@@ -9,7 +10,9 @@ import pytest
 import yaml
 from agent_runs import TOY, series
 
+from agents.algorithms import ALGORITHMS
 from agents.config import load_config
+from agents.hyper_parameters import checked
 from agents.run_folder import write_placements
 from agents.train import main, train
 from cimenv.core.errors import ConfigError
@@ -84,6 +87,43 @@ def test_walk_trains_too(toy, toy_values, tmp_path):
     assert toy_values[agent.best] >= toy_values[agent.final]
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "given", "says"),
+    [
+        ("maskable_ppo", {"n_stepz": 3}, "n_stepz: unknown key (got 3); known: learning_rate, n_steps"),
+        ("maskable_ppo", {"learning_rate": "fast"}, "learning_rate: got 'fast'; input should be a valid number"),
+        ("ppo", {"learning_rate": -1}, "learning_rate: got -1; input should be greater than 0"),
+        ("ppo", {"learning_rate": math.nan}, "learning_rate: got nan; input should be a finite number"),
+        ("ppo", {"n_steps": 10**12}, "n_steps: got 1000000000000; input should be less than or equal to 1000000"),
+        ("ppo", {"n_steps": 8.0}, "n_steps: got 8.0; input should be a valid integer"),
+        ("ppo", {"gamma": True}, "gamma: got True; input should be a valid number"),
+        ("ppo", {"gamma": 1.5}, "gamma: got 1.5; input should be less than or equal to 1"),
+        ("ppo", {"clip_range": [1]}, "clip_range: got [1]; input should be a valid number"),
+        ("ppo", {"normalize_advantage": "yes"}, "normalize_advantage: got 'yes'; input should be a valid boolean"),
+        ("ppo", {"policy_kwargs": 3}, "policy_kwargs: got 3; input should be a valid dictionary"),
+        (
+            "ppo",
+            {"policy_kwargs": {"net_arch": [10**9]}},
+            "policy_kwargs: got a size of 1000000000; take at most 16384",
+        ),
+        ("ppo", {"device": "cuda"}, "device: unknown key"),  # the run's own
+        ("dqn", {"train_freq": 0}, "train_freq: got 0; input should be greater than or equal to 1"),
+        ("dqn", {"train_freq": [1, "day"]}, "train_freq: got"),
+        ("dqn", {"buffer_size": -1}, "buffer_size: got -1; input should be greater than or equal to 1"),
+    ],
+)
+def test_hyper_parameters_are_checked_against_the_algorithms_signature(algorithm, given, says):
+    with pytest.raises(ConfigError) as caught:
+        checked(ALGORITHMS[algorithm], given)
+    assert str(caught.value).startswith(f"hyper_parameters.{says}") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["maskable_ppo", "maskable_ppo_sites", "ppo", "dqn", "a2c"])
+def test_shipped_hyper_parameters_stay_as_they_are(name):
+    config = load_config(f"configs/agents/{name}.yaml", [])
+    assert checked(ALGORITHMS[config.algorithm], config.hyper_parameters) == config.hyper_parameters
+
+
 def test_bad_configurations(tmp_path, capsys):
     with pytest.raises(ConfigError, match="unknown key"):
         load_config(YAML, ["sead=1"])
@@ -96,11 +136,12 @@ def test_bad_configurations(tmp_path, capsys):
             load_config(YAML, ["policy=sites", changes])
     with pytest.raises(ConfigError, match="name"):
         load_config(YAML, ["name=../elsewhere"])
-    for changes in ("{n_stepz: 3}", "{learning_rate: fast}"):
-        with pytest.raises(ConfigError, match=r"hyper_parameters: .*use arguments of maskable_ppo"):
-            train(load_config(YAML, [*TOY, f"hyper_parameters={changes}"]), tmp_path / changes)
+    with pytest.raises(ConfigError, match=r"hyper_parameters: .*; use arguments of maskable_ppo"):
+        train(load_config(YAML, [*TOY, "hyper_parameters={policy_kwargs: {net_arch: [many]}}"]), tmp_path / "many")
     with pytest.raises(ConfigError, match=r"env_arguments: .*use arguments of CiMCompensation-v0"):
         train(load_config(YAML, [*TOY, "env_arguments.taks=1"]), tmp_path / "taks")
+    with pytest.raises(ConfigError, match=r"env_arguments: .*use arguments of CiMCompensation-v0"):
+        train(load_config(YAML, [*TOY, "env_arguments.max_episode_steps=many"]), tmp_path / "steps")
     assert main([str(tmp_path / "none.yaml")]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("\n") == 1 and "Cannot read" in shown.err

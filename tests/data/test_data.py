@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 import math
 import os
@@ -10,7 +11,7 @@ import pytest
 import torch
 import torchvision.datasets
 
-from cimenv.core.errors import DataError, UnknownNameError
+from cimenv.core.errors import ConfigError, DataError, UnknownNameError
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Store
 from cimenv.data import DataSplits, ImageSet, load_data
@@ -237,6 +238,70 @@ def test_damaged_data_is_a_data_error(tmp_path):
         load_data("mnist", tmp_path)
 
 
+@pytest.fixture
+def mnist(tmp_path):
+    """Twenty images a file in the official format."""
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        head = b"\0\0\x08\x03\0\0\0\x14\0\0\0\x1c\0\0\0\x1c"
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(head + bytes(20 * 28 * 28))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(head[:3] + b"\1\0\0\0\x14" + bytes(range(10)) * 2)
+    assert len(load_data("mnist", tmp_path).train) == 18
+    return tmp_path
+
+
+def _small_zeros(path):
+    path.write_bytes(path.read_bytes()[:8] + b"\0\0\0\x0e\0\0\0\x0e" + bytes(20 * 14 * 14))
+
+
+FILE = "train-images-idx3-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("accident", "words"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), rf"{FILE} is damaged \(RuntimeError: .*\); remove it;"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"a"), f"{FILE} is damaged"),
+        (lambda path: path.write_bytes(b"\1\2\3\4" + path.read_bytes()[4:]), f"{FILE} is damaged"),
+        (lambda path: path.write_bytes(b"\0\0\x0d" + path.read_bytes()[3:]), f"{FILE} is damaged"),
+        (lambda path: path.write_bytes(b""), f"{FILE} is damaged"),
+        (_small_zeros, r"a file in .* is damaged \(ValueError: images are \(1, 14, 14\)\)"),
+        (lambda path: path.unlink(), rf"is incomplete in .*{FILE}: it is missing"),
+        (lambda path: path.rename(f"{path}.gz"), rf"{FILE}: {FILE}\.gz is there, unpacked it is not"),
+        (lambda path: (path.unlink(), path.mkdir()), f"{FILE} is a folder; give a regular file"),
+        (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), f"{FILE} is a device; give a regular file"),
+    ],
+)
+def test_a_damaged_file_is_not_a_missing_one(mnist, accident, words):
+    accident(mnist / "MNIST/raw" / FILE)
+    with pytest.raises(DataError, match=words) as caught:
+        load_data("mnist", mnist)
+    assert "not found" not in str(caught.value)
+
+
+def test_a_file_that_may_not_be_read_is_said_so(mnist, monkeypatch):
+    plain = Path.open
+
+    def refuse(path, *arguments, **named):
+        if path.name == FILE:
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)  # tests may run as root, which may read everything
+    monkeypatch.setattr("torchvision.datasets.mnist.read_image_file", lambda path: refuse(Path(path)))
+    with pytest.raises(
+        DataError, match=rf"MNIST cannot be read: .*{FILE}: Permission denied; give this user permission"
+    ):
+        load_data("mnist", mnist)
+
+
+@pytest.mark.parametrize(("argument", "words"), [({"name": 3}, "Unknown data set '3'"), ({"root": 3}, "root: got 3")])
+def test_wrong_arguments_of_load_data(argument, words):
+    with pytest.raises(ConfigError, match=words):
+        load_data(**{"name": "mnist", **argument})
+
+
 def test_unknown_name_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match=r"Unknown data set 'mnits'; known: .* Did you mean 'mnist'\?"):
         load_data("mnits")
@@ -286,13 +351,50 @@ PICTURES, LABELS = torch.zeros(6, 1, 4, 4), torch.arange(6) % 3
         ({"labels": LABELS.float()}, r"labels: got torch.float32 of shape \(6,\); give the number of its class"),
         ({"labels": torch.eye(6).long()}, r"labels: got torch.int64 of shape \(6, 6\)"),
         ({"images": PICTURES.byte(), "mean": (0.0, 0.0)}, "mean: got 2 values; give one, or one for each"),
-        ({"std": (0.0,)}, "mean, std: got .* std above 0"),
-        ({"mean": (float("nan"),)}, "mean, std: got .* finite"),
+        ({"std": (0.0,)}, "std: got .* above 0"),
+        ({"mean": (float("nan"),)}, "mean: got .* finite"),
+        ({"mean": 0.5}, "mean: got 0.5; give a tuple"),
+        ({"std": (True,)}, "std: got .* finite"),
+        ({"images": PICTURES.to(torch.float8_e4m3fn)}, "images: got torch.float8_e4m3fn; give uint8, or float"),
+        ({"images": PICTURES.double() + 1e300}, "images of a split hold NaN or infinity, or a value beyond"),
+        ({"images": PICTURES / 0}, "images of a split hold NaN or infinity, or a value beyond"),
+        ({"images": PICTURES.to_sparse()}, "images: got a tensor of layout torch.sparse_coo; give a dense one"),
+        ({"images": PICTURES.to("meta")}, "images: got a tensor without values"),
+        ({"images": PICTURES.byte()[:, 0]}, r"images: got shape \(6, 4, 4\); give \[n, channels, height, width\]"),
+        ({"images": PICTURES[:, :0]}, r"images: got shape \(6, 0, 4, 4\)"),
+        ({"images": torch.tensor(1.0)}, "A split has 0 images and 6 labels"),
+        ({"labels": LABELS.to(torch.complex64)}, "labels: got torch.complex64"),
+        ({"flip": 1}, "flip: got 1; give true or false"),
+        ({"images": PICTURES.flatten(1), "flip": True}, r"crop, flip: got images of shape \(6, 16\)"),
     ],
 )
 def test_images_that_cannot_be_used_are_refused(fields, words):
     with pytest.raises(DataError, match=words):
         ImageSet(**{"images": PICTURES, "labels": LABELS, **fields})
+
+
+@pytest.mark.parametrize("size", [-1, 1.5, 10**9, True])
+def test_a_crop_that_does_not_fit_is_refused(size):
+    with pytest.raises(ConfigError, match=r"crop: got .*; give an int of at (least 0|most 4)\."):
+        ImageSet(PICTURES, LABELS, crop=size)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8])
+def test_images_of_every_usable_type_have_a_digest_and_single_inputs(kind):
+    images = (torch.arange(6 * 16).view(6, 1, 4, 4) * 2).to(kind)
+    part, other = (ImageSet(made, LABELS) for made in (images, images.clone().index_fill_(0, torch.tensor(5), 1)))
+    assert part.inputs().dtype == torch.float32
+    assert DataSplits("a", part, part, part, 3).digest != DataSplits("a", part, part, other, 3).digest
+    if kind != torch.bfloat16:  # which numpy does not know
+        state = hashlib.sha256()
+        for _ in range(3):
+            state.update(repr(((6, 1, 4, 4), str(kind), (0.0,), (1.0,))).encode())
+            state.update(images.numpy().tobytes() + LABELS.numpy().tobytes())
+        assert DataSplits("a", part, part, part, 3).digest == state.hexdigest()[:32]
+
+
+def test_images_that_a_graph_made_are_cut_off_from_it():
+    assert not ImageSet(PICTURES.clone().requires_grad_() * 2, LABELS).images.requires_grad
 
 
 def test_labels_of_other_integers_are_converted():
@@ -307,6 +409,11 @@ def test_labels_of_other_integers_are_converted():
         ({"val": ImageSet(PICTURES[:, :, :3], LABELS)}, r"val: images are torch.float32 \(1, 3, 4\), those of train"),
         ({"val": (PICTURES, LABELS)}, "val: got a tuple; give cimenv.ImageSet"),
         ({"classes": 3.0}, "classes: got 3.0; give their number"),
+        ({"classes": True}, "classes: got True; give their number"),
+        ({"classes": 10**30}, "classes: got 10{30}; give their number, an int from 1 to 10,000,000"),
+        ({"name": 3}, "name: got 3; give text"),
+        ({"test": ImageSet(PICTURES.repeat(1, 3, 1, 1), LABELS)}, r"test: images are torch.float32 \(3, 4, 4\), those"),
+        ({"test": ImageSet(PICTURES.double(), LABELS)}, "test: images are torch.float64"),
     ],
 )
 def test_splits_that_do_not_fit_are_refused(fields, words):
@@ -320,7 +427,7 @@ def test_splits_that_do_not_fit_are_refused(fields, words):
     [{"std": (1e-320,)}, {"std": (0.0,)}, {"std": (math.nan,)}, {"std": (1e300,)}, {"mean": (1e300,)}],
 )
 def test_statistics_that_single_precision_cannot_divide_by_are_refused(fields):
-    with pytest.raises(DataError, match="mean, std: got"):
+    with pytest.raises(DataError, match=r"(mean|std): got"):
         ImageSet(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), **fields)
 
 

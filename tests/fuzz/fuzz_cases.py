@@ -21,11 +21,13 @@ from fuzz_values import SchemaDraws, hostile
 
 import cimenv
 from cimenv.cli import app, main
-from cimenv.core.config import Frozen
-from cimenv.tasks import MonteCarloEvaluator, Task, load_task
+from cimenv.core.config import Frozen, read_yaml
+from cimenv.tasks import MonteCarloEvaluator, TableEvaluator, Task, load_task
 
 Run = Callable[[], None]
 STEPS = 3
+LEARNED = 64  # steps of an agent
+ROOT = Path(__file__).parents[2]
 
 
 def draws(kind: str, number: int) -> random.Random:
@@ -320,6 +322,33 @@ def short(value: Any) -> str:
     return text if len(text) < 400 else f"{text[:200]}...{text[-100:]}"
 
 
+# Agents
+
+
+def an_agent(rng: random.Random) -> tuple[str, Run]:
+    """Train an agent on a table for some steps, with settings from its schema and its algorithm's signature."""
+    from agents.algorithms import ALGORITHMS, new_model
+    from agents.config import AgentConfig
+    from agents.environment import make_env
+
+    path = rng.choice(sorted(ROOT.glob("configs/agents/*.yaml")))
+    fields = read_yaml(path)
+    fields |= SchemaDraws(AgentConfig.model_json_schema(), rng, 0.5).fields(AgentConfig.model_json_schema(), 1)
+    known = inspect.signature(ALGORITHMS[AgentConfig.model_validate(read_yaml(path)).algorithm]).parameters
+    changed = {
+        name: hostile(rng) if rng.random() < 0.6 else near(known[name], rng) for name in rng.sample(sorted(known), 2)
+    }
+    if isinstance(fields["hyper_parameters"], dict):
+        fields["hyper_parameters"] = {**fields["hyper_parameters"], **changed}
+
+    def run() -> None:
+        config = AgentConfig.model_validate(fields)
+        model = new_model(config, make_env(config, TableEvaluator("lenet5-fashion-mini")))
+        model.learn(32, callback=lambda local, _: local["self"].num_timesteps < LEARNED)
+
+    return f"{path.stem}: {short(changed)}, {short(fields)}", run
+
+
 KINDS: Mapping[str, Callable[[random.Random], tuple[str, Run]]] = {
     "model": a_model,
     "task": a_task,
@@ -327,4 +356,5 @@ KINDS: Mapping[str, Callable[[random.Random], tuple[str, Run]]] = {
     "command": a_command,
     "environment": an_environment,
     "call": a_call,
+    "agent": an_agent,
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -44,7 +44,7 @@ def everything() -> Mapping[str, Callable[..., Any]]:
     bound = evaluator()
     methods = {f"evaluator.{name}": getattr(bound, name) for name in ("evaluate", "evaluate_many", "clean_accuracy")}
     return {
-        **{name: call for name, call in found.items() if not (inspect.isclass(call) and name == "PlacementResult")},
+        **{name: call for name, call in found.items() if name in GOOD or not is_dataclass(call)},  # others are results
         **methods,
         "preset": preset,
         "run_search": run_search,
@@ -58,8 +58,8 @@ GOOD: Mapping[str, Mapping[str, Callable[[], Any]]] = {
     "load_data": {"name": lambda: "fashion-mini"},
     "load_task": {"task": lambda: "toy-4site"},
     "map_network": {"model": model, "config": CrossbarConfig, "input_shape": lambda: (1, 8, 8)},
-    "place": {"model": model, "data": splits, "store": tempfile.mkdtemp},
     "evaluate": {"model": model, "data": splits, "store": tempfile.mkdtemp},
+    "place": {"model": model, "data": splits, "store": tempfile.mkdtemp},
     "fork": {"env": lambda: cimenv.envs.CompensationTabularEnv()},
     "evaluator.evaluate": {"placement": lambda: (0, 0, 0, 0)},
     "evaluator.evaluate_many": {"placements": lambda: [(0, 0, 0, 0)]},

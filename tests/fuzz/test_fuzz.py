@@ -16,9 +16,9 @@ from typing import IO
 
 import pytest
 
-HERE = Path(__file__).parent
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 HANG_S, START_S = 20.0, 120.0
-COUNTS = {"model": 150, "task": 120, "file": 80, "command": 100, "environment": 100, "call": 100}
+COUNTS = {"model": 150, "task": 120, "file": 80, "command": 100, "environment": 100, "call": 100, "agent": 60}
 
 
 @dataclass
@@ -45,7 +45,13 @@ def fuzzed(kind: str, first: int, end: int, folder: Path) -> list[Result]:
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
-            env={**os.environ, "CIMENV_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", "COLUMNS": "80"},
+            env={
+                **os.environ,
+                "CIMENV_CACHE": str(folder / "cache"),
+                "OMP_NUM_THREADS": "1",
+                "COLUMNS": "80",
+                "PYTHONPATH": str(ROOT),
+            },
         )
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=forward, args=(child.stdout, lines), daemon=True).start()

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from cimenv.core.config import digest
 from cimenv.core.errors import StoreError
+from cimenv.core.files import checked_path
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store.faults import CACHE_VARIABLE, guarded
 from cimenv.core.store.folder import Folder
@@ -56,7 +57,7 @@ class Store:
     """
 
     def __init__(self, root: str | Path | None = None, layers: Sequence[str | Path] = ()) -> None:
-        self.root = _absolute(root) if root is not None else default_root()
+        self.root = _absolute(checked_path("store", root)) if root is not None else default_root()
         self.layers = tuple(_absolute(layer) for layer in layers)
         self._own = Folder(self.root, writable=True)
         self._below = [Folder(layer, writable=False) for layer in self.layers]
