@@ -22,12 +22,14 @@ class CompensationEnv(PlacementEnv):
     over simulated chips and real validation images.
 
     ## Action Space
-    `Discrete(1 + max_sites * options)`. Action 0 stops and is always valid; action `1 + site * options + option`
-    places option `option + 1` of the task at `site`. `info["action_mask"]` (int8) and `action_masks()` (bool) say
+    `Discrete(1 + max_sites * options)`. Action 0 stops and is valid throughout an episode (only a wrapper,
+    `EvaluationBudget`, may mask it); action `1 + site * options + option` places option `option + 1` of the task at
+    `site`. `info["action_mask"]` (int8) and `action_masks()` (bool) say
     what is valid: filled sites, padding, options over the budget, options that cost more weights and more MACs than
     keeping the layer digital, and sites that are no candidates are masked. A masked action changes nothing, costs
-    `invalid_penalty` and counts as a step; with `invalid_action="raise"` it raises. An action outside the space
-    always raises. `env.unwrapped.action_names()` names them.
+    `invalid_penalty` and counts as a step; with `invalid_action="raise"` it raises InvalidActionError. So does,
+    during an episode, what is no integer of the space, booleans and fractions among it; before `reset` and after the
+    end every action raises EpisodeError. `env.unwrapped.action_names()` names them.
 
     ## Observation Space
     A 1-D `Box(-5, 5)`, float32, of fixed transforms. Per site: valid, one-hot type, depth, log weights, log MACs, log
@@ -51,8 +53,8 @@ class CompensationEnv(PlacementEnv):
     options. With `reset_hooks` one hook per episode is drawn by the episode's generator.
 
     ## Episode End
-    Terminated by stop, when all sites are filled, when nothing is affordable, or by the step limit `max_steps`. Never
-    truncated by the environment itself.
+    Terminated by stop, by an action after which all sites are filled or nothing is affordable, or by the step limit
+    `max_steps`. Never truncated by the environment itself.
 
     ## Information
     `action_mask`, `placement` (int8, -1 is padding), `accuracy` (the task's metric), `accuracy_std`,

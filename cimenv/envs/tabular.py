@@ -20,8 +20,9 @@ class CompensationTabularEnv(CompensationEnv):
     """`CiMCompensation-v0` on an enumerated task: every evaluation is read from a table.
 
     ## Description
-    The same problem, spaces, rewards and infos as the real environment of the table's task, a thousand times faster,
-    with the optimum known. `cimenv.tasks.shipped_tables()` names the tables that ship with the package.
+    The same problem, spaces, rewards and infos as the real environment of the table's task; evaluations are rows of the
+    table, nothing is simulated, and the optimum is known. `cimenv.tasks.shipped_tables()` names the tables that ship
+    with the package.
 
     ## Action Space
     As in `CiMCompensation-v0`.

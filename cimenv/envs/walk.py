@@ -20,13 +20,14 @@ class CompensationWalkEnv(PlacementEnv):
 
     ## Action Space
     `Discrete(options + 1)`: 0 places nothing at the current site, `o` places option o. An unaffordable choice places
-    nothing, without a penalty; `info["action_mask"]` and `action_masks()` say what is affordable.
+    nothing, without a penalty (with `invalid_action="raise"` it raises); `info["action_mask"]` and `action_masks()` say
+    what is affordable.
 
     ## Observation Space
     As in `CiMCompensation-v0`; the current site is marked.
 
     ## Rewards
-    As in `CiMCompensation-v0`.
+    As in `CiMCompensation-v0`, without penalties for invalid actions.
 
     ## Starting State
     No block, at the first site.
