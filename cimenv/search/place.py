@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from cimenv.core.config import checked_int
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, brief
 from cimenv.core.global_state import own_torch_state
 from cimenv.core.progress import Progress, bar
 from cimenv.core.store import Store
@@ -70,7 +70,7 @@ def place(
     if evaluations is not None:
         checked_int("evaluations", evaluations, 1)
     if budget is not None and not isinstance(budget, Mapping):
-        raise ConfigError(f"budget: got {budget!r}; give caps by term, such as {{'weights': 0.05}}.")
+        raise ConfigError(f"budget: got {brief(budget)}; give caps by term, such as {{'weights': 0.05}}.")
     fields = {"budget": dict(budget or {}), **task_fields}
     task, objects = own_task("place", model, data, crossbar, fields)
     kept = store if isinstance(store, Store) else default_store(store)
