@@ -35,7 +35,8 @@ def run(made, tmp_path):
     return tmp_path / "toy-0"
 
 
-def test_numbers_are_those_of_the_evaluator(run, made, judge, capsys):
+def test_numbers_are_those_of_the_evaluator(run, made, judge, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # so that no word of the table is broken
     assert main([str(run)]) == 0
     shown = capsys.readouterr().out
     assert "no blocks" in shown and "final policy" in shown and "best seen" in shown
