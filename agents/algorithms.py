@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import gymnasium as gym
 from sb3_contrib import MaskablePPO
@@ -22,6 +23,11 @@ ALGORITHMS: Mapping[Algorithm, type[BaseAlgorithm]] = {
     "a2c": A2C,
 }
 POLICIES: Mapping[Policy, str | type[SitePolicy]] = {"mlp": "MlpPolicy", "sites": SitePolicy}
+
+
+def before_opening(path: Path) -> str:
+    """Return the line that is shown before a checkpoint is opened."""
+    return f"Opening {path}, a checkpoint of SB3: it is a pickle and runs whatever code it holds; open only your own."
 
 
 def new_model(config: AgentConfig, env: gym.Env) -> BaseAlgorithm:

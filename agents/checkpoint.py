@@ -27,6 +27,7 @@ from agents.config import AgentConfig
 from agents.environment import placement_env
 from agents.logs import cut_logs, log_lengths, open_logger, pending_logs, restore_pending
 from cimenv.core.errors import CimenvError, ConfigError
+from cimenv.core.files import RECORD, read_text
 from cimenv.envs import EvaluationBudget
 from cimenv.sb3 import PlacementCallback
 
@@ -109,7 +110,7 @@ def load(checkpoint: Path, session: Session) -> BaseAlgorithm:
         ConfigError: the checkpoint is damaged, or the task is another one.
     """
     try:
-        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        state = json.loads(read_text(checkpoint / STATE, RECORD))
         if state["version"] != VERSION:
             raise ConfigError(
                 f"{checkpoint} has format {state['version']}, this cimenv reads {VERSION}; delete the run's folder "

@@ -13,7 +13,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.envs import EvaluationBudget
 from cimenv.envs.base import PlacementEnv
-from cimenv.tasks import Evaluator, load_task
+from cimenv.tasks import Evaluator, Task, load_task
 
 DEFAULT_TASK = "lenet5-fashion-mini"
 Known = dict[tuple[str, Placement], float]
@@ -22,6 +22,11 @@ Known = dict[tuple[str, Placement], float]
 def make_env(config: AgentConfig, evaluator: Evaluator | None = None) -> Monitor[Any, Any]:
     """Return the environment that an agent is trained in."""
     return Monitor(_budgeted(config, dict(config.env_arguments), config.evaluations, evaluator, None))
+
+
+def task_of(config: AgentConfig) -> Task:
+    """Return the task that a configuration names, its overrides laid over it; nothing is imported or trained."""
+    return load_task(config.env_arguments.get("task", DEFAULT_TASK), list(config.task_overrides))
 
 
 def judged_env(config: AgentConfig, evaluator: Evaluator | None, known: Known) -> EvaluationBudget:
@@ -52,8 +57,7 @@ def _budgeted(
     if evaluator is not None:
         arguments["evaluator"] = evaluator
     elif config.task_overrides:
-        task = load_task(arguments.get("task", DEFAULT_TASK), list(config.task_overrides))
-        arguments["task"] = task.model_dump(mode="json")
+        arguments["task"] = task_of(config).model_dump(mode="json")
     try:
         env = gym.make(config.env, **arguments)
     except CimenvError:

@@ -1,8 +1,9 @@
-"""Judge a finished run on fresh chips: `python -m agents.evaluate runs/NAME-SEED [--json]`.
+"""Judge a finished run on fresh chips: `python -m agents.evaluate runs/NAME-SEED [--json] [--trust]`.
 
 Rolls the final policy out deterministically, takes the best placement the run has seen, and evaluates both and the
 empty placement with tuned blocks on the test split and the task's report chips. Prints a table and writes
-evaluation.json into the run's folder.
+evaluation.json into the run's folder. The folder's model.zip is a pickle, which can run code: a line says so before it
+is opened. A backbone or data set of your own that its config.yaml names is imported only with --trust.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from agents.algorithms import ALGORITHMS
+from agents.algorithms import ALGORITHMS, before_opening
 from agents.config import AgentConfig, load_config
-from agents.environment import judged_env, placement_env
+from agents.environment import judged_env, placement_env, task_of
 from agents.run_folder import CONFIG, MODEL, PLACEMENTS, read_placements, read_result
 from agents.train import one_thread
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import CimenvError, ConfigError
+from cimenv.core.files import WEIGHTS, checked_file
 from cimenv.core.writing import write_whole
 from cimenv.evaluation.metrics import mean_interval
 from cimenv.evaluation.record import Evaluation
@@ -36,19 +39,31 @@ EVALUATION = "evaluation.json"
 ROWS = {"none": "no blocks", "final": "final policy", "best": "best seen"}
 
 
-def evaluate(run: Path, evaluator: Evaluator | None = None) -> dict[str, Any]:
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def evaluate(
+    run: Path, evaluator: Evaluator | None = None, *, trust: bool = False, say: Callable[[str], None] = _warn
+) -> dict[str, Any]:
     """Evaluate a run's placements on the test split, write evaluation.json and return what it holds.
 
     Args:
         run: folder of a finished run.
         evaluator: in the place of the task's.
+        trust: whether a backbone or data set of one's own that its configuration names may be imported.
+        say: told in one line what opening the run's policy means.
 
     Raises:
-        ConfigError: the folder holds no finished run, or its files do not fit together.
+        ConfigError: the folder holds no finished run, its files do not fit together, or its configuration names a
+            module and is not trusted.
     """
     config = finished_run(run)
+    if evaluator is None and not trust:
+        task_of(config).as_read_from(run / CONFIG).check_imports()
     known = read_placements(run / PLACEMENTS)
     env = judged_env(config, evaluator, dict(known))
+    say(before_opening(run / MODEL))
     model = load_policy(run / MODEL, config, env)
     inner = placement_env(env)
     judge = inner.evaluator
@@ -92,6 +107,7 @@ def load_policy(path: Path, config: AgentConfig, env: gym.Env[Any, Any]) -> Base
         ConfigError: the file is missing, damaged, of another algorithm, or made for spaces of other sizes.
     """
     try:
+        checked_file(path, WEIGHTS)
         model = ALGORITHMS[config.algorithm].load(path, device="cpu")
         theirs = _sizes(model.observation_space, model.action_space)
     except Exception as error:  # whatever a damaged file makes zipfile, json, pickle or torch say
@@ -200,10 +216,11 @@ def main(arguments: list[str]) -> int:
     assert __doc__ is not None
     parser = argparse.ArgumentParser("agents.evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/maskable_ppo-0")
+    parser.add_argument("--trust", action="store_true", help="import the backbone or data of yours that it names")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of a table")
     given = parser.parse_args(arguments)
     try:
-        report = evaluate(given.run)
+        report = evaluate(given.run, trust=given.trust)
     except CimenvError as error:
         print(error, file=sys.stderr)
         return 2

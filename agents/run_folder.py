@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Iterator
@@ -16,9 +15,11 @@ from agents.config import AgentConfig
 from agents.environment import Known
 from agents.logs import PROGRESS, cut_logs
 from cimenv.compensation.options import Placement
+from cimenv.core.checked_rows import read_rows, write_rows
 from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
-from cimenv.core.writing import csv_text, only_process, whole, write_whole, writing
+from cimenv.core.files import CONFIGURATION, read_text
+from cimenv.core.writing import only_process, whole, write_whole, writing
 from cimenv.core.yaml_text import written
 from cimenv.tasks import Objective
 
@@ -94,13 +95,12 @@ def write_placements(path: Path, known: Known, objective: Objective) -> tuple[Pl
     Placements that reset hooks made of other tasks are listed, but do not compete. Order is `Objective.rank`.
     """
     key, best = objective.task.key, None
-    rows: list[tuple[Any, ...]] = [COLUMNS]
+    rows: list[tuple[Any, ...]] = []
     for number, ((task, placement), value) in enumerate(known.items(), 1):
         if task == key and (best is None or objective.rank(placement, value) > objective.rank(*best)):
             best = (placement, value)
-        shown = repr(best[1]) if best is not None else ""
-        rows.append((number, task, " ".join(map(str, placement)), repr(value), shown))
-    write_whole(path, csv_text(rows))
+        rows.append((number, task, " ".join(map(str, placement)), value, best[1] if best is not None else ""))
+    write_rows(path, COLUMNS, rows)
     assert best is not None, "the final rollout begins with the task's empty placement"
     return best
 
@@ -112,11 +112,10 @@ def read_placements(path: Path) -> Known:
         ConfigError: the file is missing or damaged.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {
-                (row["task"], tuple(int(option) for option in row["placement"].split())): float(row["objective"])
-                for row in csv.DictReader(file)
-            }
+        return {
+            (row["task"], tuple(int(option) for option in row["placement"].split())): float(row["objective"])
+            for row in read_rows(path, COLUMNS)
+        }
     except (OSError, KeyError, ValueError, TypeError, AttributeError):
         raise ConfigError(f"{path} is missing or damaged; train again under another name=... .") from None
 
@@ -131,8 +130,8 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(read_text(path, CONFIGURATION))
         result["final"], result["best"] = tuple(result["final"]), tuple(result["best"])
         return dict(result)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError(f"{path} is damaged; delete it to let the run finish again.") from None

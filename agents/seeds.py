@@ -8,7 +8,6 @@ repeated), table.md and targets.json into results/agents_seeds/.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from agents.config import AgentConfig, load_config
 from agents.environment import make_env, placement_env
 from agents.study import target, write_targets
 from agents.train import train
+from cimenv.core.checked_rows import appending, read_rows
 from cimenv.core.errors import CimenvError
 from cimenv.core.progress import bar
 from cimenv.search import run_search
@@ -35,20 +35,18 @@ def run(configs: list[AgentConfig], out: Path, runs: Path) -> list[dict[str, Any
     """Train what is missing, a row of seeds.csv each, and return all rows."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "seeds.csv"
-    known = list(csv.DictReader(path.open())) if path.exists() else []
+    known = read_rows(path, COLUMNS) if path.exists() else []
     done = {(row["algorithm"], int(row["seed"])) for row in known}
     evaluator = placement_env(make_env(configs[0])).evaluator
     optimum = run_search(evaluator, "exhaustive").objective
-    with path.open("a", newline="") as file, bar("training agents", len(configs)) as advance:
-        writer = csv.DictWriter(file, COLUMNS)
-        if not known:
-            writer.writeheader()
+    append = appending(path, COLUMNS)
+    with bar("training agents", len(configs)) as advance:
         for config in configs:
             if (config.name, config.seed) not in done:
-                writer.writerow(_row(config, evaluator, optimum, runs))
-                file.flush()
+                row = _row(config, evaluator, optimum, runs)
+                append([row[name] for name in COLUMNS])
             advance()
-    return list(csv.DictReader(path.open()))
+    return list(read_rows(path))
 
 
 def _row(config: AgentConfig, evaluator: Evaluator, optimum: float, runs: Path) -> dict[str, Any]:

@@ -1,35 +1,40 @@
 """What long studies share: a journal of finished jobs, and a runner with one process a core.
 
-A finished job is one line of JSON, so that a killed study goes on where it was.
+A finished job is one line of JSON that ends with a checksum, so that a killed study goes on where it was, and changed
+digits are noticed.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import multiprocessing
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
+from cimenv.core.checked_rows import CHECK, Checks, unchecked, write_rows
 from cimenv.core.config import canonical, digest, read_yaml, with_overrides
 from cimenv.core.errors import CimenvError, ConfigError
+from cimenv.core.files import RECORD, read_bytes
 from cimenv.core.progress import bar
 from cimenv.core.writing import append, disk_faults, only_process, write_whole, writing
 from cimenv.data import load_data
-from cimenv.tasks.table import SUFFIX, table_path
+from cimenv.tasks.table import SUFFIX, load_table, table_path
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 LARGE_TABLES = ROOT / "results/agents/tables"  # which the package has no room for
+NUMBERS_OF_A_TABLE = {"split", "fidelity", "chips", "images", "reference_accuracy", "clean_accuracy", "gains"}
+SIGNED = re.compile(rf'(\{{.*), "{CHECK}": "([0-9a-f]+)"\}}')
 REPORT_HELP = "With --report the results of what is done are written, and nothing is computed."
 
 
@@ -56,19 +61,18 @@ class Journal:
         self.path = path
         self.rows: dict[str, list[Row]] = {}
         head = {"plan": measured}
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        if lines and not lines[-1].endswith(b"\n"):  # killed while it wrote
-            with writing(path):
-                os.truncate(path, path.stat().st_size - len(lines.pop()))
+        lines = _whole_lines(path)
         if not lines:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._append(head)
             return
+        if not all(map(SIGNED.fullmatch, lines)):
+            unchecked(path)
         try:
-            first, *rest = [json.loads(line) for line in lines]
+            first, *rest = [_entry(line) for line in lines]
             self.rows = {entry["job"]: entry["rows"] for entry in rest}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ConfigError(f"{path} is damaged; restore it or delete it.") from None
         if first != head:
             raise ConfigError(f"{path} holds results of another plan; restore the plan or delete the file.")
@@ -86,7 +90,49 @@ class Journal:
         return [row for stage in stages for job in stage if job in self for row in self.rows[job.name]]
 
     def _append(self, entry: dict[str, Any]) -> None:
-        append(self.path, json.dumps(entry) + "\n")
+        append(self.path, _signed(json.dumps(entry)) + "\n")
+
+
+def sign_journal(path: Path) -> bool:
+    """Add checksums to a journal of an earlier version; return whether a line had none.
+
+    Raises:
+        ConfigError: a line is damaged.
+    """
+    lines = _whole_lines(path)
+    signed = [line if SIGNED.fullmatch(line) else _signed(line) for line in lines]
+    if signed == lines:
+        return False
+    write_whole(path, "".join(f"{line}\n" for line in signed))
+    return True
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Return the lines of a journal; what a kill left of the last one is cut off."""
+    data = read_bytes(path, RECORD) if path.exists() else b""
+    *lines, rest = data.split(b"\n")
+    if rest:
+        with writing(path):
+            os.truncate(path, len(data) - len(rest))
+    return [line.decode("utf-8", "replace") for line in lines]
+
+
+def _signed(line: str) -> str:
+    return f'{line[:-1]}, "{CHECK}": "{Checks("").of(line)}"}}'
+
+
+def _entry(line: str) -> dict[str, Any]:
+    """Return what a line says.
+
+    Raises:
+        ValueError: it is no JSON, or its checksum does not fit.
+    """
+    found = SIGNED.fullmatch(line)
+    text = f"{found[1]}}}" if found else line
+    if found and found[2] != Checks("").of(text):
+        raise ValueError(f"the checksum of {text[:40]} does not fit")
+    entry: dict[str, Any] = json.loads(text)
+    return entry
 
 
 def settings_digest(*settings: Any) -> str:
@@ -103,13 +149,26 @@ def located(table: str) -> str:
 def tables_digest(tables: Iterable[str]) -> str:
     """Return a digest of what enumerated tables hold; a study's jobs are other ones when a table is made again.
 
+    It knows their numbers, not how a file writes them or what digest its weights have.
+
     Raises:
         ConfigError: a file is missing.
     """
-    try:
-        return digest(b"".join(table_path(located(table)).read_bytes() for table in tables))
-    except OSError as error:
-        raise ConfigError(f"tables: {error.filename}: {error.strerror}; python -m agents.tables makes it.") from None
+    found = []
+    for table in tables:
+        path = table_path(located(table))
+        if not path.exists():
+            raise ConfigError(f"tables: there is no {path}; python -m agents.tables makes it.")
+        found.append(_table_digest(path, path.stat().st_mtime_ns))
+    return digest("".join(found))
+
+
+@lru_cache(maxsize=256)
+def _table_digest(path: Path, changed_ns: int) -> str:
+    del changed_ns  # it tells a file from what stood there before
+    found = load_table(str(path))
+    about = found.header.model_dump(mode="json", include=NUMBERS_OF_A_TABLE)
+    return digest("\n".join([canonical(about), *(row.text() for row in found.rows)]))
 
 
 def target(name: str, bound: str, measured: float, met: bool, command: str, **more: Any) -> dict[str, Any]:
@@ -133,12 +192,8 @@ def write_targets(folder: Path, targets: list[dict[str, Any]]) -> None:
 def write_csv(path: Path, rows: list[Row]) -> None:
     """Write rows with the union of their columns; a list becomes words."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names)
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()})
-    write_whole(path, text.getvalue())
+    cells = ([" ".join(map(str, v)) if isinstance(v := row.get(k, ""), list) else v for k in names] for row in rows)
+    write_rows(path, names, cells)
 
 
 class StudyPlan(Protocol):

@@ -7,7 +7,6 @@ Writes ranking.csv (a row a table, number of placements and draw), table.md and 
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterable
 from itertools import groupby
@@ -18,6 +17,8 @@ import numpy as np
 from scipy import stats
 
 from cimenv.compensation.options import Placement
+from cimenv.core.checked_rows import write_rows
+from cimenv.core.inert import in_figure
 from cimenv.core.progress import bar
 from cimenv.core.seeding import numpy_generator
 from cimenv.search.moves import random_placement
@@ -107,7 +108,7 @@ def draw_figure(found: list[Ranking], path: Path) -> None:
     for k, (table, group) in enumerate(groupby(found, key=lambda row: row.table)):
         by_count = {count: [row.tau for row in rows] for count, rows in groupby(list(group), key=lambda row: row.known)}
         means, line = [np.mean(taus) for taus in by_count.values()], "-" if k < 10 else "--"
-        axes.plot(list(by_count), means, color=f"C{k % 10}", ls=line, marker="o", ms=3, label=table)
+        axes.plot(list(by_count), means, color=f"C{k % 10}", ls=line, marker="o", ms=3, label=in_figure(table))
     axes.set(xlabel="placements evaluated", ylabel="Kendall's tau over all others", xscale="log", ylim=(0, 1))
     axes.set_xticks(KNOWN, map(str, KNOWN))
     axes.minorticks_off()
@@ -128,10 +129,7 @@ def main(arguments: list[str]) -> None:
         for table in tables:
             found += rankings(table)
             advance()
-    with (folder / "ranking.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Ranking._fields)
-        writer.writerows(found)
+    write_rows(folder / "ranking.csv", Ranking._fields, found)
     (folder / "table.md").write_text(table_of(found))
     draw_figure(found, folder / "ranking.png")
     print(table_of(found))

@@ -21,7 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from agents import checkpoint
-from agents.algorithms import new_model
+from agents.algorithms import before_opening, new_model
 from agents.checkpoint import CheckpointCallback, Session
 from agents.config import AgentConfig, load_config
 from agents.environment import judged_env, make_env, placement_env
@@ -96,6 +96,7 @@ def _trained(
             model = new_model(config, env)
             model.set_logger(open_logger(folder))
         else:
+            say(before_opening(saved))
             model = checkpoint.load(saved, session)
             say(f"{folder} was interrupted; going on from step {model.num_timesteps} of {config.steps}.")
         callbacks = [dashboard, CheckpointCallback(session, config.checkpoint_every)]

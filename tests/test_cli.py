@@ -184,14 +184,16 @@ def test_enumerate_then_validate(toy, toy_values, call, tmp_path):
     assert call("validate", path, "--rows", 2)[0] == 0
 
     lines = path.read_text().splitlines(keepends=True)
-    *rest, counts, errors = lines[2].split(",")  # the empty placement: always evaluated again
+    *rest, counts, errors, check = lines[2].split(",")  # the empty placement: always evaluated again
     first, others = counts.split(" ", 1)
-    path.write_text("".join([*lines[:2], ",".join([*rest, f"{int(first) + 1} {others}", errors]), *lines[3:]]))
+    path.write_text("".join([*lines[:2], ",".join([*rest, f"{int(first) + 1} {others}", errors, check]), *lines[3:]]))
     code, out, _ = call("validate", path, "--rows", 2, "--json")
     found = json.loads(out)
     assert (code, found["valid"], found["largest_gap_images"], found["allowed_gap_images"]) == (1, False, 1, 0.5)
     changed = [d for d in found["differences"] if d["column"] == "correct, chip 0"]
     assert [(d["line"], d["file"], d["here"]) for d in changed] == [(3, int(first) + 1, int(first))]
+    (unfit,) = [d for d in found["differences"] if d["column"] == "check"]
+    assert (unfit["line"], f"{unfit['file']}\n") == (3, check) and unfit["here"] != unfit["file"]
     code, out, _ = call("validate", path, "--rows", 2)
     assert code == 1 and "correct, chip 0" in out and "not shown" in out  # every objective rests on this row
 

@@ -10,6 +10,7 @@ import numpy as np
 from agents.compare.results import Results
 from agents.compare.tables import ranked
 from agents.statistics import bootstrap_interval, interquartile_mean
+from cimenv.core.inert import in_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,9 @@ def curves(results: Results) -> Figure:
         agent = any(name in AGENTS for name in names)
         dashes, number = next(styles[agent])
         color = colors(number)
-        ax.plot(results.points, middle, dashes, color=color, lw=2.2 if agent else 1.3, label=", ".join(names))
+        ax.plot(
+            results.points, middle, dashes, color=color, lw=2.2 if agent else 1.3, label=in_figure(", ".join(names))
+        )
         if agent:
             bands = np.maximum([bootstrap_interval(each, draws=DRAWS) for each in scores], FLOOR)
             ax.fill_between(results.points, bands[:, 0], bands[:, 1], color=color, alpha=0.12, lw=0)
@@ -66,7 +69,7 @@ def tuning(results: Results) -> Figure:
         trials = np.maximum(results.tuned(name), FLOOR)
         ax.scatter(trials, np.full(len(trials), k), s=14, alpha=0.6, color="#1f77b4", lw=0)
         ax.scatter(np.median(trials), k, marker="|", s=160, color="#d62728")
-    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set_yticks(range(len(names)), [in_figure(name) for name in names], fontsize=8)
     ax.set(xscale="log", xlabel="regret of a trial of the tuning (red: median)")
     ax.invert_yaxis()
     ax.grid(alpha=0.25, axis="x")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+CELLS = re.compile(r"(?<!\\)\|")  # between cells; an escaped bar belongs to one
+ESCAPED = re.compile(r"\\([\\|<>\[\]`])")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; }
 table { border-collapse: collapse; font-size: .85rem; } td, th { padding: .25rem .6rem; text-align: right; }
@@ -52,18 +54,23 @@ def _of_markdown(text: str) -> str:
     for block in re.split(r"\n\s*\n", text.strip()):
         lines = block.splitlines()
         if lines[0].startswith("## "):
-            found.append(f"<h2>{html.escape(lines[0].removeprefix('## '))}</h2>")
+            found.append(f"<h2>{_text(lines[0].removeprefix('## '))}</h2>")
             continue
         if not lines[0].startswith("|"):
-            found.append(re.sub(r"`([^`]+)`", r"<code>\1</code>", f"<p>{html.escape(' '.join(lines))}</p>"))
+            found.append(re.sub(r"`([^`]+)`", r"<code>\1</code>", f"<p>{_text(' '.join(lines))}</p>"))
             continue
-        head, _, *rows = ([html.escape(cell.strip()) for cell in line.strip("|").split("|")] for line in lines)
+        head, _, *rows = ([_text(cell) for cell in CELLS.split(line.strip("|"))] for line in lines)
         cells = "".join(f"<th>{cell}</th>" for cell in head)
         body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
         found.append(
             f'<div class="wide"><table>\n<thead><tr>{cells}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
         )
     return "\n".join(found)
+
+
+def _text(markdown: str) -> str:
+    """Return the text of a piece of Markdown as HTML: its escaped characters are themselves, and inert."""
+    return html.escape(ESCAPED.sub(r"\1", markdown.strip()))
 
 
 def _svg(figure: Figure) -> str:

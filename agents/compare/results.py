@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,21 +9,22 @@ import numpy as np
 
 from agents.statistics import Scores
 from agents.study import Row
+from cimenv.core.checked_rows import read_rows
 from cimenv.core.errors import ConfigError
+from cimenv.core.inert import in_markdown
 
 RUNS, TRIALS, TABLES, TESTED = "runs.csv", "trials.csv", "tables.csv", "tested.csv"
 REGRET = "regret_"
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a CSV file.
+def rows_of(path: Path) -> list[Row]:
+    """Return the rows of a CSV file, their text as it stands in a Markdown table.
 
     Raises:
-        ConfigError: it is not there; the message names the command that writes it.
+        ConfigError: it is not there (the message names the command that writes it), or not as it was written.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return [{name: in_markdown(cell) for name, cell in row.items()} for row in read_rows(path)]
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; python -m agents.compare writes it.") from None
 
@@ -35,18 +35,21 @@ def read_groups(folder: Path) -> dict[str, Results]:
     Raises:
         ConfigError: they are not there.
     """
-    runs = read_rows(folder / RUNS)
+    runs = rows_of(folder / RUNS)
     trials, tables, tested = (
-        read_rows(folder / name) if (folder / name).exists() else [] for name in (TRIALS, TABLES, TESTED)
+        rows_of(folder / name) if (folder / name).exists() else [] for name in (TRIALS, TABLES, TESTED)
     )
     if not runs:
         raise ConfigError(f"{folder / RUNS} has no rows; python -m agents.compare adds some.")
-    groups = dict.fromkeys(row["group"] for row in runs)
+    groups = dict.fromkeys(row.get("group", "") for row in runs)
 
     def of(group: str, rows: list[Row]) -> list[Row]:
-        return [row for row in rows if row["group"] == group]
+        return [row for row in rows if row.get("group", "") == group]
 
-    return {group: Results(of(group, runs), of(group, tables), of(group, tested), trials) for group in groups}
+    try:
+        return {group: Results(of(group, runs), of(group, tables), of(group, tested), trials) for group in groups}
+    except (KeyError, ValueError):
+        raise ConfigError(f"{folder} holds files that python -m agents.compare did not write; restore them.") from None
 
 
 class Results:

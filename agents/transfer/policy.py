@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from sb3_contrib import MaskablePPO
 from torch import Tensor
 
+from agents.algorithms import before_opening
 from agents.transfer.plan import Job, Plan, Training
 from cimenv.compensation.options import Placement
 from cimenv.core.config import canonical
@@ -60,6 +62,7 @@ def kept(plan: Plan, job: Job, folder: Path) -> MaskablePPO:
     """Return the policy of a job from a folder; it is trained where that has none."""
     path = folder / f"{job.name}.zip"
     if path.exists():
+        _say(folder)
         return MaskablePPO.load(path, device="cpu")
     model = trained(plan, plan.training(job), plan.split(job.held_out)[0], job.seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +70,11 @@ def kept(plan: Plan, job: Job, folder: Path) -> MaskablePPO:
     model.save(unfinished)
     unfinished.replace(path)
     return model
+
+
+@cache
+def _say(folder: Path) -> None:
+    print(before_opening(folder), file=sys.stderr)  # once for all policies of a study
 
 
 def _in_regret(envs: TabularVectorEnv) -> TabularVecEnv:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from cimenv.cli.arguments import AsJson
-from cimenv.cli.output import print_json, table_of
+from cimenv.cli.output import print_json, print_tables, table_of
 
 if TYPE_CHECKING:
     from cimenv.core.store import Store
@@ -35,7 +34,7 @@ def info(as_json: AsJson = False) -> None:
         table = table_of("kind", "entries", "size", right=("entries", "size"))
         for kind, part in [*folder["kinds"].items(), ("all", folder)]:
             table.add_row(kind, f"{part['entries']:,}", _size(part["bytes"]))
-        Console().print(table)
+        print_tables(table)
 
 
 @app.command()

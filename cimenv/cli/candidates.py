@@ -6,10 +6,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cimenv.cli.arguments import AsJson, Overrides, TaskName, finite
-from cimenv.cli.output import print_json, table_of
+from cimenv.cli.output import print_json, print_tables, table_of
 
 
 def candidates(
@@ -44,5 +43,5 @@ def candidates(
     table = table_of("first layer that varies", "accuracy", "of clean", right=("accuracy", "of clean"))
     for entry in found:
         table.add_row(entry.site, f"{entry.accuracy:.4f}", f"{entry.share:.1%}")
-    Console().print(table)
+    print_tables(table)
     print(f"candidates: [{', '.join(names)}]" if names else "The network bears the variation of all its layers.")

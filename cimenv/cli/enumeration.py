@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console
 
 from cimenv.cli.arguments import (
     AsJson,
@@ -23,7 +22,7 @@ from cimenv.cli.arguments import (
     TlsKey,
     cluster_at,
 )
-from cimenv.cli.output import as_text, print_json, print_row, table_of
+from cimenv.cli.output import as_text, print_json, print_row, print_tables, table_of
 
 if TYPE_CHECKING:
     from cimenv.studies.validation import Difference, Validation
@@ -88,6 +87,7 @@ def validate_file(
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw of rows.")] = 0,
     threads: Threads = None,
     device: Device = "cpu",
+    trust: Annotated[bool, typer.Option("--trust", help="Import the backbone or data of yours that it names.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check an enumeration by evaluating rows again.
@@ -105,7 +105,8 @@ def validate_file(
     from cimenv.core.progress import bar
     from cimenv.studies.validation import validate
 
-    found = validate(file, rows=None if every else rows, seed=seed, threads=threads, progress=bar, device=device)
+    drawn = None if every else rows
+    found = validate(file, rows=drawn, seed=seed, threads=threads, progress=bar, device=device, trust=trust)
     if as_json:
         print_json(_report(found))
     else:
@@ -186,7 +187,7 @@ def _print_validation(found: Validation) -> None:
         placement = "header" if difference.placement is None else " ".join(map(str, difference.placement))
         values = (_exact(difference.there), _exact(difference.here))
         table.add_row(str(difference.line), placement, difference.column, *values)
-    Console().print(table)
+    print_tables(table)
     more = len(found.differences) - SHOWN
     print(f"{len(found.differences)} differences" + (f", {more} of them not shown." if more > 0 else "."))
 

@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cimenv.core.inert import printable
 from cimenv.core.writing import whole
 
 
@@ -26,10 +27,23 @@ def print_row(row: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(row)
         return
-    table = Table(box=box.SIMPLE, show_header=False)
+    table = Cells(box=box.SIMPLE, show_header=False)
     for name, value in row.items():
         table.add_row(name.replace("_", " "), as_text(value))
-    Console().print(table)
+    print_tables(table)
+
+
+class Cells(Table):
+    """A table whose cells show text of others as it is."""
+
+    def add_row(self, *cells: Any, **settings: Any) -> None:
+        """Add a row; see `rich.table.Table`."""
+        super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **settings)
+
+
+def print_tables(*parts: Any, highlight: bool = True) -> None:
+    """Print tables and lines; square brackets and colons in their text are no markup."""
+    Console(markup=False, emoji=False).print(*parts, highlight=highlight)
 
 
 def print_note(shares: Mapping[str, float], as_json: bool) -> None:
@@ -43,7 +57,7 @@ def print_note(shares: Mapping[str, float], as_json: bool) -> None:
 
 def table_of(*columns: str, right: tuple[str, ...] = ()) -> Table:
     """Return an empty table without vertical lines, which leaves room at 80 columns; `right` names number columns."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Cells(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left")
     return table

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cimenv.cli.arguments import AsJson, Overrides, TaskName, finite
-from cimenv.cli.output import print_json, save_picture, table_of
+from cimenv.cli.output import print_json, print_tables, save_picture, table_of
 
 
 def sensitivity(
@@ -68,4 +67,4 @@ def sensitivity(
     for row in own:
         numbers = (f"{row.strength:.4g}", f"{row.mvm_error:.1%}", f"{row.accuracy:.4f}", f"{row.normalised:.4f}")
         table.add_row(row.non_ideality, row.kind.replace("_", " "), *numbers)
-    Console().print(table)
+    print_tables(table)

@@ -6,10 +6,8 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from cimenv.cli.arguments import AsJson, Overrides, TaskName
-from cimenv.cli.output import print_json, table_of
+from cimenv.cli.output import print_json, print_tables, table_of
 
 if TYPE_CHECKING:
     from cimenv.crossbar import MappedNetwork
@@ -33,7 +31,7 @@ def tasks(as_json: AsJson = False) -> None:
     table = table_of("task", "what it is")
     for name, description in found.items():
         table.add_row(name, description)
-    Console().print(table)
+    print_tables(table)
 
 
 def show(task: TaskName, overrides: Overrides = None, as_json: AsJson = False) -> None:
@@ -114,5 +112,4 @@ def _print_sites(space: PlacementSpace) -> None:
             options.add_row(site.name if o == 1 else "", str(o), option.label, *added, note)
     count = math.prod(int(row.sum()) for row in space.candidates)
     budget = ", before the budget" if space.task.budget else ""
-    console = Console()
-    console.print(sites, options, f"{count:,} placements{budget}; every field:\n", highlight=False)
+    print_tables(sites, options, f"{count:,} placements{budget}; every field:\n", highlight=False)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from cimenv.core.inert import printable
+
 WIDTH = 80  # characters of a value
 LONGEST = 1_000  # characters of a message
 
@@ -24,8 +26,7 @@ def brief(value: object) -> str:
 
 def one_line(text: str) -> str:
     """Return a message on one line that a terminal prints as it stands; very long words and messages are cut."""
-    text = " ".join(text.split())
-    text = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    text = printable(" ".join(text.split()))
     text = re.sub(r"\S{300,}", lambda word: f"{word[0][:140]}...{word[0][-20:]}", text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 200]} ... {text[-180:]}"
 

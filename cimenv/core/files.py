@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import os
 import stat
@@ -11,6 +12,7 @@ from typing import Any
 from cimenv.core.errors import CimenvError, ConfigError, brief
 
 CONFIGURATION = 2**20  # bytes: of a YAML file that somebody wrote
+WEIGHTS = 2**36  # bytes: of a file of weights
 RECORD = 2**30  # bytes: of a results file, a table or a state, unpacked
 UNPACKING = 2**28  # bytes that xz may hold beside what it unpacks; its highest preset needs a quarter
 SMALL = 2**26  # bytes that a packed file of any size may unpack to
@@ -84,6 +86,21 @@ def checked_file(path: str | Path, at_most: int, error: type[CimenvError] = Conf
     found = os.stat(path)
     _check(path, found, at_most, error)
     return found.st_size
+
+
+def digest_of_file(path: str | Path, at_most: int = WEIGHTS, error: type[CimenvError] = ConfigError) -> str:
+    """Return the first 32 hexadecimal digits of the SHA-256 of a regular file; it is never in memory as a whole.
+
+    Raises:
+        OSError: the file is missing or may not be read.
+        CimenvError: it is no regular file, or larger than `at_most`.
+    """
+    checked_file(path, at_most, error)
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(2**20):
+            found.update(part)
+    return found.hexdigest()[:32]
 
 
 def unpacked(path: str | Path, data: bytes, at_most: int = RECORD, error: type[CimenvError] = ConfigError) -> bytes:

@@ -39,6 +39,8 @@ def _strict(part: Any) -> Any:
         return part
     made: Any = {name: inner if name in NOT_SCHEMAS else _strict(inner) for name, inner in part.items()}
     kind = made.get("type")
+    if not isinstance(kind, str):  # of the fields of a model, one that is called `type`
+        return made
     if kind in CHECKS:
         return core_schema.no_info_before_validator_function(CHECKS[kind], {**made, "strict": True})
     if kind == "bool":

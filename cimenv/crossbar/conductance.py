@@ -7,8 +7,8 @@ programmed, drift and are read.
 from __future__ import annotations
 
 import csv
+import io
 import math
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cimenv.core.config import Frozen
 from cimenv.core.errors import ConfigError
+from cimenv.core.files import CONFIGURATION, read_text
 from cimenv.crossbar.variation import normal_like
 
 DAY_S = 86_400.0
@@ -210,11 +211,13 @@ class DeviceTable(Conductance):
 
 def _table(path: object) -> list[tuple[float, ...]]:
     try:
-        with Path(str(path)).open(newline="") as file:
-            return [tuple(float(row[name]) for name in ("r", "mean", "std")) for row in csv.DictReader(file)]
+        lines = io.StringIO(read_text(str(path), CONFIGURATION), newline="")
+        return [tuple(float(row[name]) for name in ("r", "mean", "std")) for row in csv.DictReader(lines)]
     except OSError as error:
         raise ValueError(
             f"cannot read {path} ({error.strerror}); give a CSV file with the columns r, mean, std"
         ) from None
-    except (KeyError, TypeError, ValueError) as error:
+    except ConfigError:
+        raise
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} is no table of numbers with the columns r, mean, std ({error})") from None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cimenv.core.inert import in_figure, printable
 from cimenv.cost.hardware import COST_TERMS
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.objective import Objective
@@ -17,14 +18,14 @@ NONE_COLOUR, PLACED_COLOUR, BLOCK_COLOUR = "#9a9a9a", "#1f6fb2", "#e08a1e"
 def as_text(objective: Objective, none: Evaluation, placed: Evaluation) -> str:
     """Return a table of sites, errors without and with the blocks, blocks and their cost."""
     space = objective.space
-    blocks = space.options.blocks(placed.placement)
+    blocks, names = space.options.blocks(placed.placement), [printable(site.name) for site in space.sites]
     lines = [f"{'site':<14}{'type':<8}{'error none':>11}{'error now':>11}  {'block':<16}{'weights':>9}{'MACs':>9}"]
     for s, site in enumerate(space.sites):
         block = blocks[s]
         option = placed.placement[s]
         weights, macs = space.terms[s, option, 0], space.terms[s, option, 1]
         lines.append(
-            f"{site.name:<14}{site.type:<8}{none.site_errors[s, 0]:>11.3f}{placed.site_errors[s, 0]:>11.3f}  "
+            f"{names[s]:<14}{site.type:<8}{none.site_errors[s, 0]:>11.3f}{placed.site_errors[s, 0]:>11.3f}  "
             f"{block.label if block else '-':<16}{weights:>9.2%}{macs:>9.2%}"
         )
     lines.append(summary(objective, placed))
@@ -60,7 +61,7 @@ def figure(objective: Objective, none: Evaluation, placed: Evaluation, pyplot: b
     device = objective.task.crossbar.device
     images = f"{placed.correct.shape[-1]} chips x {placed.images} {placed.split} images, {placed.fidelity} blocks"
     strength = getattr(device, "sigma", 0.0)
-    fig.suptitle(f"{objective.task.name}: {device.kind} {strength:g}, {images}", fontsize=10)
+    fig.suptitle(f"{in_figure(objective.task.name)}: {device.kind} {strength:g}, {images}", fontsize=10)
     return fig
 
 
@@ -84,7 +85,7 @@ def _draw_errors(axes: Any, objective: Objective, none: Evaluation, placed: Eval
                 transform=axes.get_xaxis_transform(),
                 fontsize=8,
             )
-    axes.set_xticks(x, [site.name for site in space.sites], rotation=30 if len(x) > 6 else 0)
+    axes.set_xticks(x, [in_figure(site.name) for site in space.sites], rotation=30 if len(x) > 6 else 0)
     axes.set_ylabel("relative feature error ‖Y′−Y‖/‖Y‖")
     axes.set_xlim(-0.5, len(x) - 0.5)
     axes.set_ylim(bottom=0)

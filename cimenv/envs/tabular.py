@@ -48,6 +48,7 @@ class CompensationTabularEnv(CompensationEnv):
     * `table="lenet5-fashion-mini"`: the name of a shipped table, or a file written by `cimenv enumerate`.
     * `changes=None`: fields of the table's task that its counts can answer for otherwise: `budget`, `cost_weight`,
       `cost_weights`, `metric`, `percentile`.
+    * `trust=False`: whether a backbone or data set of one's own that the file names may be imported.
     * `reward`, `feedback`, `fit_log`, `invalid_action`, `invalid_penalty`, `max_sites`, `max_steps`, `render_mode`: as
       in `CiMCompensation-v0`.
 
@@ -56,14 +57,18 @@ class CompensationTabularEnv(CompensationEnv):
     """
 
     def __init__(
-        self, table: str | Path = "lenet5-fashion-mini", changes: Mapping[str, Any] | None = None, **arguments: Any
+        self,
+        table: str | Path = "lenet5-fashion-mini",
+        changes: Mapping[str, Any] | None = None,
+        trust: bool = False,
+        **arguments: Any,
     ) -> None:
         for name in ("task", "reset_hooks", "evaluator", "store"):
             if not isinstance(given := arguments.get(name), list | tuple | None) or given:
                 raise ConfigError(f"{name}: a table fixes it; use CiMCompensation-v0, or another table.")
         if not isinstance(table, str | os.PathLike):
             raise ConfigError(f"table: got {brief(table)}; give the name of a shipped table, or the path of a file.")
-        super().__init__(evaluator=TableEvaluator(table, changes), **arguments)
+        super().__init__(evaluator=TableEvaluator(table, changes, trust=trust), **arguments)
         self.optimum, self.mean_objective = self.table.extremes_within(self.max_steps)
 
     @property

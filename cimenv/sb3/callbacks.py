@@ -10,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from cimenv.core.config import checked_int
 from cimenv.core.errors import ConfigError, brief
+from cimenv.core.inert import printable
 from cimenv.envs import EvaluationBudget
 from cimenv.sb3.board import Board
 from cimenv.sb3.figures import error_bars, heat_map
@@ -64,7 +65,9 @@ class PlacementCallback(BaseCallback):
                 "CiMCompensationWalk-v0."
             ) from None
         self.task = self.training_env.get_attr("base_task", indices=[0])[0]
-        self.sites = [site.name for site in self.training_env.get_attr("block_options", indices=[0])[0].sites]
+        self.sites = [
+            printable(site.name) for site in self.training_env.get_attr("block_options", indices=[0])[0].sites
+        ]
         self.board = Board(self.logger)
         self.reported_at = min(self.reported_at, self.num_timesteps)
         if self.history is not None:
@@ -76,7 +79,7 @@ class PlacementCallback(BaseCallback):
         self.history = History(self.task.key)
         self.history.start(list(getattr(self.training_env, "reset_infos", [{}] * self.training_env.num_envs)))
         self._write_search()
-        self.board.hyper_parameters(self.model, self.task.name)
+        self.board.hyper_parameters(self.model, printable(self.task.name))
         self._write_layout()
 
     def _on_step(self) -> bool:

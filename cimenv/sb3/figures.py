@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cimenv.core.inert import in_figure
 from cimenv.sb3.views import ActionView
 
 Floats = npt.NDArray[np.float64]
@@ -31,13 +32,13 @@ def heat_map(names: Sequence[tuple[str, str]], view: ActionView, step: int) -> A
     low, high = (0.0, max(float(table.max()), 1e-9)) if view.kind == "policy" else (None, None)
     image = axes.imshow(table, vmin=low, vmax=high, cmap="viridis", aspect="auto")
     middle = (float(table.min()) + float(table.max())) / 2
-    axes.set_yticks(range(len(sites)), sites)
+    axes.set_yticks(range(len(sites)), [in_figure(site) for site in sites])
     axes.set_xticks(range(width), [f"option {o + 1}" for o in range(width)])
     for (s, o), value in np.ndenumerate(table):
         bright = value > middle
         label = f"{names[s * width + o][1]}\n{value:.2f}"
         axes.text(o, s, label, ha="center", va="center", fontsize=7, color="black" if bright else "white")
-    favourite = "action 0" if view.greedy == 0 else " ".join(names[view.greedy - 1])
+    favourite = "action 0" if view.greedy == 0 else in_figure(" ".join(names[view.greedy - 1]))
     axes.set_title(
         f"first action, step {step}: favourite {favourite}\n{view.what} of action 0: {view.values[0]:.2f}", fontsize=9
     )
@@ -61,9 +62,9 @@ def error_bars(sites: Sequence[str], none: Floats, placed: Floats, title: str) -
     x = np.arange(len(sites))
     axes.bar(x - 0.2, none, 0.4, color="#9a9a9a", label="no blocks")
     axes.bar(x + 0.2, placed, 0.4, color="#1f6fb2", label="with these blocks")
-    axes.set_xticks(x, sites, rotation=30 if len(sites) > 6 else 0)
+    axes.set_xticks(x, [in_figure(site) for site in sites], rotation=30 if len(sites) > 6 else 0)
     axes.set_ylabel("relative feature error, mean over chips")
-    axes.set_title(title, fontsize=9)
+    axes.set_title(in_figure(title), fontsize=9)
     axes.legend(frameon=False, fontsize=8)
     axes.grid(axis="y", alpha=0.3)
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cimenv.core.writing import csv_text, write_whole
+from cimenv.core.checked_rows import write_rows
 from cimenv.cost.hardware import COST_TERMS
 from cimenv.search.base import SearchResult
 from cimenv.tasks.space import PlacementSpace
@@ -19,9 +19,9 @@ def write_steps(path: Path, found: SearchResult, space: PlacementSpace) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    rows: list[list[Any]] = [list(COLUMNS)]
+    rows: list[list[Any]] = []
     for number, (step, best) in enumerate(zip(found.steps, found.best_so_far, strict=True), 1):
         placement, shares = " ".join(map(str, step.placement)), space.shares(step.placement)
         row = [found.method, number, placement, step.objective, step.accuracy, best]
         rows.append([*row, *(shares[term] for term in COST_TERMS)])
-    write_whole(path, csv_text(rows))
+    write_rows(path, COLUMNS, rows)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cimenv.core.writing import csv_text, write_whole
+from cimenv.core.checked_rows import write_rows
+from cimenv.core.inert import in_figure
 from cimenv.evaluation.worst_case import Point
 
 
@@ -17,8 +18,8 @@ def write_curve(path: str | Path, curve: Sequence[Point]) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    names = tuple(field.name for field in dataclasses.fields(Point))
-    write_whole(Path(path), csv_text([names, *map(dataclasses.astuple, curve)]))
+    names = [field.name for field in dataclasses.fields(Point)]
+    write_rows(Path(path), names, map(dataclasses.astuple, curve))
 
 
 def curve_figure(curve: Sequence[Point], clean: float, title: str = "") -> Any:
@@ -43,7 +44,7 @@ def curve_figure(curve: Sequence[Point], clean: float, title: str = "") -> Any:
     )
     axes.set_xlabel("passes over all images")
     axes.set_ylabel("accuracy at the deviation")
-    axes.set_title(title, fontsize=9)
+    axes.set_title(in_figure(title), fontsize=9)
     axes.grid(alpha=0.25)
     figure.legend(frameon=False, fontsize=8, loc="outside right center")
     return figure

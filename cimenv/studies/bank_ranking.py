@@ -8,7 +8,6 @@ need as long for that as for everything else together), and with the bank's bloc
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import sys
@@ -19,12 +18,14 @@ import torch
 
 from cimenv.compensation.bank import CompensationBank
 from cimenv.compensation.options import Placement
+from cimenv.core.checked_rows import appending, read_rows
 from cimenv.core.errors import ConfigError
+from cimenv.core.files import CONFIGURATION, read_text
 from cimenv.core.precision import arithmetic
 from cimenv.core.progress import bar
 from cimenv.core.seeding import numpy_generator, torch_generator
 from cimenv.core.threads import torch_threads
-from cimenv.core.writing import append, csv_text, only_process, whole, write_whole, writing
+from cimenv.core.writing import only_process, whole, write_whole, writing
 from cimenv.evaluation.metrics import rank_correlation
 from cimenv.tasks import MonteCarloEvaluator, load_task
 from cimenv.training import fit_placement
@@ -75,8 +76,7 @@ def run(folder: Path, evaluator: MonteCarloEvaluator, tuned_only: bool = False) 
 
 def _filled(path: Path, evaluator: MonteCarloEvaluator, tuned_only: bool) -> dict[Placement, tuple[float, ...]]:
     known = {placement: found for placement, found in _read(path).items() if tuned_only or not math.isnan(found[1])}
-    if not known:
-        append(path, csv_text([COLUMNS]))
+    append = appending(path, COLUMNS)
     for placement in draw(evaluator):
         if placement in known:
             continue
@@ -84,12 +84,12 @@ def _filled(path: Path, evaluator: MonteCarloEvaluator, tuned_only: bool) -> dic
         alone = math.nan if tuned_only else stand_alone_accuracy(evaluator, placement)
         tuned = evaluator.evaluate(placement, fidelity="tuned").value("mean")
         known[placement] = (bank, alone, tuned)
-        append(path, csv_text([[" ".join(map(str, placement)), repr(bank), repr(alone), repr(tuned)]]))
+        append([" ".join(map(str, placement)), bank, alone, tuned])
     return known
 
 
 def _check_same(path: Path, key: str) -> None:
-    if path.exists() and path.read_text().strip() != key:
+    if path.exists() and read_text(path, CONFIGURATION).strip() != key:
         raise ConfigError(f"{path.parent} holds the ranking of another task; give another folder.")
     write_whole(path, key + "\n")
 
@@ -145,12 +145,13 @@ def draw_figure(folder: Path) -> None:
 
 
 def _read(path: Path) -> dict[Placement, tuple[float, ...]]:
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    whole = [row for row in rows if len(row) == len(COLUMNS)]
-    return {tuple(map(int, row[0].split())): tuple(map(float, row[1:])) for row in whole}
+    rows = read_rows(path, COLUMNS) if path.exists() else []
+    try:
+        return {
+            tuple(map(int, row["placement"].split())): tuple(float(row[name]) for name in COLUMNS[1:]) for row in rows
+        }
+    except ValueError:
+        raise ConfigError(f"{path} is no ranking of placements; give another folder or delete it.") from None
 
 
 def main(arguments: list[str]) -> None:

@@ -18,19 +18,22 @@ from typing import Any
 import torch
 
 from cimenv.compensation.options import Placement
+from cimenv.core.checked_rows import Checks
 from cimenv.core.config import canonical
 from cimenv.core.device import checked_device
 from cimenv.core.errors import ConfigError
+from cimenv.core.files import RECORD, read_bytes
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
-from cimenv.core.writing import only_process, unwritable, writing
+from cimenv.core.writing import only_process, write_whole, writing
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, in_order
 from cimenv.tasks.enumeration_file import (
     ENUMERATION_VERSION,
     FIRST_ROW,
+    LARGEST,
     MAGIC,
     EnumeratedSplit,
     Enumeration,
@@ -38,16 +41,18 @@ from cimenv.tasks.enumeration_file import (
     Row,
     damaged,
     parse,
+    read_header,
     split_lines,
+    with_checksums,
 )
 from cimenv.tasks.jobs import chip_numbers, run_job
 from cimenv.tasks.problem import Problem
+from cimenv.tasks.site_shape import SiteShape
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 from cimenv.tasks.travel import run_shared
 
 FIDELITY = "bank"
-LARGEST = 1_000_000  # placements: a file of some 500 MB
 FLUSH_S = 3.0  # of work: rows are written about this often
 LEAST_CHUNK = 16  # placements; fewer share so few prefixes that 3 at a time take 4 times as long as 27
 LARGEST_CHUNK = 4_096
@@ -69,7 +74,7 @@ def enumerate_placements(
     """Evaluate every feasible placement into a file, or go on with one that an earlier run began.
 
     Evaluates afresh, whatever the store knows; only trained weights come from there. A finished file is returned as
-    it is, without training.
+    it is, without training. One that an earlier version wrote gets checksums first.
 
     Args:
         task: what to enumerate.
@@ -93,13 +98,13 @@ def enumerate_placements(
     numbers = chip_numbers(task, split, FIDELITY, chips)
     placements = _placements(space)
     measured = task.model_copy(update={"memory_limit": Task.model_fields["memory_limit"].default})  # it may change
-    planned = {"version": ENUMERATION_VERSION, "task": measured.model_dump(mode="json"), "split": split}
-    planned |= {"fidelity": FIDELITY, "chips": len(numbers)}
-    begun = _begun(path, planned)
+    planned = {"task": measured.model_dump(mode="json"), "split": split, "fidelity": FIDELITY, "chips": len(numbers)}
+    _renew(path, planned, space)
+    begun = _begun(path, planned, space)
     if begun is not None and begun.finished and path.read_bytes().endswith(b"\n"):
         return begun
     with _only_writer(path) as file:
-        begun = _begun(path, planned)  # again, now that nobody else writes, and before anything is trained
+        begun = _begun(path, planned, space)  # again, now that nobody else writes, and before anything is trained
         problem = Problem.build(task, store, progress)
         header = _measured(problem, planned)
         if begun is not None:
@@ -109,12 +114,13 @@ def enumerate_placements(
         before = len(rows)
         threads = threads or allowed_threads(torch.get_num_threads())
         if cluster is not None:
-            chunks = _evaluated_by(cluster, problem, header, placements, rows, progress, device)
+            chunks = _evaluated_by(cluster, problem, header, space, placements, rows, progress, device)
         else:
             engine = problem.engine(split, threads=threads, device=device)
-            chunks = _evaluated(problem, engine, header, placements, rows, progress, flush_s)
+            chunks = _evaluated(problem, engine, header, space, placements, rows, progress, flush_s)
+        checks = Checks(header.text())
         for chunk in chunks:
-            _append(file, path, "".join(row.text() for row in chunk))
+            _append(file, path, "".join(f"{checks.signed(row.text())}\n" for row in chunk))
             rows += chunk
     return Enumeration(path, header, space, tuple(rows), finished=True, new=len(rows) - before)
 
@@ -143,7 +149,9 @@ def _placements(space: PlacementSpace) -> list[Placement]:
 def _measured(problem: Problem, planned: Mapping[str, Any]) -> Header:
     split = planned["split"]
     return Header(
+        version=ENUMERATION_VERSION,
         **planned,
+        sites=SiteShape.of(problem.options.sites),
         images=problem.images(split),
         reference_accuracy=problem.reference_accuracy(split),
         clean_accuracy=problem.clean_accuracy(split),
@@ -156,6 +164,7 @@ def _evaluated(
     problem: Problem,
     engine: Engine,
     header: Header,
+    space: PlacementSpace,
     placements: Sequence[Placement],
     known: Sequence[Row],
     progress: Progress,
@@ -167,7 +176,7 @@ def _evaluated(
         return run_job(problem, chunk, header.split, FIDELITY, range(header.chips), engine=engine)
 
     none = known[0].correct if known else run(placements[:1])[0].correct[0].tolist()
-    objective = header.objective(PlacementSpace(header.task), none)
+    objective = header.objective(space, none)
     done, size = len(known), LEAST_CHUNK
     with progress("enumerating placements", len(placements), done) as advance:
         while done < len(placements):
@@ -186,6 +195,7 @@ def _evaluated_by(
     cluster: Cluster,
     problem: Problem,
     header: Header,
+    space: PlacementSpace,
     placements: Sequence[Placement],
     known: Sequence[Row],
     progress: Progress,
@@ -197,37 +207,52 @@ def _evaluated_by(
     size = min(max(size, LEAST_CHUNK), LARGEST_CHUNK)
     left = placements[len(known) :]
     calls = [(run_shared, shared, left[start : start + size], *rest) for start in range(0, len(left), size)]
-    objective = header.objective(PlacementSpace(header.task), known[0].correct) if known else None
+    objective = header.objective(space, known[0].correct) if known else None
     with progress("enumerating placements", len(placements), len(known)) as advance:
         for chunk in in_order(cluster, calls):
             if objective is None:  # the first placement is that without blocks
-                objective = header.objective(PlacementSpace(header.task), chunk[0].correct[0].tolist())
+                objective = header.objective(space, chunk[0].correct[0].tolist())
             yield [Row.of(objective, evaluation) for evaluation in chunk]
             advance(len(chunk))
 
 
-def _begun(path: Path, wanted: Mapping[str, Any]) -> Enumeration | None:
+def _begun(path: Path, wanted: Mapping[str, Any], space: PlacementSpace) -> Enumeration | None:
     """Return the rows that an earlier run wrote, or None where none did.
 
     Raises:
         ConfigError: the file holds anything else than the enumeration that is wanted.
     """
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None  # a wrong place is refused when it is to be written
-    except OSError as error:
-        raise unwritable(path, error) from None
-    lines, _ = split_lines(data)
-    magic = MAGIC.encode()
-    if len(lines) < 2 and (data.startswith(magic) or magic.startswith(data)):
-        return None  # killed while it wrote the first two lines
-    found = parse(path, lines)
-    _check_same(path, found.header, wanted)
+    if (lines := _lines(path)) is None:
+        return None
+    header = read_header(path, lines)
+    _check_same(path, header, wanted)
+    found = parse(path, lines, header, space)
     for number, row in enumerate(found.rows, FIRST_ROW):
         if wrong := found.disagreements(row):
             raise damaged(path, number, f"{', '.join(wrong)} and the counts disagree")
     return found
+
+
+def _lines(path: Path) -> list[str] | None:
+    """Return the whole lines of a file; None where there is none, or a kill left less than its first two lines."""
+    with writing(path):
+        data = read_bytes(path, RECORD) if path.exists() and not path.is_dir() else None
+    if data is None:
+        return None  # a wrong place is refused when it is to be written
+    lines, _ = split_lines(path, data)
+    magic = MAGIC.encode()
+    return None if len(lines) < 2 and (data.startswith(magic) or magic.startswith(data)) else lines
+
+
+def _renew(path: Path, wanted: Mapping[str, Any], space: PlacementSpace) -> None:
+    """Give a file that an earlier version wrote its sites and checksums, if it is the enumeration that is wanted."""
+    lines = _lines(path)
+    if lines is None or read_header(path, lines).version == ENUMERATION_VERSION:
+        return
+    with _only_writer(path):
+        found = _begun(path, wanted, space)
+        if found is not None and found.header.version != ENUMERATION_VERSION:
+            write_whole(path, with_checksums(found))
 
 
 def _check_same(path: Path, header: Header, wanted: Mapping[str, Any]) -> None:

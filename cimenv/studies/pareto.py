@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cimenv.core.inert import in_figure
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -52,10 +54,10 @@ def pareto_figure(
     axes.step(costs[front], values[front], where="post", color="#1f77b4", lw=1.2, label="Pareto front")
     axes.plot(costs[front], values[front], ".", color="#1f77b4", ms=5)
     for label, (cost, value) in (named or {}).items():
-        axes.plot(cost, value, "*", ms=13, mfc="none", mew=1.5, label=label)
+        axes.plot(cost, value, "*", ms=13, mfc="none", mew=1.5, label=in_figure(label))
     axes.set_xlabel(cost_label)
     axes.set_ylabel(value_label)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(in_figure(title), fontsize=9)
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=4)  # inside it would hide points
     axes.grid(alpha=0.25)
     return figure

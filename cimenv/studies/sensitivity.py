@@ -6,9 +6,7 @@ all of them are compared at the strength that gives one standard matrix the same
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
@@ -19,10 +17,13 @@ import numpy as np
 import torch
 
 from cimenv.compensation.bank import CompensationBank
+from cimenv.core import checked_rows
+from cimenv.core.checked_rows import appending
 from cimenv.core.errors import ConfigError, known_name
+from cimenv.core.inert import in_figure
 from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import torch_generator
-from cimenv.core.writing import append, csv_text, only_process, writing
+from cimenv.core.writing import only_process, writing
 from cimenv.crossbar.array import program_array
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.config import CrossbarConfig
@@ -129,6 +130,9 @@ class Row:
     normalised: float
     chips: int
     images: int
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
 
 
 def checked_names(names: Iterable[str]) -> tuple[str, ...]:
@@ -297,7 +301,7 @@ def run(
         path.parent.mkdir(parents=True, exist_ok=True)
     taken = f"Another process measures into {path}; wait until it has finished, or give another folder."
     with only_process(path.with_name(f".{path.name}.lock"), taken):
-        known = _resumed(path) if path.exists() else []
+        known = read_rows(path) if path.exists() else []
         return _filled(sensitivity, path, known, names, {"threshold": share, "equal_error": error}, progress)
 
 
@@ -316,41 +320,30 @@ def _filled(
     weights = sensitivity.problem.weights_digest[:12]
     done = {(row.kind, row.non_ideality, row.wanted) for row in known if row.weights == weights}
     wanted = [(k, name) for name in names for k in asked if (k, name, asked[k]) not in done]
-    if not path.exists() or not path.stat().st_size:
-        append(path, csv_text([[field.name for field in fields(Row)]]))
+    append = appending(path, COLUMNS)
     with progress("measuring non-idealities", len(wanted)) as advance:
         for kind, name in wanted:
             measure = sensitivity.threshold if kind == "threshold" else sensitivity.at_error
             row = measure(name, asked[kind])
-            append(path, csv_text([asdict(row).values()]))
+            append(list(asdict(row).values()))
             known.append(row)
             advance()
     return known
 
 
-def _resumed(path: Path) -> list[Row]:
-    """Return the rows of a file, less a last line that a killed process left unfinished."""
-    data = path.read_bytes()
-    header = ",".join(field.name for field in fields(Row)).encode()
-    if data and not (data + b"\n").startswith(header + b"\n") and not header.startswith(data):
-        raise ConfigError(f"{path} is no table of this study; give another file or delete it.")
-    if not data.endswith(b"\n"):
-        with writing(path):
-            os.truncate(path, data.rfind(b"\n") + 1)
-    return read_rows(path)
-
-
 def read_rows(path: Path) -> list[Row]:
-    """Read what `run` wrote.
+    """Read what `run` wrote; a last line that a killed process left unfinished is no row.
 
     Raises:
-        ConfigError: it is not one of these files.
+        ConfigError: it is not one of these files, or a row is not as it was written.
     """
     kinds = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Row)}
     try:
-        with path.open(newline="") as file:
-            return [Row(**{name: kind(line[name]) for name, kind in kinds.items()}) for line in csv.DictReader(file)]
-    except (OSError, KeyError, TypeError, ValueError):
+        lines = checked_rows.read_rows(path, COLUMNS)
+        return [Row(**{name: kind(line[name]) for name, kind in kinds.items()}) for line in lines]
+    except ConfigError:
+        raise
+    except (OSError, ValueError):
         raise ConfigError(f"{path} is no table of this study; give another file or delete it.") from None
 
 
@@ -368,7 +361,7 @@ def figure(rows: list[Row]) -> Any:
             found = [row for row in rows if (row.task, row.kind) == (task, kind)]
             at = [names.index(row.non_ideality) + offset for row in found]
             marker = "osD^v"[number % 5]
-            ax.plot([getattr(row, value) for row in found], at, marker, color=f"C{number}", ms=5, label=task)
+            ax.plot([getattr(row, value) for row in found], at, marker, color=f"C{number}", ms=5, label=in_figure(task))
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     axes[0].set(xlabel="MVM error borne until A* falls below the share", xscale="log")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import numpy as np
 import torch
 
 from cimenv.compensation.options import Placement
+from cimenv.core.checked_rows import CHECK
 from cimenv.core.device import checked_device
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import numpy_generator
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
-from cimenv.tasks.enumeration_file import FIRST_ROW, Enumeration, Row, read_enumeration
+from cimenv.tasks.enumeration_file import FIRST_ROW, Enumeration, Row, Unfit, read_enumeration
 from cimenv.tasks.jobs import run_job
 from cimenv.tasks.problem import Problem
+from cimenv.tasks.site_shape import SiteShape
 
 TOLERANCE = 0.001  # of the images per chip: what another processor's rounding may change
 ROUNDED = 2  # images per chip that a GPU may turn, however few there are
@@ -94,12 +97,13 @@ def validate(
     store: Store | None = None,
     progress: Progress = silent,
     device: str = "cpu",
+    trust: bool = False,
 ) -> Validation:
     """Evaluate rows of an enumeration afresh (no stored evaluation is read) and compare them with the file.
 
     Compared are the weights' digest and the clean accuracies; of the rows drawn, the correct images of every chip,
     within `TOLERANCE`, and the feature errors, within `ERRORS`; and, in every row of the file, the columns that follow
-    from the counts.
+    from the counts, and its checksum.
 
     Args:
         path: what `enumerate_placements` wrote, finished or not.
@@ -109,16 +113,19 @@ def validate(
         store: where trained weights are kept; what it lacks is trained.
         progress: opens bars.
         device: where to compute, `cpu` or `cuda`.
+        trust: whether a backbone or data set of one's own that the file names may be imported.
 
     Raises:
-        ConfigError: the file is missing, is no enumeration, is of another version, or a row is damaged.
+        ConfigError: the file is missing, is no enumeration, is of another version, or a row is damaged; it names a
+            module and is not trusted.
     """
     if rows is not None and rows < 1:
         raise ConfigError(f"rows: got {rows}; take at least 1.")
-    found = read_enumeration(path)
+    unfit: Unfit = {}
+    found = read_enumeration(path, trust, unfit)
     checked = _drawn(found, rows, seed)
     problem = Problem.build(found.header.task, store, progress)
-    differences = [*_of_header(found, problem), *_of_columns(found)]
+    differences = [*_of_header(found, problem), *_of_columns(found), *_of_checksums(found, unfit)]
     threads = threads or allowed_threads(torch.get_num_threads())
     chosen = [found.rows[k] for k in checked]
     again = _again(found, problem, chosen, threads, progress, checked_device(device))
@@ -155,6 +162,12 @@ def _of_header(found: Enumeration, problem: Problem) -> Iterator[Difference]:
     header = found.header
     if header.weights_digest != problem.weights_digest:
         yield Difference(1, None, "weights_digest", header.weights_digest, problem.weights_digest)
+    sites = SiteShape.of(problem.options.sites)
+    for there, here in zip_longest(header.sites or sites, sites):
+        if there != here:
+            yield Difference(
+                1, None, "sites", there and there.model_dump(mode="json"), here and here.model_dump(mode="json")
+            )
     images = problem.images(header.split)
     if header.images != images:
         yield Difference(1, None, "images", header.images, images)
@@ -172,6 +185,15 @@ def _of_columns(found: Enumeration) -> Iterator[Difference]:
     for k, row in enumerate(found.rows):
         for name, here in found.disagreements(row).items():
             yield Difference(FIRST_ROW + k, row.placement, name, row.numbers[name], here)
+
+
+def _of_checksums(found: Enumeration, unfit: Unfit) -> Iterator[Difference]:
+    if len(unfit) == len(found.rows) > 1:
+        there, here = unfit[FIRST_ROW]
+        yield Difference(1, None, "checksums of all rows, which hold the first two lines", there, here)
+        return
+    for line, (there, here) in unfit.items():
+        yield Difference(line, found.rows[line - FIRST_ROW].placement, CHECK, there, here)
 
 
 def _again(

@@ -233,6 +233,7 @@ class Problem:
 class _Builder:
     def __init__(self, task: Task, store: Store, progress: Progress, objects: UserObjects | None) -> None:
         self.task, self.objects = task, objects
+        task.check_imports()
         self.data = objects.data if objects else load_data(task.data)
         self.stages = Stages(task, self.data, store, progress)
 

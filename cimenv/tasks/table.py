@@ -46,8 +46,12 @@ def table_path(table: str) -> Path:
     return SHIPPED_TABLES / f"{known_name('table', table, shipped_tables())}{SUFFIX}"
 
 
-def load_table(table: str) -> Enumeration:
+def load_table(table: str, trust: bool = False) -> Enumeration:
     """Return a finished enumeration: a shipped one by name, or a file; read again where the file has changed.
+
+    Args:
+        table: name or file.
+        trust: whether a backbone or data set of one's own that it names may be imported.
 
     Raises:
         UnknownNameError: no such table.
@@ -55,13 +59,13 @@ def load_table(table: str) -> Enumeration:
     """
     path = table_path(table)
     status = path.stat() if path.exists() else None
-    return _loaded(path.resolve(), *((status.st_mtime_ns, status.st_size) if status else (0, 0)))
+    return _loaded(path.resolve(), trust, *((status.st_mtime_ns, status.st_size) if status else (0, 0)))
 
 
 @lru_cache(maxsize=8)
-def _loaded(path: Path, changed_ns: int, size: int) -> Enumeration:
+def _loaded(path: Path, trust: bool, changed_ns: int, size: int) -> Enumeration:
     del changed_ns, size  # they tell a file from what stood there before
-    found = read_enumeration(path)
+    found = read_enumeration(path, trust)
     if not found.finished:
         raise ConfigError(f"{path} is unfinished; finish it with `cimenv enumerate` and the same task.")
     if wrong := found.disagreements(found.best) | found.disagreements(found.rows[0]):
@@ -83,6 +87,8 @@ class TableEvaluator:
     Args:
         table: the name of a shipped table, or a file written by `cimenv enumerate`, perhaps compressed by xz.
         changes: fields of the table's task that its counts can answer for otherwise: those of `CHANGEABLE`.
+        trust: whether a backbone or data set of one's own that the file names may be imported. Reading one that this
+            version wrote imports nothing; one of an earlier version does not say its sites.
 
     Raises:
         UnknownNameError: no such table, or a field that counts cannot answer for.
@@ -90,12 +96,12 @@ class TableEvaluator:
             budget is looser than the table's.
     """
 
-    def __init__(self, table: str | Path, changes: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, table: str | Path, changes: Mapping[str, Any] | None = None, *, trust: bool = False) -> None:
         if changes is not None and not isinstance(changes, Mapping):
             raise ConfigError(f"changes: got {changes!r}; give a mapping of the task's fields.")
         changed = dict(changes or {})
-        self.table, self.changes = str(table), changed
-        self.enumeration = load_table(self.table)
+        self.table, self.changes, self.trust = str(table), changed, trust
+        self.enumeration = load_table(self.table, trust)
         header = self.enumeration.header
         self.task: Task = header.task
         if header.chips != self.task.chips:
@@ -119,7 +125,7 @@ class TableEvaluator:
                     f"changes: budget {term} {self.task.budget[term]:g} is looser than the table's {limit:g}, which "
                     "placements beyond it are not in; give at most that."
                 )
-        self.space = PlacementSpace(self.task)
+        self.space = PlacementSpace(self.task, self.space.options)
 
     @cached_property
     def objective(self) -> Objective:
@@ -167,10 +173,10 @@ class TableEvaluator:
         return int((values.max() - values <= errors * spread / self.objective.gap + SMALLEST_SPREAD).sum())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"table": self.table, "changes": self.changes}
+        return {"table": self.table, "changes": self.changes, "trust": self.trust}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["table"], state["changes"])  # type: ignore[misc]
+        self.__init__(state["table"], state["changes"], trust=state["trust"])  # type: ignore[misc]
 
     def evaluate(
         self,

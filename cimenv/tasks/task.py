@@ -8,11 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from cimenv.compensation.options import BlockOption, Options, options_by_type
 from cimenv.core.config import Frozen, canonical, checked_keys, digest, merged, read_yaml, with_overrides
 from cimenv.core.errors import ConfigError, DataError, brief, known_name
+from cimenv.core.files import digest_of_file
 from cimenv.core.precision import Precision
 from cimenv.core.strict import WHOLE
 from cimenv.cost.hardware import COST_TERMS
@@ -83,6 +84,7 @@ class Task(Frozen):
     report_images: int = Field(
         10_000, ge=1, le=MOST_IMAGES, description="test images of a report, evenly spaced over the split"
     )
+    _file: str | None = PrivateAttr(None)  # of others, that it was read from
 
     @model_validator(mode="before")
     @classmethod
@@ -140,7 +142,7 @@ class Task(Frozen):
             if fields[field] == "float32":  # what tables computed in before it was a choice
                 del fields[field]
         if self.weights is not None and Path(self.weights).is_file():
-            fields["weights"] = digest(Path(self.weights).read_bytes())
+            fields["weights"] = digest_of_file(self.weights)
         return digest(canonical(fields))
 
     def sites(self) -> tuple[Site, ...]:
@@ -149,6 +151,7 @@ class Task(Frozen):
         Raises:
             MappingError: no layer can be mapped.
             DataError: the data's images do not pass through the backbone.
+            ConfigError: the task was read from a file of others, and names a module.
         """
         return self.mapping().sites
 
@@ -158,7 +161,9 @@ class Task(Frozen):
         Raises:
             MappingError: no layer can be mapped.
             DataError: the data's images do not pass through the backbone.
+            ConfigError: the task was read from a file of others, and names a module.
         """
+        self.check_imports()
         return _mapped(self.backbone, canonical(self.backbone_args), self.data, self.crossbar.digital)
 
     def block_options(self) -> Options:
@@ -167,7 +172,30 @@ class Task(Frozen):
 
     def with_changes(self, **changes: Any) -> Task:
         """Return a copy with other fields, checked again; nested fields by mappings."""
-        return Task(**merged(self.model_dump(mode="json"), changes))
+        changed = Task(**merged(self.model_dump(mode="json"), changes))
+        return changed if self._file is None else changed.as_read_from(self._file)
+
+    def as_read_from(self, path: str | Path) -> Task:
+        """Return the task as a file of others holds it: a module that it names is never imported."""
+        if ":" not in f"{self.backbone}{self.data}":
+            return self
+        read = self.model_copy()
+        read._file = str(path)
+        return read
+
+    def check_imports(self) -> None:
+        """Refuse a task that would import what a file of others names.
+
+        Raises:
+            ConfigError: it was read from a file, and its backbone or data set is none of ours.
+        """
+        if self._file is None:
+            return
+        field, name = next((f, n) for f, n in (("backbone", self.backbone), ("data", self.data)) if ":" in n)
+        raise ConfigError(
+            f"{self._file} names '{name}' as its {field}, and what a file names is not imported; if you trust it, "
+            "give trust=True, or --trust to the command."
+        )
 
 
 def _written_out(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,7 +241,9 @@ def load_task(task: str | Path | Task | Mapping[str, Any], overrides: list[str] 
         raise ConfigError(f"overrides: got {brief(overrides)}; give a list of texts, such as ['chips=8'].")
     for override in overrides or []:
         fields = _written_out(with_overrides(fields, [override]))
-    return Task.model_validate(fields)
+    loaded = Task.model_validate(fields)
+    read_from = task._file if isinstance(task, Task) else None
+    return loaded if read_from is None else loaded.as_read_from(read_from)
 
 
 def task_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

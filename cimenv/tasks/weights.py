@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cimenv.core.config import canonical
 from cimenv.core.errors import ConfigError
+from cimenv.core.files import WEIGHTS, checked_file
 from cimenv.core.store import Record, Store
 from cimenv.tasks.keys import training_environment
 from cimenv.tasks.task import Task
@@ -23,9 +24,10 @@ def load_weights(model: nn.Module, path: str) -> None:
     """Load a safetensors file into a model.
 
     Raises:
-        ConfigError: the file is missing, damaged, or does not fit; it holds whole numbers for fractions, or NaN.
+        ConfigError: the file is missing, no regular file, damaged, or does not fit; it holds whole numbers for fractions, or NaN.
     """
     try:
+        checked_file(path, WEIGHTS)
         found, own = load_file(path), model.state_dict()
         for name in found.keys() & own.keys():
             if found[name].is_floating_point() != own[name].is_floating_point():

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from forged_enumerations import signed
 
 from cimenv.core.config import canonical
 from cimenv.core.errors import ConfigError, UnknownNameError
@@ -248,7 +249,7 @@ def test_a_table_with_a_budget_teaches_of_what_it_holds(tmp_path):
     file = tmp_path / "mine.csv"
     header["task"]["budget"] = budget
     chosen = [row for placement, row in zip(placed, rows, strict=True) if placement in kept]
-    file.write_text("".join([head + canonical(header) + "\n", columns, *chosen]))
+    file.write_bytes(signed("".join([head + canonical(header) + "\n", columns, *chosen]).encode()))
     taught = lesson(file)
     held = {(s, o) for p in kept for s, o in enumerate(p) if o}
     assert set(zip(taught.blocks.sites.tolist(), taught.blocks.options.tolist(), strict=True)) == held

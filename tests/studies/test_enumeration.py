@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from forged_enumerations import as_version_2, signed, with_header
 
 from cimenv.core.errors import ConfigError
 from cimenv.cost.hardware import COST_TERMS
@@ -211,15 +212,23 @@ def changed(whole, old, new):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda w: changed(w, b'"version":2,"weights_digest"', b'"version":0,"weights_digest"'), "version 0"),
-        (lambda w: changed(w, b'"sigma":0.5', b'"sigma":0.4'), "crossbar.device.sigma is 0.4 there and 0.5 here"),
-        (lambda w: changed(w, b'"split":"val"', b'"split":"test"'), 'split is "test" there'),
-        (lambda w: changed(w, b'"chips":8,"clean', b'"chips":9,"clean'), "it needs 9 counts"),
-        (lambda w: changed(w, b'"weights":null', b'"weights":12'), "Line 1 of .* is damaged: .*weights"),
+        (lambda w: with_header(w, version=1), "version 1"),
+        (lambda w: with_header(w, version=2), "sites: version 2 has some"),
+        (lambda w: with_header(w, sites=None), "sites: version 3 has no"),
+        (lambda w: with_header(w, task__crossbar__device__sigma=0.4), "device.sigma is 0.4 there and 0.5 here"),
+        (lambda w: changed(w, b'"sigma":0.5', b'"sigma":0.4'), "sigma is 0.4 there and 0.5 here"),
+        (lambda w: with_header(w, split="test"), 'split is "test" there'),
+        (lambda w: with_header(w, chips=9), "chips is 9 there and 8 here"),
+        (lambda w: with_header(w, task__weights=12), "Line 1 of .* is damaged: .*weights"),
         (lambda w: changed(w, b",mean,", b",average,"), "Line 2 of .* is damaged"),
-        (lambda w: changed(w, b"\n0 0 0 2,", b"\n0 0 0 two,"), "Line 5 of .* is damaged"),
-        (lambda w: changed(w, b"\n0 0 0 2,", b"\n0 0 2 0,"), "placement 0 0 2 0 does not belong there"),
-        (lambda w: changed(w, b"\n0 0 0 2,", b"\n0 0 0 2,9"), "Line 5 of .* is damaged: objective and the counts"),
+        (lambda w: signed(changed(w, b"\n0 0 0 2,", b"\n0 0 0 two,")), "Line 5 of .* is damaged: it cannot be read"),
+        (lambda w: signed(changed(w, b"\n0 0 0 2,", b"\n0 0 2 0,")), "placement 0 0 2 0 does not belong there"),
+        (
+            lambda w: signed(changed(w, b"\n0 0 0 2,", b"\n0 0 0 2,9")),
+            "Line 5 of .*: objective and the counts disagree",
+        ),
+        (lambda w: signed(changed(w, b"\n0 0 0 2,", b"\n0 0 0 2,1e999")), "Line 5 of .* is damaged: it cannot be read"),
+        (lambda w: changed(w, b"\n0 0 0 2,", b"\n0 0 0 2,9"), "Line 5 of .* is damaged: its checksum does not fit"),
         (lambda w: w + w[-100:], "Line 84 of .* is damaged"),
         (lambda w: b"placement,objective\n0 0 0 0,1.0\n", "is not an enumeration"),
         (lambda w: b"some notes", "is not an enumeration"),
@@ -243,7 +252,7 @@ def test_other_task_in_the_same_file(whole, tmp_path, untrained):
 
 def test_other_weights(toy, whole, tmp_path):
     path, digest = tmp_path / "all.csv", toy.problem.weights_digest.encode()
-    path.write_bytes(changed(whole, digest, b"0" * 32)[:-100])
+    path.write_bytes(signed(changed(whole, digest, b"0" * 32))[:-100])
     with pytest.raises(ConfigError, match=f"made with other weights .digest 0{{32}}, here {digest.decode()}"):
         enumerate_placements(TASK, path)
     assert path.stat().st_size == len(whole) - 100
@@ -284,3 +293,23 @@ def test_a_new_metric_needs_no_new_run(toy, whole, tmp_path):
     row = found.rows[40]
     assert found.evaluation(row).value("mean_minus_std") == toy.evaluate(row.placement).value("mean_minus_std")
     assert Row.of(found.objective, found.evaluation(row)) == row
+
+
+@pytest.mark.filterwarnings("ignore:.*has no checksums")
+@pytest.mark.parametrize("kept", [None, 15_000])
+def test_a_file_of_the_version_before_goes_on_and_gets_checksums(whole, tmp_path, kept):
+    path = tmp_path / "all.csv"
+    path.write_bytes(as_version_2(whole)[:kept])
+    new = 81 - (as_version_2(whole)[:kept].count(b"\n") - 2)
+    assert enumerate_placements(TASK, path, threads=1).new == new and (new == 0) == (kept is None)
+    assert path.read_bytes() == whole
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["all.csv"]
+
+
+@pytest.mark.filterwarnings("ignore:.*has no checksums")
+def test_a_file_of_the_version_before_that_holds_something_else_stays_as_it_is(whole, tmp_path, untrained):
+    path = tmp_path / "all.csv"
+    path.write_bytes(as_version_2(whole, task__cost_weight=0.2))
+    with pytest.raises(ConfigError, match=r"cost_weight is 0.2 there and 0.3 here"):
+        enumerate_placements(TASK, path)
+    assert path.read_bytes() == as_version_2(whole, task__cost_weight=0.2)

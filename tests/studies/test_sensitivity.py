@@ -75,9 +75,9 @@ def test_rows_are_kept_and_a_figure_is_drawn(measured, tmp_path):
     with pytest.raises(ConfigError, match="3 chips x 300 images"):
         study.run(other, path)
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(ConfigError, match="no table of this study"):
+    with pytest.raises(ConfigError, match="has other columns than task,weights"):
         study.read_rows(path)
-    with pytest.raises(ConfigError, match="no table of this study"):
+    with pytest.raises(ConfigError, match="has other columns than task,weights"):
         study.run(measured, path)
     assert path.read_text() == "a,b\n1,2\n"
     with pytest.raises(UnknownNameError, match="output_noise"):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from forged_enumerations import signed, with_header
 
 from cimenv.core.errors import ConfigError
 from cimenv.studies import validation
@@ -30,7 +31,11 @@ def rewritten(path, row, correct):
     """Change a row's counts, and every column with them: only a new evaluation can tell."""
     found = read_enumeration(path)
     forged = Row.of(found.objective, found.header.evaluation(row.placement, correct, row.errors))
-    path.write_text(path.read_text().replace(row.text(), forged.text()))
+    replaced(path, row, forged)
+
+
+def replaced(path, row, by):
+    path.write_bytes(signed(path.read_text().replace(row.text(), by.text()).encode()))
 
 
 def test_good_file(good, monkeypatch):
@@ -69,7 +74,7 @@ def test_tolerance(copy, monkeypatch, images, valid):
 def test_a_changed_error_is_found(copy):
     row = read_enumeration(copy).best
     changed = replace(row, errors=(*row.errors[:7], 9.0, *row.errors[8:]))
-    copy.write_text(copy.read_text().replace(row.text(), changed.text()))
+    replaced(copy, row, changed)
     (difference,) = validate(copy, rows=2, threads=1).differences
     assert difference.column == "errors, number 7" and difference.there == 9.0
 
@@ -79,19 +84,39 @@ def test_a_changed_count_is_found_in_a_row_that_is_not_drawn(copy):
     k = next(k for k in range(81) if k not in found.checked)
     row = found.enumeration.rows[k]
     changed = replace(row, correct=(row.correct[0] - 1, *row.correct[1:]))
-    copy.write_text(copy.read_text().replace(row.text(), changed.text()))
+    replaced(copy, row, changed)
     differences = validate(copy, rows=2, threads=1).differences
     assert {"objective", "mean"} <= {d.column for d in differences} <= {"objective", "mean", "std", "p05"}
     assert {d.line for d in differences} == {k + 3}
 
 
 def test_other_weights_and_reference(toy, copy):
-    header = read_enumeration(copy).header
-    text = copy.read_text().replace(header.weights_digest, "0" * 32)
-    copy.write_text(text.replace(f'"clean_accuracy":{header.clean_accuracy}', '"clean_accuracy":0.5'))
+    copy.write_bytes(with_header(copy.read_bytes(), weights_digest="0" * 32, clean_accuracy=0.5))
     found = validate(copy, rows=2, threads=1)
     assert not found.same_weights
     assert [(d.line, d.column) for d in found.differences] == [(1, "weights_digest"), (1, "clean_accuracy")]
+
+
+def test_changed_digits_are_differences(copy):
+    text = copy.read_text()
+    header = text.index('"clean_accuracy":0.') + 19
+    for row, lines in (("\n0 0 0 1,", {4}), ("\n1 0 0 0,", {30})):
+        k = text.index(row) + len(row)
+        copy.write_text(f"{text[:k]}7{text[k + 1 :]}")
+        found = validate(copy, rows=2, threads=1)
+        assert {d.line for d in found.differences if d.column == "check"} == lines
+    copy.write_text(f"{text[:header]}{(int(text[header]) + 1) % 10}{text[header + 1 :]}")
+    found = validate(copy, rows=2, threads=1)
+    assert [(d.line, d.column.split()[0]) for d in found.differences] == [(1, "clean_accuracy"), (1, "checksums")]
+
+
+def test_sites_that_are_not_the_network_s(copy):
+    sites = [site.model_dump() for site in read_enumeration(copy).header.sites]
+    sites[2]["bias"] = not sites[2]["bias"]  # which no cost depends on
+    copy.write_bytes(with_header(copy.read_bytes(), sites=sites))
+    (difference,) = validate(copy, rows=2, threads=1).differences
+    assert (difference.line, difference.column) == (1, "sites")
+    assert difference.there["bias"] is not difference.here["bias"]
 
 
 def test_an_unfinished_file_is_validated_as_far_as_it_goes(copy):

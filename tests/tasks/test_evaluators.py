@@ -14,6 +14,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
+from forged_enumerations import signed, with_header
 from safetensors.torch import save_file
 from torch import nn
 
@@ -155,18 +156,19 @@ def test_table_answers_as_the_real_evaluator(toy, tmp_path):
     (tmp_path / "part.csv").write_text("".join(text.splitlines(keepends=True)[:40]))
     with pytest.raises(ConfigError, match="unfinished; finish it with `cimenv enumerate`"):
         TableEvaluator(tmp_path / "part.csv")
-    (tmp_path / "other.csv").write_text(text.replace('"cost_weight":0.3', '"cost_weight":0.9'))
+    (tmp_path / "other.csv").write_bytes(with_header(text.encode(), task__cost_weight=0.9))
     with pytest.raises(ConfigError, match=r"objective no longer follow.*`cimenv enumerate toy-4site --out other.csv`"):
         TableEvaluator(tmp_path / "other.csv")
     *head, last = text.splitlines()
-    (tmp_path / "short.csv").write_text("\n".join([*head, last.rsplit(" ", 1)[0]]) + "\n")
+    short = "\n".join([*head, f"{last.rsplit(' ', 1)[0]},check"]) + "\n"
+    (tmp_path / "short.csv").write_bytes(signed(short.encode()))
     with pytest.raises(ConfigError, match="it needs 20 feature errors"):
         TableEvaluator(tmp_path / "short.csv")
     TableEvaluator(tmp_path / "toy.csv")
     (tmp_path / "toy.csv").write_text("changed")
     with pytest.raises(ConfigError, match="is not an enumeration"):
         TableEvaluator(tmp_path / "toy.csv")
-    (tmp_path / "old.csv").write_text(text.replace('"version":2', '"version":1', 1))
+    (tmp_path / "old.csv").write_bytes(with_header(text.encode(), version=1))
     with pytest.raises(ConfigError, match="enumeration of version 1, this cimenv reads"):
         TableEvaluator(tmp_path / "old.csv")
     with pytest.raises(UnknownNameError, match="Unknown table 'no-such'"):
