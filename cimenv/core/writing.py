@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -85,13 +82,6 @@ def write_whole(path: Path, text: str) -> None:
     """
     with whole(path) as part:
         part.write_bytes(text.encode())
-
-
-def csv_text(rows: Iterable[Iterable[Any]]) -> str:
-    """Return rows as CSV."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def append(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from cimenv.core.errors import ConfigError, StoreError
-from cimenv.core.writing import append, csv_text, disk_faults, only_process, whole, write_whole
+from cimenv.core.writing import append, disk_faults, only_process, whole, write_whole
 
 
 def names(folder) -> list[str]:
@@ -91,8 +91,8 @@ def test_a_command_whose_output_has_no_room_ends_in_one_sentence(command):
 
 
 def test_appended_rows(tmp_path):
-    append(tmp_path / "rows.csv", csv_text([("a", "b"), (1, "x, y")]))
-    append(tmp_path / "rows.csv", csv_text([(2, None)]))
+    append(tmp_path / "rows.csv", 'a,b\n1,"x, y"\n')
+    append(tmp_path / "rows.csv", "2,\n")
     assert (tmp_path / "rows.csv").read_bytes() == b'a,b\n1,"x, y"\n2,\n'
 
 
