@@ -24,7 +24,8 @@ def load_weights(model: nn.Module, path: str) -> None:
     """Load a safetensors file into a model.
 
     Raises:
-        ConfigError: the file is missing, no regular file, damaged, or does not fit; it holds whole numbers for fractions, or NaN.
+        ConfigError: the file is missing, no regular file, damaged, or does not fit; it holds whole numbers for
+            fractions, or NaN.
     """
     try:
         checked_file(path, WEIGHTS)
