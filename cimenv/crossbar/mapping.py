@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from cimenv.core.errors import DataError
+from cimenv.core.errors import ConfigError, DataError
 from cimenv.core.global_state import own_torch_state
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel
@@ -28,6 +28,7 @@ from cimenv.crossbar.finding import (
     unused_parameters,
     usable,
 )
+from cimenv.crossbar.images import shown
 from cimenv.crossbar.interception import programmed
 from cimenv.crossbar.layers import ProgrammedWeight, program_weight
 from cimenv.crossbar.operations import MappedLayer
@@ -129,9 +130,16 @@ class MappedNetwork:
         Args:
             images: training images, `[n, c, h, w]`.
             quantile: default the crossbar's `input_quantile`.
+
+        Raises:
+            DataError: the images are not finite floating-point numbers, or do not pass through the network.
+            ConfigError: the quantile is not above 0 and at most 1.
         """
         share = self.config.input_quantile if quantile is None else quantile
-        ranges = calibrated_ranges(self.model, self.sites, self.config, images, share, self.origins)
+        if not 0 < share <= 1:
+            raise ConfigError(f"quantile: got {quantile}; give a share of the inputs above 0 and up to 1.")
+        with shown(images, self.model):
+            ranges = calibrated_ranges(self.model, self.sites, self.config, images, share, self.origins)
         return replace(self, input_ranges=ranges)
 
 

@@ -14,6 +14,7 @@ from cimenv.compensation.options import BlockOption, Options, options_by_type
 from cimenv.core.config import Frozen, canonical, checked_keys, digest, merged, read_yaml, with_overrides
 from cimenv.core.errors import ConfigError, DataError, brief, known_name
 from cimenv.core.files import digest_of_file
+from cimenv.core.global_state import own_torch_state
 from cimenv.core.precision import Precision
 from cimenv.core.strict import WHOLE
 from cimenv.cost.hardware import COST_TERMS
@@ -210,6 +211,7 @@ def _written_out(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
+@own_torch_state()
 def _mapped(backbone: str, arguments: str, data: str, digital: tuple[str, ...]) -> MappedNetwork:
     shape, crossbar = image_shape(data), CrossbarConfig(digital=digital)
     try:

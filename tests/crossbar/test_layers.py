@@ -240,3 +240,25 @@ def test_inputs_that_are_no_floats_are_refused(dtype):
         mvm(torch.ones(3, 4, dtype=dtype), torch.ones(2, 4), CrossbarConfig(device=Ideal()), input_range=1.0)
     with pytest.raises(DataError, match=str(dtype)):
         mvm(torch.ones(3, 4), torch.ones(2, 4, dtype=dtype), CrossbarConfig(device=Ideal()), input_range=1.0)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 6, 8])
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_a_wrong_number_of_channels_is_refused(groups, channels, dimensions):
+    layer = (nn.Conv1d, nn.Conv2d)[dimensions - 1](4, 4, 3, groups=groups)
+    network = analog_layer(layer, (4, *[8] * dimensions))
+    chip = network.program(torch.Generator().manual_seed(0))
+    with programmed(network.model, chip) as model, pytest.raises(DataError, match="takes 4 channels"):
+        model(torch.rand(4, channels, *[8] * dimensions))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_one_image_without_a_batch_is_one_image(groups):
+    network = analog_layer(nn.Conv2d(4, 4, 3, groups=groups), (4, 8, 8))
+    x = torch.rand(4, 8, 8)
+    weights = [network.program(torch.Generator().manual_seed(0)) for _ in range(2)]  # each draws its read noise anew
+    with programmed(network.model, weights[0]) as model:
+        alone = model(x)
+    with programmed(network.model, weights[1]) as model:
+        assert torch.equal(alone, model(x[None])[0])

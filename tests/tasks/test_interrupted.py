@@ -118,6 +118,7 @@ def run_programmed(model):
 
 
 OPERATIONS = {
+    "calibrated": lambda model: map_network(model, preset("rasch2023"), DATA.image_shape).calibrated(DATA.val.inputs()),
     "map_network": lambda model: exact(model),
     "programmed": run_programmed,
     "saturation": run_saturation,

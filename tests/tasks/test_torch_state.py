@@ -14,6 +14,7 @@ from cimenv.core.errors import ConfigError
 from cimenv.core.progress import silent
 from cimenv.core.store import Store
 from cimenv.tasks import MonteCarloEvaluator, UserObjects, load_task
+from cimenv.tasks import task as task_module
 
 GENERATOR = torch.Generator().manual_seed(0)
 PROTOTYPES = torch.randn(3, 1, 6, 6, generator=GENERATOR)
@@ -151,3 +152,11 @@ def test_weights_that_are_not_single_precision_are_refused(dtype, tmp_path):
     model[1].weight = nn.Parameter(model[1].weight.to(dtype), requires_grad=False)
     with pytest.raises(ConfigError, match=f"model: its weights are {dtype}"):
         cimenv.place(model, DATA, store=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["float64", "default_meta", "inference_mode", "medium"])
+def test_sites_are_the_same_under_any_state(name):
+    plain = load_task("toy-4site").sites()
+    task_module._mapped.cache_clear()
+    with STATES[name]():
+        assert load_task("toy-4site").sites() == plain
