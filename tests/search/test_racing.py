@@ -84,4 +84,4 @@ def test_bad_races_are_refused(overrides, settings, named):
 
 def test_one_chip_separates_nothing(toy):
     result = race(toy, list(toy.space.all_placements())[:4], chips=1)
-    assert len(result.survivors) == 4 and result.spent == 4
+    assert len(result.survivors) == 4 and result.spent == 4 + result.reference
