@@ -1,0 +1,119 @@
+"""The engine's pieces against the user's own `model(x)`."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cimenv.core.errors import MappingError
+from cimenv.crossbar import CrossbarConfig, map_network
+from cimenv.evaluation.agreement import agrees
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.stem(x).relu().mean((2, 3)))
+
+
+def mapped(model):
+    return map_network(model, CrossbarConfig(), (1, 8, 8))
+
+
+def images():
+    return torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_plain_network_runs_in_pieces(caplog):
+    model = Net().eval()
+    assert agrees(mapped(model), model, images())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("where", ["hook", "forward", "pre_hook"])
+def test_what_the_pieces_would_skip_makes_the_network_run_whole(where, caplog):
+    """A trace begins inside the outermost forward: its hooks, and a forward of the instance, lie before it."""
+    model = Net().eval()
+    if where == "hook":
+        model.register_forward_hook(lambda module, args, out: -out)
+    elif where == "pre_hook":
+        model.register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+    else:
+        model.forward = lambda x: 2 * Net.forward(model, x)
+    with caplog.at_level(logging.WARNING, "cimenv"):
+        assert not agrees(mapped(model), model, images())
+    assert [record.getMessage() for record in caplog.records] == [
+        "Net gives other outputs cut at its layers than whole, so it is evaluated whole: right, but slower."
+    ]
+
+
+def test_a_network_that_differs_from_itself_is_refused_by_name():
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return x + torch.rand_like(x)
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), Noisy(), nn.Linear(8, 3)).eval()
+    with pytest.raises(MappingError, match=r"^Sequential gives other outputs in a second call .* from its part 2 on"):
+        agrees(mapped(model), model, images())
+
+
+def test_dropout_of_a_users_own_that_never_stops_is_refused_by_name():
+    class Always(nn.Module):
+        def forward(self, x):
+            return F.dropout(x, 0.5, training=True)
+
+    model = nn.Sequential(nn.Flatten(), Always(), nn.Linear(64, 3)).eval()
+    with pytest.raises(MappingError, match="from its part 1 on; make it repeatable"):
+        agrees(mapped(model), model, images())
+
+
+def test_outputs_that_are_not_numbers_are_refused():
+    class Logarithm(Net):
+        def forward(self, x):
+            return super().forward(x).sub(1e6).log()
+
+    model = Logarithm().eval()
+    with pytest.raises(MappingError, match="NaN or infinite"):
+        agrees(mapped(model), model, images())
+
+
+@pytest.mark.parametrize(("amplified", "fine"), [(True, True), (False, False)])
+def test_between_the_bounds_double_precision_decides(amplified, fine, monkeypatch):
+    """A difference of two large sums amplifies rounding to 1e-4 of the outputs; a true error of 1e-4 stays one."""
+    model = Net().eval()
+    network = mapped(model)
+    from cimenv.evaluation import segments
+
+    original = segments.layer_forward
+
+    def rounded(layer, x, weight, generator=None):
+        y = original(layer, x, weight, generator)
+        if amplified:
+            return y * (1 + 1e-4) if y.dtype == torch.float32 else y
+        return y * (1 + 1e-4)
+
+    monkeypatch.setattr(segments, "layer_forward", rounded)
+    assert agrees(network, model, images()) == fine
+
+
+def test_a_mapped_copy_that_computes_something_else_is_named():
+    class Half(nn.Module):
+        """Its LSTM is written out as matrices: the hook below, on the class, does not reach the copy."""
+
+        def __init__(self):
+            super().__init__()
+            self.rows = nn.LSTM(8, 8, batch_first=True)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x):
+            scale = 0.5 if isinstance(self.rows, nn.LSTM) else 1.0
+            return self.head(scale * self.rows(x.squeeze(1))[0][:, -1])
+
+    model = Half().eval()
+    with pytest.raises(MappingError, match="gives other outputs when its layer head is mapped"):
+        agrees(mapped(model), model, images())
