@@ -104,6 +104,15 @@ def parameter_of(model: nn.Module, site: Site | str) -> Tensor:
     return found
 
 
+def has_site(model: nn.Module, site: Site) -> bool:
+    """Return whether a network holds the weight of a site."""
+    try:
+        parameter = parameter_of(model, site)
+    except MappingError:
+        return False
+    return parameter.numel() == site.weights if site.covers(parameter) else parameter.numel() > site.weights
+
+
 def site_module(model: nn.Module, site: Site) -> MappedLayer:
     """Return the layer of a site.
 

@@ -12,6 +12,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import MappingError
 from cimenv.cost.hardware import Cost, explained
 from cimenv.crossbar.explicit import explicit
+from cimenv.crossbar.sites import has_site
 from cimenv.evaluation.record import Evaluation
 from cimenv.search.base import SearchResult
 from cimenv.search.comparison import AFFINE, Comparison, affine_everywhere, compare
@@ -65,12 +66,13 @@ class PlacementResult:
             MappingError: it is another network.
         """
         network = explicit(model)
-        modules = dict(network.named_modules())
-        if missing := [site.name for site in self.evaluator.space.options.sites if site.name not in modules]:
-            raise MappingError(
-                f"inserted: the model has no layer {missing[0]}; give the one that blocks were placed in."
-            )
-        with self.evaluator.problem.tuned_bank(self.placement).inserted(network, self.placement):
+        for site in self.evaluator.space.options.sites:
+            if not has_site(network, site):
+                raise MappingError(
+                    f"inserted: the model has no layer {site.name}; give the one that blocks were placed in."
+                )
+        origins = dict(model.named_parameters())
+        with self.evaluator.problem.tuned_bank(self.placement).inserted(network, self.placement, origins):
             yield network
 
     def _why_none(self) -> str:
