@@ -26,21 +26,29 @@ def prepared(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise MappingError(f"model: got a {type(model).__name__}; give a torch.nn.Module.")
     _refuse(model)
-    model = _uncompiled(model)
-    compiled = any(_is_compiled(module) for module in model.modules())
-    if not compiled and not any(_makes_weights(module) for module in model.modules()):
+    model = uncompiled(model)
+    if not any(_makes_weights(module) for module in model.modules()):
         return model
     model = copied(model)
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is not None and _is_compiled(child):
-                setattr(parent, name, _uncompiled(child))
     modes = {module: module.training for module in model.modules()}
     model.eval()  # a spectral norm must not iterate
     for module in list(model.modules()):
         _keep_effective(module)
     for module, training in modes.items():
         module.training = training
+    return model
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """Return `model` itself, or where `torch.compile` wrapped a part of it, a copy without the wrappers."""
+    model = _unwrapped(model)
+    if not any(_is_compiled(module) for module in model.modules()):
+        return model
+    model = copied(model)
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is not None and _is_compiled(child):
+                setattr(parent, name, _unwrapped(child))
     return model
 
 
@@ -100,7 +108,7 @@ def _is_compiled(module: nn.Module) -> bool:
     return type(module).__name__ == "OptimizedModule" and isinstance(getattr(module, "_orig_mod", None), nn.Module)
 
 
-def _uncompiled(module: nn.Module) -> nn.Module:
+def _unwrapped(module: nn.Module) -> nn.Module:
     while _is_compiled(module):
         inner = module._orig_mod
         assert isinstance(inner, nn.Module)

@@ -24,7 +24,7 @@ from cimenv.core.threads import torch_threads
 from cimenv.crossbar.batchnorm import batch_norms, recalibrate_shared
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.mapping import MappedNetwork, map_network
-from cimenv.crossbar.prepared import copied
+from cimenv.crossbar.prepared import copied, uncompiled
 from cimenv.crossbar.saturation import Saturation, saturation
 from cimenv.data import DataSplits, load_data
 from cimenv.data.splits import Split
@@ -288,7 +288,7 @@ class _Builder:
         """Refuse data that do not fit the backbone, or a device that is not there, before anything is trained."""
         if self.task.training_device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("training_device: got 'cuda', but torch finds no GPU; use cpu.")
-        model = copied(self.objects.model).cpu() if self.objects is not None else built(self.task)
+        model = copied(uncompiled(self.objects.model)).cpu() if self.objects else built(self.task)
         map_network(model, self.task.crossbar, self.data.image_shape)
         with torch.no_grad():
             outputs = model.eval()(self.data.train.inputs(slice(1)))

@@ -19,7 +19,7 @@ from cimenv.core.store import Record, Store
 from cimenv.core.threads import torch_threads
 from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.mapping import MappedNetwork
-from cimenv.crossbar.prepared import copied
+from cimenv.crossbar.prepared import copied, uncompiled
 from cimenv.data import DataSplits
 from cimenv.evaluation.protection import channel_scores
 from cimenv.networks import build_backbone, without_weights
@@ -89,6 +89,7 @@ class Stages:
             module = built(self.task)
             assert self.task.weights is not None
             load_weights(module, self.task.weights)
+        module = uncompiled(module)  # what is judged need not be compiled for it
         model = explicit(copied(module).cpu())
         identity = identity_of(self.store, type(module).__qualname__, model, self.probe, self.data.digest)
         key = {"stage": "own", "weights": arrays_digest(identity, model.state_dict()), "data": self.data.digest}

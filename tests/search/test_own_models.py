@@ -75,14 +75,16 @@ MODELS = {
     "hooked": hooked,
     "root_hooked": root_hooked,
     "pruned": lambda: nn.Sequential(nn.Flatten(), nn.utils.prune.random_unstructured(nn.Linear(64, 4), "weight", 0.3)),
+    "compiled": lambda: nn.Sequential(nn.Flatten(), torch.compile(nn.Linear(64, 4))),
     "weight_norm": lambda: nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(64, 4))),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_clean_accuracy_is_that_of_the_users_network(name, tmp_path):
-    model = fitted(MODELS[name]())
+    model = fitted(MODELS[name](), steps=0 if name == "compiled" else 60)  # compiling takes a while
     found = cimenv.evaluate(model, SPLITS, {"preset": "ideal"}, chips=2, store=tmp_path, progress=silent)
+    model = model if name != "compiled" else nn.Sequential(model[0], model[1]._orig_mod)
     assert found.clean_accuracy == pytest.approx(accuracy(model))
     assert found.mean == pytest.approx(accuracy(model))
 
