@@ -45,7 +45,7 @@ def test_help_of_sensitivity_names_every_non_ideality(call):
         (("evaluate", "toy-4site", "--placement", "0,0"), "one option index for each of the 4 sites"),
         (("evaluate", "toy-4site", "--placement", "a,b"), "commas"),
         (("evaluate", "toy-4site", "--placement", "00000"), "one option index for each of the 4 sites"),
-        (("evaluate", "toy-4site", "--fidelity", "tuned"), "fidelity: got 'tuned', but no block is there"),
+        (("evaluate", "toy-4site", "--fidelity", "tuned"), "fidelity: got 'tuned', but there is no block to tune"),
         (("evaluate", "toy-4site", "--data", "mine.py:data"), "data: 'toy-4site' is a task, which has its own"),
         (("evaluate", "mine.py:network"), "data: 'mine.py:network' has none; give --data"),
         (("evaluate", "mine.py:network", "--data", "fashion-mini"), "'mine.py': there is no such file"),
