@@ -263,10 +263,18 @@ def test_a_disk_that_is_really_full(tiny_disk, left):
                 refused.append(one_sentence(error))
     assert len(said) >= len(kept) - 1
     assert all("free some space" in text for text in [*refused, *(str(warning.message) for warning in said)])
+    assert all(same(store.get(key), LARGE) for key in kept)  # from the disk or from memory
     ballast.unlink()
-    for number in range(4, 20):  # small ones fit now
-        store.keep([(f"small {number}", SMALL)])
-    assert same(store.get("small 4"), SMALL)
+    store.clear()
+    store.keep([("small", SMALL)])
+    assert same(Store(tiny_disk / "cache").get("small"), SMALL)
+
+
+def test_an_entry_that_shrinks_leaves_no_file(tmp_path):
+    store = Store(tmp_path)
+    store.put("k", LARGE)
+    store.put("k", SMALL)
+    assert list((tmp_path / "objects").iterdir()) == [] and same(Store(tmp_path).get("k"), SMALL)
 
 
 # Locks and permissions

@@ -65,6 +65,9 @@ class Folder:
                     write_object(self.path, name, data)
             small = ((*row[:4], row[4] if row[2] <= INLINE_BYTES else None) for row in rows)
             index.executemany(INSERT, small)
+            for name, _, size, _, _ in rows:
+                if size <= INLINE_BYTES:  # what was larger before leaves no file behind
+                    object_path(self.path, name).unlink(missing_ok=True)
 
         self.index.write(write)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +90,10 @@ class Store:
         """Write many records in one transaction."""
         with guarded(self.root, "written"):
             self._own.put(items)
-            if self._unkept:
-                self._own.put(self._unkept.items())
-                self._unkept.clear()
+        for key, record in list(self._unkept.items()):  # they have been warned of, and some may find room
+            with suppress(StoreError), guarded(self.root, "written"):
+                self._own.put([(key, record)])
+                del self._unkept[key]
 
     def keep(self, items: Iterable[tuple[str, Record]], what: str = "a result") -> None:
         """Write finished work; what cannot be written stays in memory, with a warning, and goes with the next write.
