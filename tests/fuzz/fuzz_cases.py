@@ -74,10 +74,10 @@ def a_model(rng: random.Random) -> tuple[str, Run]:
     return f"{model.__name__}.{way}({short(fields)})", run
 
 
-def task_changes(rng: random.Random, count: int) -> dict[str, Any]:
+def task_changes(rng: random.Random, count: int, wild: float = 0.35) -> dict[str, Any]:
     """Return some fields of a task, wild ones among them."""
     schema = Task.model_json_schema()
-    return SchemaDraws(schema, rng, 0.35).fields(schema, count)
+    return SchemaDraws(schema, rng, wild).fields(schema, count)
 
 
 def a_task(rng: random.Random) -> tuple[str, Run]:
@@ -97,7 +97,7 @@ def a_task(rng: random.Random) -> tuple[str, Run]:
 
 def a_file(rng: random.Random) -> tuple[str, Run]:
     """Show a task that a YAML file holds, after accidents."""
-    text = yaml.safe_dump({"extends": "toy-4site", **plain(task_changes(rng, 3))}, allow_unicode=True)
+    text = yaml.safe_dump({"extends": "toy-4site", **plain(task_changes(rng, 1, 0.15))}, allow_unicode=True)
     lines = text.splitlines(keepends=True)
     what = rng.choice(["as it is", "twice", "cut", "replaced", "noise", "anchors", "circle", "tag", "bytes", "deep"])
     where = rng.randrange(len(text))
@@ -246,11 +246,11 @@ def an_environment(rng: random.Random) -> tuple[str, Run]:
         {"table": "toy-4site" if rng.random() < 0.1 else "lenet5-fashion-mini"} if tabular else {"task": "toy-4site"}
     )
     known = {name: p for base in kind.__mro__ for name, p in signature_of(base).items()}
-    for name in rng.sample(sorted(known), rng.randint(1, 2)):
-        arguments[name] = hostile(rng) if rng.random() < 0.7 else near(known[name], rng)
-    seed = hostile(rng) if rng.random() < 0.2 else 0
-    options = hostile(rng) if rng.random() < 0.2 else None
-    actions = [hostile(rng) if rng.random() < 0.3 else None for _ in range(STEPS)]
+    for name in rng.sample(sorted(known), rng.randint(0, 1)):
+        arguments[name] = hostile(rng) if rng.random() < 0.4 else near(known[name], rng)
+    seed = hostile(rng) if rng.random() < 0.1 else 0
+    options = hostile(rng) if rng.random() < 0.1 else None
+    actions = [hostile(rng) if rng.random() < 0.15 else None for _ in range(STEPS)]
 
     def run() -> None:
         env = kind(**arguments)
@@ -330,13 +330,16 @@ def an_agent(rng: random.Random) -> tuple[str, Run]:
     from agents.algorithms import ALGORITHMS, new_model
     from agents.config import AgentConfig
     from agents.environment import make_env
+    from agents.hyper_parameters import GIVEN
 
     path = rng.choice(sorted(ROOT.glob("configs/agents/*.yaml")))
     fields = read_yaml(path)
-    fields |= SchemaDraws(AgentConfig.model_json_schema(), rng, 0.5).fields(AgentConfig.model_json_schema(), 1)
+    if rng.random() < 0.5:
+        fields |= SchemaDraws(AgentConfig.model_json_schema(), rng, 0.5).fields(AgentConfig.model_json_schema(), 1)
     known = inspect.signature(ALGORITHMS[AgentConfig.model_validate(read_yaml(path)).algorithm]).parameters
     changed = {
-        name: hostile(rng) if rng.random() < 0.6 else near(known[name], rng) for name in rng.sample(sorted(known), 2)
+        name: hostile(rng) if rng.random() < 0.4 else near(known[name], rng)
+        for name in rng.sample(sorted({*known} - {*GIVEN}), 1)
     }
     if isinstance(fields["hyper_parameters"], dict):
         fields["hyper_parameters"] = {**fields["hyper_parameters"], **changed}
