@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cimenv.core.errors import ConfigError, DataError
+from cimenv.core.config import checked_int
+from cimenv.core.errors import ConfigError, DataError, brief
 from cimenv.core.global_state import own_torch_state
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel
@@ -37,6 +40,7 @@ from cimenv.crossbar.ranges import calibrated_ranges
 from cimenv.crossbar.report import MappingReport, Unmapped
 from cimenv.crossbar.sites import Site, matrix_of
 
+MOST_DIMENSIONS, LARGEST_IMAGE = 8, 2**28  # of one image, its numbers
 VECTOR = 16  # single-precision numbers of a vector register
 
 
@@ -169,7 +173,13 @@ def map_network(
         MappingError: no matrix can be mapped; one is of a kind that cannot be, or holds NaN; a name pattern of the
             crossbar matches none; or the network is scripted, exported or lazy.
         DataError: an image of `input_shape` does not pass through the model.
+        ConfigError: `config` is no crossbar, or `input_shape` no shape.
     """
+    if not isinstance(config, CrossbarConfig):
+        raise ConfigError(f"config: got {brief(config)}; give a CrossbarConfig, such as preset('pcm').")
+    if origins is not None and not isinstance(origins, Mapping):
+        raise ConfigError(f"origins: got {brief(origins)}; give parameters by name.")
+    input_shape = None if input_shape is None else _checked_shape(input_shape)
     given, model = model, explicit(model)
     if model is not given and isinstance(given, nn.Module):
         origins = {**dict(given.named_parameters(remove_duplicate=False)), **(origins or {})}
@@ -213,6 +223,16 @@ def _by_definition(model: nn.Module, config: CrossbarConfig, layers: Mapping[str
         sum(s.weights for s in sites), 0, len(sites), (*digital, *unused_parameters(model, sites, digital))
     )
     return MappedNetwork(model, config, sites, {}, False, report)
+
+
+def _checked_shape(given: Any) -> tuple[int, ...]:
+    """Return the shape of one image, of at most `LARGEST_IMAGE` numbers."""
+    shape = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else ()
+    if not 0 < len(shape) <= MOST_DIMENSIONS:
+        raise ConfigError(f"input_shape: got {brief(given)}; give the shape of one image, such as (1, 28, 28).")
+    sizes = tuple(checked_int("input_shape", size, 1, LARGEST_IMAGE) for size in shape)
+    checked_int("input_shape, its product", math.prod(sizes), 1, LARGEST_IMAGE)
+    return sizes
 
 
 def _seen(model: nn.Module, input_shape: tuple[int, ...], origins: Mapping[str, Tensor]) -> Seen:

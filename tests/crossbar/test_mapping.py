@@ -221,3 +221,17 @@ def test_networks_that_view_feature_maps_stay_channels_first(flatten, gains):
     image = torch.zeros(2, 1, 8, 8).to(memory_format=network.layout)  # one channel: `contiguous` would do nothing
     assert network.model.stem(image).is_contiguous(memory_format=network.layout)
     assert network.model(image).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "shape", ["nan", 3, (), (1, -8, 8), (0,), (1.0, 8), (True, 8), (10**12,), (2**20, 2**20), (1,) * 9]
+)
+def test_a_shape_that_is_none_is_refused(shape):
+    with pytest.raises(ConfigError, match=r"^input_shape"):
+        map_network(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), CrossbarConfig(), shape)
+
+
+@pytest.mark.parametrize("config", [None, "pcm", {"device": {"kind": "pcm"}}, 3])
+def test_a_crossbar_that_is_none_is_refused(config):
+    with pytest.raises(ConfigError, match=r"config: got .*; give a CrossbarConfig"):
+        map_network(nn.Linear(64, 4), config)

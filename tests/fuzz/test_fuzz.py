@@ -60,7 +60,7 @@ def fuzzed(kind: str, first: int, end: int, folder: Path) -> list[Result]:
             while (line := lines.get(timeout=limit)) is not None:
                 told = json.loads(line)
                 if "case" in told:
-                    case, limit = told["case"], HANG_S
+                    case, limit = told["case"], HANG_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
                 else:
                     found.append(Result(case, told["how"], told["said"]))
                     case, first, limit = None, told["number"] + 1, START_S
