@@ -21,6 +21,7 @@ JOBS_PER_WORKER = 2  # more cut more shared prefixes: with four, two workers too
 CONNECT_S = 10.0
 LOOK_S = 1.0  # between two looks at scheduler and workers
 SILENT_S = 20.0  # after which they are given up: a killed worker is started again within a few seconds
+IMPORT_S = 28.0  # for workers to import torch, which may be their first
 INSTALL = "scheduler: needs Dask; pip install 'cimenv[cluster]'."
 KEPT = "and give the same command again: what was evaluated is kept."
 REFUSED = "cimenv: a worker that computes otherwise"
@@ -209,7 +210,7 @@ class Cluster(Executor):
             self._client.close(timeout=5)
 
     def _refuse_others(self) -> None:
-        answers = self._asked(self._client._run(eval, ASK, {"source": SOURCE}, on_error="return"))
+        answers = self._asked(self._client._run(eval, ASK, {"source": SOURCE}, on_error="return"), IMPORT_S)
         for worker, answer in answers.items():
             if isinstance(answer, BaseException):
                 text = " ".join(str(answer).split())
@@ -227,11 +228,11 @@ class Cluster(Executor):
     def _begun(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._client.loop.asyncio_loop)
 
-    def _asked(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def _asked(self, coroutine: Coroutine[Any, Any, Any], seconds: float | None = None) -> Any:
         """Return the answer of the scheduler, or refuse to wait any longer."""
         asked = self._begun(coroutine)
         try:
-            return asked.result(SILENT_S)
+            return asked.result(seconds or SILENT_S)
         except Exception:  # whatever Dask makes of a closed connection, or none in time
             asked.cancel()
             self._gone()

@@ -245,11 +245,11 @@ def test_what_is_gone_is_said_within_thirty_seconds_and_rows_are_kept(toy, tmp_p
 def test_a_scheduler_that_hangs_is_not_waited_for(toy, tmp_path, monkeypatch):
     import signal
 
-    monkeypatch.setattr(cluster_module, "SILENT_S", 3.0)
     with processes(tmp_path) as started:
         started.worker()
         with connected(started.address) as cluster:
             cluster.share(toy.problem)
+            monkeypatch.setattr(cluster_module, "SILENT_S", 3.0)
             started.running["scheduler"].send_signal(signal.SIGSTOP)
             start = time.monotonic()
             with pytest.raises(ConfigError, match="nothing answers any more"):
