@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cimenv.compensation.blocks import AffineBlock, FullBlock, LowRankBlock
 from cimenv.compensation.options import BlockOption, Options, Placement
-from cimenv.crossbar.interception import SiteCall, observed
+from cimenv.crossbar.interception import AtSite, SiteCall, observed
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
 
 ORDER = "order_"  # name of what `protect` keeps
@@ -88,17 +88,20 @@ class CompensationBank(nn.Module):
             placement: one option index per site.
             origins: parameters of the network that this one was copied from, see `StoredWeights`.
         """
-        placed = {
-            site.name: (s, option)
-            for s, (site, option) in enumerate(zip(self.options.sites, self.options.blocks(placement), strict=True))
-            if option is not None and option.kind != "digital"
-        }
+        sites = zip(self.options.sites, self.options.blocks(placement), strict=True)
+        placed = [site for site, option in sites if option is not None and option.kind != "digital"]
+        with observed(network, placed, self.at_sites(placement), origins):
+            yield network
+
+    def at_sites(self, placement: Placement) -> AtSite:
+        """Return what gives a placement's outputs at every site, from the product there: `programmed` takes it."""
+        blocks = self.options.blocks(placement)
+        placed = {site.name: (s, blocks[s]) for s, site in enumerate(self.options.sites)}
 
         def compensated(call: SiteCall) -> Tensor:
             return self.compensate(*placed[call.site], call.x, call.outputs())
 
-        with observed(network, [site for site in self.options.sites if site.name in placed], compensated, origins):
-            yield network
+        return compensated
 
 
 def site_weight(

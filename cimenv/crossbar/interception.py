@@ -136,6 +136,7 @@ class Intercepted(TorchFunctionMode):
         super().__init__()
         self.stored, self.weights = stored, dict(weights or {})
         self.at_site: AtSite = at_site or SiteCall.outputs
+        self.storages = set(stored.memory.parts)  # those of weights and of functions of them
         self.derived: dict[
             int, tuple[Tensor, str]
         ] = {}  # functions of weights, by storage; held, so that none is reused
@@ -144,7 +145,9 @@ class Intercepted(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        met = [tensor for tensor in tensors_in((*args, *named.values())) if self._known(tensor)]
+        met = self._met(args)
+        if named:
+            met += self._met(named.values())
         if not met or func in LOOKUPS:
             return func(*args, **named)
         if func in READERS:
@@ -152,6 +155,17 @@ class Intercepted(TorchFunctionMode):
             if found is not None:
                 return found
         return self._other(func, args, named, met)
+
+    def _met(self, values: Iterable[Any]) -> list[Tensor]:
+        """Return the weights among arguments, and functions of them: asked of every function that is called."""
+        met: list[Tensor] = []
+        for value in values:
+            if isinstance(value, Tensor):
+                if value.untyped_storage()._cdata in self.storages and self._known(value):
+                    met.append(value)
+            elif isinstance(value, list | tuple) and value:
+                met += self._met(value)
+        return met
 
     def _known(self, tensor: Tensor) -> bool:
         return tensor in self.stored.memory or storage_of(tensor) in self.derived
@@ -188,6 +202,7 @@ class Intercepted(TorchFunctionMode):
         names = [self._name(tensor) for tensor in met]
         for tensor in made:
             self.derived.setdefault(storage_of(tensor), (tensor, names[0]))
+            self.storages.add(storage_of(tensor))
         return result
 
     def _changed(self, func: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any], weight: Tensor) -> Any:
@@ -245,6 +260,7 @@ def programmed(
     weights: Mapping[str, ProgrammedWeight],
     sites: Sequence[Site] | None = None,
     origins: Mapping[str, Tensor] | None = None,
+    at_site: AtSite | None = None,
 ) -> Iterator[nn.Module]:
     """Run `model` with other weights at its sites, in this thread, while the context is open.
 
@@ -255,9 +271,10 @@ def programmed(
         weights: by site name.
         sites: of the network's mapping; needed where weights are used transposed or in parts.
         origins: see `StoredWeights`.
+        at_site: from a product at a site, its outputs: blocks, for example.
     """
     named = [site for site in sites if site.name in weights] if sites is not None else _sites(model, weights)
-    with Intercepted(StoredWeights(model, named, origins), weights):
+    with Intercepted(StoredWeights(model, named, origins), weights, at_site):
         yield model
 
 

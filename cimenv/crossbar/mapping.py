@@ -32,7 +32,7 @@ from cimenv.crossbar.finding import (
     usable,
 )
 from cimenv.crossbar.images import shown
-from cimenv.crossbar.interception import programmed
+from cimenv.crossbar.interception import AtSite, programmed
 from cimenv.crossbar.layers import ProgrammedWeight, program_weight
 from cimenv.crossbar.operations import MappedLayer
 from cimenv.crossbar.prepared import copied
@@ -122,9 +122,9 @@ class MappedNetwork:
         )
 
     @contextmanager
-    def programmed(self, weights: Mapping[str, ProgrammedWeight]) -> Iterator[nn.Module]:
+    def programmed(self, weights: Mapping[str, ProgrammedWeight], at_site: AtSite | None = None) -> Iterator[nn.Module]:
         """Run the model with a chip's weights at its sites, in this thread; see `interception.programmed`."""
-        with programmed(self.model, weights, self.sites, self.origins) as model:
+        with programmed(self.model, weights, self.sites, self.origins, at_site) as model:
             yield model
 
     @own_torch_state()

@@ -90,15 +90,11 @@ def parameter_of(model: nn.Module, site: Site | str) -> Tensor:
         MappingError: the network has no such parameter.
     """
     path = (site.parameter or site.name) if isinstance(site, Site) else site
-    owner, _, name = path.rpartition(".")
-    try:
-        module = model.get_submodule(path)
-        found = getattr(module, "weight", None)
-    except AttributeError:
-        try:
-            found = getattr(model.get_submodule(owner), name, None)
-        except AttributeError:
-            found = None
+    found: object = model
+    for part in path.split(".") if path else ():
+        found = getattr(found, part, None)
+    if isinstance(found, nn.Module):
+        found = getattr(found, "weight", None)
     if not isinstance(found, Tensor):
         raise MappingError(f"{type(model).__name__} has no layer or parameter '{path}'; map this network.")
     return found

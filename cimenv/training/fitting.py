@@ -152,7 +152,7 @@ def _fit(
             drawn = network.program(generator, t_s=times_s[which])
             chip = site_weights(bank, placement, nominal, drawn)
             x, y = next(batches)
-            with network.programmed(chip), bank.inserted(model, placement, network.origins):
+            with network.programmed(chip, bank.at_sites(placement)):
                 logits = model(x)
                 loss = F.cross_entropy(logits, y)
             optimizer.zero_grad(set_to_none=True)
