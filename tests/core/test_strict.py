@@ -15,6 +15,13 @@ from cimenv.core.errors import ConfigError, UnknownNameError, brief, known_name,
 from cimenv.core.strict import ITEMS, LARGEST, TEXT
 
 
+class Nameless:
+    """A thing whose text is the same in every process: names of tests hold it."""
+
+    def __repr__(self):
+        return "<something>"
+
+
 class Inner(Frozen):
     name: str = ""
 
@@ -69,7 +76,7 @@ CIRCLE.append(CIRCLE)
         ("inner", {1: 2}, "keys should be text, not 1"),
         ("inner", 3, "got 3; input should be a valid dictionary"),
         ("anything", {"a": math.nan}, "got nan; input should be a finite number"),
-        ("anything", {"a": {"b": object()}}, "give numbers, text, lists or mappings, not <object object"),
+        ("anything", {"a": {"b": Nameless()}}, "give numbers, text, lists or mappings, not <something>"),
         ("anything", {"a": {1: 2}}, "keys should be text, not 1"),
         ("anything", {"a": CIRCLE}, "lists and mappings are more than 20 deep"),
     ],
