@@ -15,23 +15,51 @@ from cimenv.crossbar.interception import LOOKUPS, Memory, storage_of, tensors_in
 from cimenv.crossbar.operations import Convolution, Dense, positions
 from cimenv.crossbar.products import READERS, Product, products
 
-OTHER_PRODUCTS: dict[Callable[..., Any], str] = {
-    torch.bmm: "a batch of products",
-    torch.Tensor.bmm: "a batch of products",
-    torch.baddbmm: "a batch of products",
-    torch.tensordot: "tensordot",
-    torch.mv: "a product with a vector",
-    torch.conv3d: "a 3-d convolution",
-    torch.conv_transpose1d: "a transposed convolution",
-    torch.conv_transpose2d: "a transposed convolution",
-    torch.conv_transpose3d: "a transposed convolution",
-    F.bilinear: "a bilinear product",
-    torch.lstm_cell: "a recurrent cell",
-    torch.gru_cell: "a recurrent cell",
-    torch.rnn_tanh_cell: "a recurrent cell",
-    torch.rnn_relu_cell: "a recurrent cell",
-    F.multi_head_attention_forward: "a fused attention",
+Macs = Callable[[Tensor, Tensor, Tensor], int]  # of one image, from the weight, the data and the result
+
+
+def _rows(weight: Tensor, data: Tensor, made: Tensor) -> int:
+    """Return the MACs where every result sums over the inputs of its row of the weight."""
+    del data
+    return made.numel() * weight[0].numel()
+
+
+def _columns(weight: Tensor, data: Tensor, made: Tensor) -> int:
+    """Return the MACs where every result sums over the last but one dimension of the weight."""
+    del data
+    return made.numel() * (weight.shape[-2] if weight.dim() > 1 else len(weight))
+
+
+def _spread(weight: Tensor, data: Tensor, made: Tensor) -> int:
+    """Return the MACs where every input meets all weights of its channel."""
+    del made
+    return data.numel() * weight[0].numel()
+
+
+def _whole(weight: Tensor, data: Tensor, made: Tensor) -> int:
+    """Return the MACs where every vector meets the whole weight once."""
+    del made
+    return weight.numel() * (data.numel() // max(data.shape[-1], 1))
+
+
+OTHER_PRODUCTS: dict[Callable[..., Any], tuple[str, Macs]] = {
+    torch.bmm: ("a batch of products", _columns),
+    torch.Tensor.bmm: ("a batch of products", _columns),
+    torch.baddbmm: ("a batch of products", _columns),
+    torch.tensordot: ("tensordot", _columns),
+    torch.mv: ("a product with a vector", _rows),
+    torch.conv3d: ("a 3-d convolution", _rows),
+    torch.conv_transpose1d: ("a transposed convolution", _spread),
+    torch.conv_transpose2d: ("a transposed convolution", _spread),
+    torch.conv_transpose3d: ("a transposed convolution", _spread),
+    F.bilinear: ("a bilinear product", _rows),
+    torch.lstm_cell: ("a recurrent cell", _whole),
+    torch.gru_cell: ("a recurrent cell", _whole),
+    torch.rnn_tanh_cell: ("a recurrent cell", _whole),
+    torch.rnn_relu_cell: ("a recurrent cell", _whole),
+    F.multi_head_attention_forward: ("a fused attention", _whole),
 }
+UNREAD = ("its product is of a form that is not mapped", _columns)
 
 
 @dataclass(frozen=True)
@@ -176,12 +204,12 @@ class Discovery(TorchFunctionMode):
         return oriented[0] if len(oriented) == 1 else None
 
     def _record_other(self, func: Callable[..., Any], given: Sequence[Tensor], made: Sequence[Tensor]) -> None:
-        reason = OTHER_PRODUCTS.get(func, "its product is of a form that is not mapped")
+        reason, macs_of = OTHER_PRODUCTS.get(func, UNREAD)
+        data = next(tensor for tensor in given if id(tensor) in self.data)
         for tensor in given:
             for name in self._origins(tensor) if tensor.dim() > 1 else ():
-                rows = made[0].numel() // max(made[0].shape[-1], 1) if made else 1
                 macs, _ = self.seen.others.get(name, (0, ""))
-                self.seen.others[name] = (macs + tensor.numel() * max(rows // max(tensor.shape[0], 1), 1), reason)
+                self.seen.others[name] = (macs + macs_of(tensor, data, made[0]), reason)
 
 
 def discovered(model: nn.Module, image: Tensor, origins: Mapping[str, Tensor] | None = None) -> Seen:

@@ -158,8 +158,9 @@ def test_a_users_own_forward_runs_on_the_arrays():
     model, x = nn.Sequential(layer), torch.rand(3, 4)
     network = map_network(model, CrossbarConfig(**FINE), (4,))
     weight = program_weight(2 * layer.weight, network.config, torch.Generator(), input_range=torch.ones(1))
+    twice = 3 - 2 * x @ layer.weight.T
     with programmed(model, {"0": weight}):
-        torch.testing.assert_close(model(x), 3 - 2 * x @ layer.weight.T, atol=3e-3, rtol=0)  # a step of the converter
+        torch.testing.assert_close(model(x), twice, atol=3e-3, rtol=0)  # a step of the converter
     assert torch.equal(model(x), 3 - x @ layer.weight.T)
 
 

@@ -180,7 +180,8 @@ def test_layers_that_cannot_be_mapped_are_named_and_may_stay_digital():
     model = nn.Sequential(nn.Linear(4, 9), nn.Unflatten(1, (1, 3, 3)), nn.ConvTranspose2d(1, 2, 3), nn.Flatten())
     with pytest.raises(MappingError, match=r"Layer 2 is a ConvTranspose2d.*crossbar.digital: \['2'\]"):
         map_network(model, CrossbarConfig(), (4,))
-    network = map_network(model, CrossbarConfig(digital=("2",)), (4,))
+    with pytest.warns(UserWarning, match=r"Only 18\.2% of the multiply-accumulates.*digital stay 2"):
+        network = map_network(model, CrossbarConfig(digital=("2",)), (4,))
     assert [site.name for site in network.sites] == ["0"]
     with pytest.raises(MappingError, match=r"crossbar\.digital: 'fc' matches no layer; known: 0, 2"):
         map_network(model, CrossbarConfig(digital=("fc", "2")), (4,))
