@@ -6,6 +6,7 @@ cimenv, and speaks the Python of any worker.
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import importlib
@@ -45,7 +46,24 @@ def changed_functions(package: str = "cimenv") -> list[str]:
         if name.partition(".")[0] == package and hasattr(getattr(spec, "loader", None), "get_code"):
             code = spec.loader.get_code(spec.name)  # type: ignore[union-attr]
             if code is not None:
-                found += [f"{name}.{inner}" for inner in _changed(vars(module), code)]
+                found += [f"{name}.{inner}" for inner in [*_changed(vars(module), code), *_rebound(vars(module), code)]]
+    return sorted(found)
+
+
+def _rebound(members: Any, code: CodeType) -> list[str]:
+    """Return the functions that a module imports and that are, there, not those of the module they come from."""
+    found, home, attribute = [], "", ""
+    for step in dis.get_instructions(code):
+        if step.opname == "IMPORT_NAME":
+            home = str(step.argval)
+        elif step.opname == "IMPORT_FROM":
+            attribute = str(step.argval)
+        elif step.opname == "STORE_NAME" and attribute:
+            origin = vars(sys.modules.get(home, sys)).get(attribute)
+            there = members.get(str(step.argval), origin)  # a lazy import has not been made yet
+            if inspect.isfunction(origin) and there is not origin:
+                found.append(str(step.argval))
+            attribute = ""
     return found
 
 

@@ -293,6 +293,10 @@ def _connected(address: str, timeout_s: float, security: Any) -> Any:
         from distributed.comm.addressing import resolve_address
     except ImportError:
         raise ConfigError(INSTALL) from None
+    if address.startswith("tls:") and security is None:  # such a client would try to close for 20 s
+        raise ConfigError(
+            f"scheduler: {address} speaks TLS; give --tls-ca, --tls-cert and --tls-key, in Python `security`."
+        )
     try:
         connect: Any = Client  # which has no types
         resolve: Any = resolve_address
