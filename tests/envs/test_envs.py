@@ -157,7 +157,7 @@ def test_episode_ends(toy):
 
 
 def test_walk_places_nothing_unaffordable(toy):
-    env = gym.make("CiMCompensationWalk-v0", task={"extends": "toy-4site", "budget": {"weights": 0.003}})
+    env = gym.make("CiMCompensationWalk-v0", task={"extends": "toy-4site", "budget": {"weights": 0.012}})
     _, info = env.reset(seed=0)
     assert info["action_mask"].tolist() == [1, 1, 1]
     for action in (1, 2, 2, 1):
@@ -273,7 +273,7 @@ def test_renders(toy):
     env.reset(seed=0)
     env.step(1)
     text = env.render()
-    assert "affine" in text and "conv1" in text and "accuracy" in text
+    assert "full 0.5" in text and "conv1" in text and "accuracy" in text
     pixels = gym.make("CiMCompensation-v0", task="toy-4site", render_mode="rgb_array")
     pixels.reset(seed=0)
     picture = pixels.render()
