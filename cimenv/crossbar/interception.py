@@ -8,6 +8,7 @@ count as the user wrote them.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,9 +138,7 @@ class Intercepted(TorchFunctionMode):
         self.stored, self.weights = stored, dict(weights or {})
         self.at_site: AtSite = at_site or SiteCall.outputs
         self.storages = set(stored.memory.parts)  # those of weights and of functions of them
-        self.derived: dict[
-            int, tuple[Tensor, str]
-        ] = {}  # functions of weights, by storage; held, so that none is reused
+        self.derived: dict[int, tuple[weakref.ref[Tensor], str]] = {}  # functions of weights, by storage
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -168,14 +167,19 @@ class Intercepted(TorchFunctionMode):
         return met
 
     def _known(self, tensor: Tensor) -> bool:
-        return tensor in self.stored.memory or storage_of(tensor) in self.derived
+        return tensor in self.stored.memory or self._derived_from(tensor) is not None
+
+    def _derived_from(self, tensor: Tensor) -> str | None:
+        """Return the site of whose weight a tensor is a function, or a view of one."""
+        made, name = self.derived.get(storage_of(tensor), (None, None))
+        return name if made is not None and made() is not None else None
 
     def _at_site(self, func: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]) -> Tensor | None:
         for product in products(func, args, named):
             name = self.stored.views.get(view_of(product.weight))
             derived = name is None
-            if derived and storage_of(product.weight) in self.derived:
-                name = self.derived[storage_of(product.weight)][1]
+            if name is None:
+                name = self._derived_from(product.weight)
             if name is not None:
                 call = SiteCall(name, product, self.weights.get(name), derived)
                 return product.from_outputs(self.at_site(call))
@@ -199,9 +203,9 @@ class Intercepted(TorchFunctionMode):
                 *_mapped(args, self._substitute), **{k: _mapped(v, self._substitute) for k, v in named.items()}
             )
             made = list(tensors_in((result,)))
-        names = [self._name(tensor) for tensor in met]
+        name = self._name(met[0])
         for tensor in made:
-            self.derived.setdefault(storage_of(tensor), (tensor, names[0]))
+            self.derived[storage_of(tensor)] = (weakref.ref(tensor), name)
             self.storages.add(storage_of(tensor))
         return result
 
@@ -219,7 +223,7 @@ class Intercepted(TorchFunctionMode):
 
     def _name(self, tensor: Tensor) -> str:
         sites = self.stored.sites_in(tensor)
-        return sites[0].name if sites else self.derived[storage_of(tensor)][1]
+        return sites[0].name if sites else str(self._derived_from(tensor))
 
     def _substitute(self, tensor: Any) -> Any:
         """Return the chip's values in the place of a stored weight or of a view of it.

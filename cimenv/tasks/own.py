@@ -72,7 +72,7 @@ def own_task(
 
 def own_options(task: Task, objects: UserObjects) -> Options:
     """Return the block options of every site of a user's own network; nothing is trained."""
-    network = map_network(copy.deepcopy(objects.model).cpu(), task.crossbar, objects.data.image_shape)
+    network = map_network(objects.model, task.crossbar, objects.data.image_shape)
     return options_by_type(network.sites, task.options)
 
 

@@ -288,8 +288,9 @@ class _Builder:
         """Refuse data that do not fit the backbone, or a device that is not there, before anything is trained."""
         if self.task.training_device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("training_device: got 'cuda', but torch finds no GPU; use cpu.")
-        model = copied(uncompiled(self.objects.model)).cpu() if self.objects else built(self.task)
+        model = uncompiled(self.objects.model) if self.objects else built(self.task)
         map_network(model, self.task.crossbar, self.data.image_shape)
+        model = copied(model).cpu()
         with torch.no_grad():
             outputs = model.eval()(self.data.train.inputs(slice(1)))
         if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < self.data.classes:

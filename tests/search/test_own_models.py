@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 import cimenv
 from cimenv.core.progress import silent
+from cimenv.core.store import Store
+from cimenv.tasks import Problem, Task, UserObjects
 
 PROTOTYPES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(7))
 
@@ -70,7 +72,16 @@ def quantised():
     return made.apply(q.disable_observer)
 
 
+def closed_over():
+    """Return a network whose layer has a forward of its own that holds on to the layer itself."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    layer = model[1]
+    layer.forward = lambda x: -2 * F.linear(x, layer.weight, layer.bias)
+    return model
+
+
 MODELS = {
+    "closed_over": closed_over,
     "lora": lambda: nn.Sequential(nn.Flatten(), Lora()),
     "hooked": hooked,
     "root_hooked": root_hooked,
@@ -145,3 +156,25 @@ def test_the_store_tells_networks_apart_whose_code_is_elsewhere(tmp_path, monkey
     assert second == pytest.approx(accuracy(model)) and second < 0.3 < first
     monkeypatch.setitem(SCALE, "by", 1.0)
     assert clean() == first
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "compiled"])
+def test_every_chip_counts_what_functional_call_counts(name, tmp_path):
+    """Correct images of three chips at sigma 1.5, from the engine and from the chips' weights in the parameters."""
+    objects = UserObjects(fitted(MODELS[name]()), SPLITS)
+    task = Task(name=name, crossbar={"device": {"kind": "log_normal", "sigma": 1.5}}, options={}, images=200)
+    problem = Problem.build(task, Store(tmp_path), objects=objects)
+    (images, labels), model = problem.evaluated("val"), problem.network.model
+    counted = problem.engine("val").run([(0,) * len(problem.network.sites)], range(3)).correct[0].tolist()
+    expected = []
+    for chip in (problem.chips("val").all_weights(k) for k in range(3)):
+        values = {parameter: value.detach().clone() for parameter, value in model.named_parameters()}
+        for site in problem.network.sites:
+            site.matrix(values[site.parameter]).copy_(chip[site.name])
+        if name == "closed_over":  # its closure holds the user's own layer
+            outputs = -2 * F.linear(images.flatten(1), values["1.weight"], values["1.bias"])
+        else:
+            outputs = torch.func.functional_call(model, values, (images,))
+        expected.append(int((outputs.argmax(1) == labels).sum()))
+    assert counted == expected
+    assert len(set(counted)) == 3  # the chips differ, and from the clean network
