@@ -169,7 +169,8 @@ def test_the_arrays_hold_what_the_single_environment_does():
 
 
 def test_the_toy_task_separates_its_best_placement(toy, toy_values):
-    """Measured: .0425 of J above the second, 15 standard errors of their paired difference over the 8 chips."""
+    """Measured on 24 chips: the last layer digital, .10 of J above the second; a paired standard error of .0044 on 8."""
     best, second = sorted(toy_values, key=lambda p: -toy_values[p])[:2]
     chips = (toy.evaluate(best).accuracy - toy.evaluate(second).accuracy) / Objective.of(toy).gap
-    assert toy_values[best] - toy_values[second] > max(0.02, 5 * chips.std(ddof=1) / len(chips) ** 0.5)
+    assert best == (0, 0, 0, 2)
+    assert toy_values[best] - toy_values[second] > max(0.05, 5 * chips.std(ddof=1) / len(chips) ** 0.5)
