@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from cimenv.crossbar.interception import LOOKUPS, Memory, storage_of, tensors_in
+from cimenv.crossbar.interception import Memory, storage_of, tensors_in
 from cimenv.crossbar.operations import Convolution, Dense, positions
 from cimenv.crossbar.products import READERS, Product, products
 
@@ -48,6 +48,15 @@ OTHER_PRODUCTS: dict[Callable[..., Any], tuple[str, Macs]] = {
     torch.baddbmm: ("a batch of products", _columns),
     torch.tensordot: ("tensordot", _columns),
     torch.mv: ("a product with a vector", _rows),
+    torch.Tensor.mv: ("a product with a vector", _rows),
+    torch.addmv: ("a product with a vector", _rows),
+    torch.inner: ("an inner product", _rows),
+    torch.chain_matmul: ("a chain of products", _columns),
+    torch.linalg.multi_dot: ("a chain of products", _columns),
+    torch.rnn_tanh: ("a fused recurrent layer", _whole),
+    torch.rnn_relu: ("a fused recurrent layer", _whole),
+    torch.lstm: ("a fused recurrent layer", _whole),
+    torch.gru: ("a fused recurrent layer", _whole),
     torch.conv3d: ("a 3-d convolution", _rows),
     torch.conv_transpose1d: ("a transposed convolution", _spread),
     torch.conv_transpose2d: ("a transposed convolution", _spread),
@@ -140,7 +149,7 @@ class Discovery(TorchFunctionMode):
         if from_data:
             self._record(func, args, named, given, made)
             self.data.update((id(tensor), tensor) for tensor in made)
-        elif func not in LOOKUPS:
+        else:
             origins = frozenset().union(*(self._origins(tensor) for tensor in given))
             for tensor in made:
                 if origins and tensor not in self.stored:
@@ -185,6 +194,8 @@ class Discovery(TorchFunctionMode):
         if parameter is None:
             return None
         held = stored[1] if stored else self.parameters[parameter]
+        if product.weight.dtype != held.dtype or product.weight.is_conj() or product.weight.is_neg():
+            return None
         shown = product.weight if stored else _oriented(held, product.weight)
         return Use(
             parameter,

@@ -70,6 +70,11 @@ class SitesOfUses:
             self.notes.append(f"{parameter} is also {', '.join(shared)}: one array serves all.")
         uses = [group for group in parts.values() if int(torch.Size(group[0].size).numel()) == held.numel()]
         chosen = [min(uses, key=lambda group: group[0].derived)] if uses else list(parts.values())
+        if len(chosen) > 1 and _overlap(held, [group[0] for group in chosen]):
+            raise MappingError(
+                f"Parameter {parameter} is used in parts that overlap, which are no arrays of their own; "
+                f"keep it digital with crossbar.digital: ['{name}']."
+            )
         taken = {id(group) for group in chosen}
         if any(id(group) not in taken for group in parts.values()):
             self.notes.append(f"{name} is used in more than one way; blocks stand behind the first.")
@@ -83,6 +88,13 @@ class SitesOfUses:
             use = group[0]
             sites.append((_of_uses(self.model, own, group, held), (use.parameter, use.size, use.stride, use.offset)))
         return sites
+
+
+def _overlap(held: Tensor, uses: Sequence[Use]) -> bool:
+    """Return whether parts of a parameter share numbers."""
+    places = torch.arange(sum((n - 1) * step for n, step in zip(held.shape, held.stride(), strict=True)) + 1)
+    parts = [places.as_strided(use.size, use.stride, use.offset).flatten() for use in uses]
+    return len(torch.cat(parts).unique()) < sum(len(part) for part in parts)
 
 
 def _of_uses(model: nn.Module, name: str, uses: Sequence[Use], held: Tensor) -> Site:

@@ -16,7 +16,6 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from cimenv.core.errors import MappingError
@@ -24,8 +23,8 @@ from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
 from cimenv.crossbar.operations import Operation
 from cimenv.crossbar.products import READERS, Product, products
 from cimenv.crossbar.sites import Site, parameter_of, whole
+from cimenv.crossbar.weight_uses import AS, LIKE, LOOKUPS, META, VIEWS, changes, name_of
 
-LOOKUPS = {F.embedding, F.embedding_bag, torch.embedding}  # of rows: digital, also where the weight is tied
 T = TypeVar("T")
 View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
@@ -39,12 +38,14 @@ class SiteCall:
         product: its inputs and operands.
         weight: what the site computes with; None for the network's own.
         derived: whether a function of the weight, and not the weight itself, is multiplied.
+        changed: whether the network changed the weight in place before.
     """
 
     site: str
     product: Product
     weight: ProgrammedWeight | None
     derived: bool
+    changed: bool = False
 
     @property
     def x(self) -> Tensor:
@@ -102,8 +103,9 @@ class StoredWeights:
     def __init__(self, model: nn.Module, sites: Iterable[Site], origins: Mapping[str, Tensor] | None = None) -> None:
         self.views: dict[View, str] = {}
         self.own: dict[str, Tensor] = {}
+        self.sites = {site.name: site for site in sites}
         self.memory: Memory[list[Site]] = Memory()
-        for site in sites:
+        for site in self.sites.values():
             own = self.own[site.name] = parameter_of(model, site)
             for tensor in (own, (origins or {}).get(site.parameter)):
                 if tensor is not None:
@@ -138,7 +140,8 @@ class Intercepted(TorchFunctionMode):
         self.stored, self.weights = stored, dict(weights or {})
         self.at_site: AtSite = at_site or SiteCall.outputs
         self.storages = set(stored.memory.parts)  # those of weights and of functions of them
-        self.derived: dict[int, tuple[weakref.ref[Tensor], str]] = {}  # functions of weights, by storage
+        self.derived: dict[int, tuple[list[weakref.ref[Tensor]], str]] = {}  # functions of weights, by storage
+        self.changed: set[str] = set()  # sites whose weight the network has changed in place
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -147,7 +150,7 @@ class Intercepted(TorchFunctionMode):
         met = self._met(args)
         if named:
             met += self._met(named.values())
-        if not met or func in LOOKUPS:
+        if not met:
             return func(*args, **named)
         if func in READERS:
             found = self._at_site(func, args, named)
@@ -160,7 +163,7 @@ class Intercepted(TorchFunctionMode):
         met: list[Tensor] = []
         for value in values:
             if isinstance(value, Tensor):
-                if value.untyped_storage()._cdata in self.storages and self._known(value):
+                if storage_of(value) in self.storages and self._known(value):
                     met.append(value)
             elif isinstance(value, list | tuple) and value:
                 met += self._met(value)
@@ -171,54 +174,78 @@ class Intercepted(TorchFunctionMode):
 
     def _derived_from(self, tensor: Tensor) -> str | None:
         """Return the site of whose weight a tensor is a function, or a view of one."""
-        made, name = self.derived.get(storage_of(tensor), (None, None))
-        return name if made is not None and made() is not None else None
+        held, name = self.derived.get(storage_of(tensor), ([], None))
+        return name if any(made() is not None for made in held) else None
 
     def _at_site(self, func: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]) -> Tensor | None:
         for product in products(func, args, named):
-            name = self.stored.views.get(view_of(product.weight))
-            derived = name is None
+            name, derived = self.stored.views.get(view_of(product.weight)), False
             if name is None:
-                name = self._derived_from(product.weight)
-            if name is not None:
-                call = SiteCall(name, product, self.weights.get(name), derived)
-                return product.from_outputs(self.at_site(call))
+                name, derived = self._derived_site(product.weight), True
+            if name is None or _reinterpreted(product.weight, self.stored.own[name]):
+                continue
+            beside = (product.x, product.bias)
+            if any(isinstance(tensor, Tensor) and self.stored.sites_in(tensor) for tensor in beside):
+                return None  # a product of two weights: both are the chip's
+            call = SiteCall(name, product, self.weights.get(name), derived, name in self.changed)
+            return product.from_outputs(self.at_site(call))
         return None
+
+    def _derived_site(self, weight: Tensor) -> str | None:
+        """Return the site that multiplies by this function of its weight; not by data that met a weight."""
+        name = self._derived_from(weight)
+        site = self.stored.sites.get(name or "")
+        return name if site is not None and site.derived and tuple(weight.shape) == site.weight_shape else None
 
     def _other(
         self, func: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any], met: Sequence[Tensor]
     ) -> Any:
         """Call a function that is given a weight, but not in its product; what it gives is a function of the weight."""
-        if _changes(func) and any(met[0] is argument for argument in args[:1]) and self.stored.sites_in(met[0]):
+        name = name_of(func)
+        if name in LIKE or name in META or (name in AS and not any(args[0] is tensor for tensor in met)):
+            return func(*args, **named)  # of the weight it takes the shape and the type alone
+        if changes(func) and args[0] is met[0] and self.stored.sites_in(met[0]):
             return self._changed(func, args, named, met[0])
-        weighted = any(site.name in self.weights for tensor in met for site in self.stored.sites_in(tensor))
-        if weighted and _changes(func):  # calling it twice would change its first argument twice
-            return func(*_mapped(args, self._substitute), **{k: _mapped(v, self._substitute) for k, v in named.items()})
-        result = func(*args, **named)
-        made = list(tensors_in((result,)))
-        if all(tensor in self.stored.memory for tensor in made):  # a view, or no tensor at all
-            return result
-        if weighted:
-            result = func(
-                *_mapped(args, self._substitute), **{k: _mapped(v, self._substitute) for k, v in named.items()}
-            )
-            made = list(tensors_in((result,)))
-        name = self._name(met[0])
-        for tensor in made:
-            self.derived[storage_of(tensor)] = (weakref.ref(tensor), name)
+        if name in VIEWS:
+            result = func(*args, **named)
+            if all(tensor in self.stored.memory for tensor in tensors_in((result,))):
+                return result
+        if func in LOOKUPS and self._analog(met):  # of rows: a digital copy serves them
+            return func(*args, **named)
+        result = func(*_mapped(args, self._substitute), **{k: _mapped(v, self._substitute) for k, v in named.items()})
+        site = self._name(met[0])
+        for tensor in tensors_in((result,)):
+            held, _ = self.derived.get(storage_of(tensor), ([], site))
+            alive = [made for made in held if made() is not None]
+            self.derived[storage_of(tensor)] = ([*alive, weakref.ref(tensor)], site)
             self.storages.add(storage_of(tensor))
         return result
 
+    def _analog(self, met: Iterable[Tensor]) -> bool:
+        """Return whether a weight among tensors lies on an analog array."""
+        sites = [site.name for tensor in met for site in self.stored.sites_in(tensor)]
+        return any(isinstance(self.weights.get(name), AnalogWeight) for name in sites)
+
     def _changed(self, func: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any], weight: Tensor) -> Any:
-        """Let a function change the chip's weight in place of the stored one."""
-        changed = self._substitute(weight).clone()
-        if getattr(func, "__name__", "") == "__set__":  # of `weight.data = ...`
+        """Let a function change the chip's weight in place of the stored one.
+
+        Raises:
+            MappingError: it changes a part of the weight alone.
+        """
+        sites = self.stored.sites_in(weight)
+        if name_of(func) == "__setitem__" or not all(whole(self.stored.own[site.name], weight) for site in sites):
+            raise MappingError(
+                f"Layer {sites[0].name} changes a part of its weight in place when it runs; "
+                f"keep it digital with crossbar.digital: ['{sites[0].name}'], or change a copy."
+            )
+        if name_of(func) == "__set__":  # of `weight.data = ...`
             changed = args[1]
         else:
-            func(changed, *args[1:], **named)
-        for site in self.stored.sites_in(weight):
-            if whole(self.stored.own[site.name], weight):
-                self.weights[site.name] = site.matrix(changed)
+            changed = self._substitute(weight).clone()
+            func(changed, *_mapped(args[1:], self._substitute), **named)
+        for site in sites:
+            self.weights[site.name] = site.matrix(changed)
+            self.changed.add(site.name)
         return weight
 
     def _name(self, tensor: Tensor) -> str:
@@ -237,6 +264,8 @@ class Intercepted(TorchFunctionMode):
         if not chip:
             return tensor
         own = self.stored.own[sites[0].name]
+        if _reinterpreted(tensor, own):
+            raise unreadable(sites[0].name)
         for site, weight in chip.items():
             if isinstance(weight, AnalogWeight):
                 raise unreadable(site.name)
@@ -253,7 +282,7 @@ class Intercepted(TorchFunctionMode):
 def unreadable(name: str) -> MappingError:
     """Return the error of a weight on analog arrays that is used otherwise than in its own product."""
     return MappingError(
-        f"Layer {name} computes with its weight in a way of its own, which an analog array cannot do; "
+        f"Layer {name} computes with its weight in a way of its own, which cannot be read from an array; "
         f"keep it digital with crossbar.digital: ['{name}'], or set crossbar.analog to false."
     )
 
@@ -311,7 +340,10 @@ def _sites(model: nn.Module, weights: Mapping[str, ProgrammedWeight]) -> list[Si
 
 def storage_of(tensor: Tensor) -> int:
     """Return what tells one piece of memory from another, also on the meta device."""
-    return int(tensor.untyped_storage()._cdata)
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except NotImplementedError:  # sparse, or seen through torch.func
+        return -id(tensor)
 
 
 def view_of(tensor: Tensor) -> View:
@@ -334,11 +366,6 @@ def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     return change(value)
 
 
-def _changes(func: Callable[..., Any]) -> bool:
-    """Return whether a function changes its first argument in place."""
-    name = getattr(func, "__name__", "")
-    return (
-        name == "__set__"
-        or (name.startswith("__i") and name != "__index__")
-        or (name.endswith("_") and name[-2:] != "__")
-    )
+def _reinterpreted(tensor: Tensor, own: Tensor) -> bool:
+    """Return whether a view reads other numbers from a weight's memory than the weight's own."""
+    return tensor.dtype != own.dtype or tensor.is_conj() or tensor.is_neg()

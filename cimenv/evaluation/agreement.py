@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,9 @@ from cimenv.evaluation.segments import Product, SegmentedNetwork
 EQUAL = 1e-5  # of the outputs' norm: two valid orders of single-precision sums differ by up to 7e-7
 UNSURE = 1e-3  # up to here double precision decides
 EQUAL_DOUBLE = 1e-9
+SPREAD = 0.3  # of the mean weight: how far the weights of the chip that is tried lie from the nominal ones
 
 LOG = logging.getLogger("cimenv")
-Forward = Callable[[Tensor], Tensor]
 
 
 def agrees(network: MappedNetwork, model: nn.Module, images: Tensor) -> bool:
@@ -39,7 +40,7 @@ def agrees(network: MappedNetwork, model: nn.Module, images: Tensor) -> bool:
     _check_repeatable(model, images, expected)
     fast = SegmentedNetwork(network.model, network.sites, origins=network.origins)
     if not fast.opaque:
-        if _agree(fast, network, model, images, expected):
+        if _agree(fast, network, model, images, expected) and not _wrong_on_chips(fast, network, model, images):
             return True
         LOG.warning(
             "%s gives other outputs cut at its layers than whole, so it is evaluated whole: right, but slower.",
@@ -52,7 +53,57 @@ def agrees(network: MappedNetwork, model: nn.Module, images: Tensor) -> bool:
             f"{type(model).__name__} gives other outputs when its layer {layer} is mapped; "
             f"keep it digital with crossbar.digital: ['{layer}'], or write its products as plain layers."
         )
+    if wrong := _wrong_on_chips(whole, network, model, images):
+        raise MappingError(
+            f"{type(model).__name__} reads the weight of {wrong} where a chip's cannot take its place; "
+            f"keep it digital with crossbar.digital: ['{wrong}'], or multiply by it with functions of torch."
+        )
     return fast.opaque
+
+
+def _wrong_on_chips(segments: SegmentedNetwork, network: MappedNetwork, model: nn.Module, images: Tensor) -> str | None:
+    """Return a site that does not compute as the network does that really holds other weights; None: all do."""
+    if _right_with(segments, network, model, images, {site.name for site in network.sites}):
+        return None
+    alone = (site.name for site in network.sites if not _right_with(segments, network, model, images, {site.name}))
+    return next(alone, network.sites[0].name)
+
+
+def _right_with(
+    segments: SegmentedNetwork, network: MappedNetwork, model: nn.Module, images: Tensor, names: set[str]
+) -> bool:
+    """Return whether the outputs with other weights at some sites are those of a network that holds them."""
+    draws, chip = torch.Generator().manual_seed(0), {}
+    held: dict[str, Tensor] = {}
+    parameters = dict(network.model.named_parameters(remove_duplicate=False))
+    for site in network.sites:
+        own = matrix_of(network.model, site).detach()
+        spread = SPREAD * own.abs().mean() if site.name in names else 0.0
+        chip[site.name] = own + spread * torch.randn(own.shape, generator=draws)
+        values = held.setdefault(site.parameter, parameters[site.parameter].detach().clone())
+        site.matrix(values).copy_(chip[site.name])
+    found = _clean(segments, images.to(memory_format=_layout(network, images)), chip)
+    for holder in (network.model, model):  # closures of a copy still hold the original's weights
+        own_parameters = dict(holder.named_parameters(remove_duplicate=False))
+        if all(name in own_parameters and own_parameters[name].shape == held[name].shape for name in held):
+            with _holding({own_parameters[name]: values for name, values in held.items()}):
+                expected = _own(holder, images)
+            if _distance(found, expected) <= UNSURE:
+                return True
+    return False
+
+
+@contextmanager
+def _holding(values: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
+    """Let parameters hold other values for a while."""
+    before = {parameter: parameter.data for parameter in values}
+    try:
+        for parameter, value in values.items():
+            parameter.data = value
+        yield
+    finally:
+        for parameter, value in before.items():
+            parameter.data = value
 
 
 def _agree(
@@ -80,15 +131,16 @@ def _own(model: nn.Module, images: Tensor) -> Tensor:
     return found
 
 
-def _clean(segments: SegmentedNetwork, images: Tensor) -> Tensor:
-    nominal = {site.name: matrix_of(segments.model, site).detach() for site in segments.sites}
+def _clean(segments: SegmentedNetwork, images: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+    """Return the outputs with the sites' own weights, or with others."""
+    chip = weights or {site.name: matrix_of(segments.model, site).detach() for site in segments.sites}
 
     def site(call: int, number: int, x: Tensor, product: Product) -> Tensor:
         del call, x
-        return product(nominal[segments.sites[number].name], None)
+        return product(chip[segments.sites[number].name], None)
 
-    with torch.no_grad():
-        return segments.forward(images, site, nominal)
+    with torch.no_grad(), evaluating(segments.model):
+        return segments.forward(images, site, chip)
 
 
 def _distance(found: Tensor, expected: Tensor) -> float:

@@ -58,9 +58,28 @@ class SegmentedNetwork:
             return
         names = set(self._number)
         graph = traced(model, names)
-        if graph is not None and _calls(graph, names) == {site.name: site.calls for site in sites if site.calls}:
+        if graph is None or self._reads_weights(graph):
+            return
+        if _calls(graph, names) == {site.name: site.calls for site in sites if site.calls}:
             self._layers = [site_module(model, site) for site in sites]
             self._split(graph)
+
+    def _reads_weights(self, graph: fx.Graph) -> bool:
+        """Return whether anything but the call of a site is given a site's weight."""
+        memory = StoredWeights(self.model, self.sites, self.origins).memory
+        read: list[Any] = []
+        for node in graph.nodes:
+            if node.op == "get_attr":
+                read.append(self._attribute(str(node.target)))
+            elif node.op == "call_module" and node.target not in self._number:
+                read += self._modules[str(node.target)].parameters()
+        return any(isinstance(value, Tensor) and value in memory for value in read)
+
+    def _attribute(self, path: str) -> Any:
+        value: Any = self.model
+        for part in path.split("."):
+            value = getattr(value, part)
+        return value
 
     @property
     def opaque(self) -> bool:
@@ -197,10 +216,7 @@ class SegmentedNetwork:
             return IN_PLACE_OPERATORS.get(node.target, node.target)(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        value: Any = self.model
-        for part in str(node.target).split("."):
-            value = getattr(value, part)
-        return value
+        return self._attribute(str(node.target))
 
 
 def is_plain(model: nn.Module, site: Site) -> bool:
@@ -231,7 +247,7 @@ def _layer_product(
 
 
 def _called_product(call: SiteCall, weight: ProgrammedWeight, generator: torch.Generator | None = None) -> Tensor:
-    return dataclasses.replace(call, weight=weight).outputs(generator)
+    return (call if call.changed else dataclasses.replace(call, weight=weight)).outputs(generator)
 
 
 def _call_leaf(module: nn.Module, args: Any, kwargs: Any) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cimenv.compensation.bank import CompensationBank, site_weight, site_weights
 from cimenv.compensation.options import BlockOption, Placement
+from cimenv.core.errors import MappingError
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
 from cimenv.evaluation.labels import count_correct
@@ -132,6 +133,11 @@ class Walk:
         sums: Sums = []
 
         def site(call: int, number: int, x: Tensor, product: Product) -> Tensor:
+            if self.block.called[call : call + 1] != [number]:
+                raise MappingError(
+                    f"{type(self.network.model).__name__} calls its layers in another order on a chip than without "
+                    "variation: its control flow depends on values, so that its sites cannot be compared."
+                )
             y = self._output(call, number, x, product, blocks[number], {})
             sums.append(self._errors(call, y))
             return y

@@ -48,7 +48,8 @@ def is_own(backbone: str) -> bool:
 
 def arrays_digest(identity: Identity, arrays: Mapping[str, Tensor]) -> str:
     """Return a hash of a network's identity and of named tensors."""
-    parts = [f"{name}:{digest(value.contiguous().cpu().numpy().tobytes())}" for name, value in arrays.items()]
+    tensors = {name: value for name, value in arrays.items() if isinstance(value, Tensor)}  # a module may keep others
+    parts = [f"{name}:{digest(value.contiguous().cpu().numpy().tobytes())}" for name, value in tensors.items()]
     return digest("\n".join([canonical(asdict(identity)), *sorted(parts)]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from cimenv.core.errors import ConfigError, DataError
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel
 from cimenv.crossbar.mapping import map_network
+from cimenv.crossbar.prepared import copied
 from cimenv.crossbar.sites import SITE_TYPES
 from cimenv.data import DataSplits, load_data
 from cimenv.tasks.problem import UserObjects
@@ -88,7 +88,7 @@ def named_model(path: str, weights: str | None = None) -> nn.Module:
     """
     found = load_object(path)
     with torch.random.fork_rng(devices=[]):  # a factory's initial weights
-        model = copy.deepcopy(found) if isinstance(found, nn.Module) else call_object(path)
+        model = copied(found) if isinstance(found, nn.Module) else call_object(path)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"network: '{path}' returned a {type(model).__name__}; return a torch.nn.Module.")
     if weights is not None:

@@ -75,7 +75,9 @@ def test_small_jobs_give_tables_figures_and_targets(shipped, tmp_path, monkeypat
 def test_the_largest_blocks_keep_the_budget(toy):
     from cimenv.tasks import MonteCarloEvaluator
 
-    evaluator = MonteCarloEvaluator(toy.task.with_changes(budget={"weights": 0.02}), toy.store)
+    options = {"conv": [{"kind": "affine"}, {"kind": "full", "size": 0.5}]}
+    options["dense"] = [{"kind": "affine"}, {"kind": "low_rank", "size": 0.125}]
+    evaluator = MonteCarloEvaluator(toy.task.with_changes(budget={"weights": 0.02}, options=options), toy.store)
     found = largest_within(evaluator)
     assert evaluator.space.feasible(found) and not evaluator.space.affordable(found)[:, 1:].any()
     assert all(o == 1 for o, was in zip(with_affine(evaluator, (0,) * 4), found, strict=True)) and any(found)
