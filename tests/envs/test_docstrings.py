@@ -169,7 +169,7 @@ def test_the_arrays_hold_what_the_single_environment_does():
 
 
 def test_the_toy_task_separates_its_best_placement(toy, toy_values):
-    """Measured on 24 chips: the last layer digital, .10 of J above the second; a paired standard error of .0044 on 8."""
+    """Measured: the last layer digital, .10 of J above the second, with a paired standard error of .0044 on 8 chips."""
     best, second = sorted(toy_values, key=lambda p: -toy_values[p])[:2]
     chips = (toy.evaluate(best).accuracy - toy.evaluate(second).accuracy) / Objective.of(toy).gap
     assert best == (0, 0, 0, 2)
