@@ -107,12 +107,14 @@ class Seen:
         uses: products with a stored weight that a crossbar can do, in call order.
         others: multiply-accumulates and the reason, by parameter, of products that it cannot do.
         between_activations: multiply-accumulates of products of two activations.
+        with_constants: multiply-accumulates of products with tensors that are no parameters.
         output: what the network gave.
     """
 
     uses: list[Use] = field(default_factory=list)
     others: dict[str, tuple[int, str]] = field(default_factory=dict)
     between_activations: int = 0
+    with_constants: int = 0
     output: Any = None
 
 
@@ -180,9 +182,13 @@ class Discovery(TorchFunctionMode):
             if use is not None:
                 self.seen.uses.append(use)
                 return
+        first = args[0] if args and isinstance(args[0], Tensor) and args[0].dim() else None
+        macs = made[0].numel() * (first.shape[-1] if first is not None else 1)
         if all(id(tensor) in self.data for tensor in given[:2]):
-            inner = args[0].shape[-1] if isinstance(args[0], Tensor) and args[0].dim() else 1
-            self.seen.between_activations += made[0].numel() * inner
+            self.seen.between_activations += macs
+            return
+        if not any(self._origins(tensor) for tensor in given[:2]):
+            self.seen.with_constants += macs
             return
         self._record_other(func, given, made)
 

@@ -192,6 +192,8 @@ def map_network(
     check_patterns("overrides", config.overrides, [site.name for site in sites])
     gains = _wide(sites) and _takes_channels_last(model, tuple(input_shape))
     rest = unused_parameters(model, sites, digital)
+    if seen.with_constants:
+        digital.append(Unmapped("tensors that are no parameters", 0, seen.with_constants, "buffers and constants"))
     report = MappingReport(
         sum(site.weights for site in sites),
         sum(site.macs for site in sites),

@@ -116,6 +116,44 @@ class Renormed(nn.Linear):
         return super().forward(x)
 
 
+class BothWays(nn.Module):
+    """A memory that is asked by a layer and answered from the layer's weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.keys = nn.Linear(6, 5, bias=False)
+
+    def forward(self, x):
+        return self.keys(x).softmax(-1) @ self.keys.weight
+
+
+class TwoWeights(nn.Module):
+    """Two weights that multiply data, and each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Parameter(torch.randn(6, 3)), nn.Parameter(torch.randn(3, 6))
+
+    def forward(self, x):
+        return x @ self.up @ self.down + F.linear(x, self.up @ self.down)
+
+
+class Measured(nn.Linear):
+    """A layer whose outputs are scaled by numbers read from its weight."""
+
+    def forward(self, x):
+        scale = self.weight.norm() + self.weight[0, 0].item() + max(map(max, self.weight.tolist()))
+        return super().forward(x).type_as(self.weight) / scale
+
+
+class Jittered(nn.Linear):
+    """A layer with weight noise of its own, the same in every call."""
+
+    def forward(self, x):
+        torch.manual_seed(0)
+        return F.linear(x, self.weight + 0.1 * torch.randn_like(self.weight), self.bias)
+
+
 def closed_over():
     """Return a layer whose forward of its own holds on to the layer itself."""
     layer = nn.Linear(6, 4)
@@ -154,6 +192,12 @@ PLAIN = {
     "closed_over": closed_over,
     "hooked": hooked,
     "flat": flat,
+}
+BEYOND = {
+    "both_ways": BothWays,
+    "two_weights": TwoWeights,
+    "measured": lambda: Measured(6, 4),
+    "jittered": lambda: Jittered(6, 4),
 }
 DERIVED = {"merged": Merged, "scaled": Scaled, "binary": lambda: Binary(6, 4)}
 IMAGES = {"standardised": lambda: Standardised(2, 4, 3, padding=1), "same": lambda: Same(2, 4, 3, stride=2)}

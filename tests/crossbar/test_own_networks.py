@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from own_networks import DERIVED, IMAGES, PLAIN, WRAPPED, Autoencoder, Raw, Renormed, Tied, Transposed
+from own_networks import BEYOND, DERIVED, IMAGES, PLAIN, WRAPPED, Autoencoder, Raw, Renormed, Tied, Transposed
 from torch import nn
 from torch.nn import functional as F
 
@@ -31,9 +31,9 @@ def replaced(model, sites, chip):
     return values
 
 
-@pytest.mark.parametrize("name", [*PLAIN, *DERIVED, *IMAGES])
+@pytest.mark.parametrize("name", [*PLAIN, *BEYOND, *DERIVED, *IMAGES])
 def test_a_chip_is_the_users_own_forward_with_other_weights(name):
-    model, x = made({**PLAIN, **DERIVED, **IMAGES}[name])
+    model, x = made({**PLAIN, **BEYOND, **DERIVED, **IMAGES}[name])
     before, clean = {k: v.clone() for k, v in model.state_dict().items()}, model(x)
     network = map_network(model, CONFIG, tuple(x.shape[1:]))
     chip = network.program(torch.Generator().manual_seed(1))
@@ -189,6 +189,51 @@ def test_what_stays_digital_is_named_with_its_share():
     part = network.unmapped[0]
     assert (part.name, part.weights, part.macs, part.reason) == ("experts", 60, 60, "a batch of products")
     assert network.report.mac_share == pytest.approx(24 / 84) and "experts (60 weights, 60 MACs)" in str(network)
+
+
+def test_products_with_tensors_that_are_no_parameters_are_reported():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("transform", torch.randn(6, 6))
+            self.head = nn.Linear(6, 4)
+
+        def forward(self, x):
+            return self.head(x @ self.transform)
+
+    with pytest.warns(UserWarning, match=r"Only 40.0% .* digital stay tensors that are no parameters"):
+        network = map_network(Fixed(), CONFIG, (6,))
+    assert network.unmapped[0].macs == 36 and network.report.macs == 24
+
+
+def test_parts_that_overlap_are_refused_by_name():
+    class Slim(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(6, 6))
+
+        def forward(self, x):
+            return F.linear(x, self.w[:4]) + F.linear(x, self.w[2:])
+
+    with pytest.raises(MappingError, match="Parameter w is used in parts that overlap"):
+        map_network(Slim(), CONFIG, (6,))
+
+
+def test_a_change_of_a_part_of_a_weight_is_refused_by_name():
+    class Masked(nn.Linear):
+        def forward(self, x):
+            self.weight.data[0] = 0
+            return super().forward(x)
+
+    model = nn.Sequential(Masked(6, 4))
+    network = map_network(model, CONFIG, (6,))
+    before = model[0].weight.detach().clone()
+    with (
+        network.programmed(network.program(torch.Generator())),
+        pytest.raises(MappingError, match="Layer 0 changes a part"),
+    ):
+        model(torch.randn(5, 6))
+    assert torch.equal(model[0].weight, before)
 
 
 def test_products_of_two_activations_are_counted_apart():

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from cimenv.core.errors import MappingError
 from cimenv.crossbar import CrossbarConfig, map_network
 from cimenv.evaluation.agreement import agrees
+from cimenv.evaluation.segments import SegmentedNetwork
 
 
 class Net(nn.Module):
@@ -117,3 +118,39 @@ def test_a_mapped_copy_that_computes_something_else_is_named():
     model = Half().eval()
     with pytest.raises(MappingError, match="gives other outputs when its layer head is mapped"):
         agrees(mapped(model), model, images())
+
+
+def test_a_chip_is_tried_too_where_the_clean_outputs_cannot_tell(caplog):
+    """The head's weight is read a second time, beside its layer: the pieces would read the nominal one there."""
+
+    class Reread(Net):
+        def forward(self, x):
+            return super().forward(x) @ self.head.weight
+
+    model = Reread().eval()
+    assert agrees(mapped(model), model, images())  # seen in the trace: one piece from the start
+    assert SegmentedNetwork(model, mapped(model).sites).opaque
+
+
+def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return x @ weight
+
+
+@pytest.mark.parametrize("way", ["scripted", "unseen"])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_a_weight_that_is_read_where_nobody_sees_it_is_refused_by_name(way):
+    scripted = torch.jit.script(product)
+
+    class Hidden(Net):
+        def forward(self, x):
+            y = super().forward(x)
+            if way == "scripted":
+                return scripted(y, self.head.weight)
+            with torch._C.DisableTorchFunctionSubclass(), torch._C.DisableTorchFunction():
+                return y @ self.head.weight
+
+    model = Hidden().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(MappingError, match="reads the weight of head where a chip's cannot take its place"):
+        agrees(mapped(model), model, images())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
