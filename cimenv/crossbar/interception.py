@@ -204,7 +204,7 @@ class Intercepted(TorchFunctionMode):
         name = name_of(func)
         if name in LIKE or name in META or (name in AS and not any(args[0] is tensor for tensor in met)):
             return func(*args, **named)  # of the weight it takes the shape and the type alone
-        if changes(func) and args[0] is met[0] and self.stored.sites_in(met[0]):
+        if self.weights and changes(func) and args[0] is met[0] and self.stored.sites_in(met[0]):
             return self._changed(func, args, named, met[0])
         if name in VIEWS:
             result = func(*args, **named)
