@@ -56,7 +56,7 @@ def show(task: TaskName, overrides: Overrides = None, as_json: AsJson = False) -
         fields = loaded.model_dump(mode="json")
         print_json({"key": loaded.key, "task": fields, "mapping": mapping, "sites": _sites(space)})
         return
-    print(loaded.mapping())
+    print_tables(str(loaded.mapping()))
     _print_sites(space)
     fields = loaded.model_dump(mode="json")
     print(written(fields, flow=None, width=WIDTH), end="")

@@ -195,7 +195,7 @@ def check_finite(name: str, weight: Tensor) -> None:
     Raises:
         MappingError: some are.
     """
-    if not (weight.is_meta or bool(weight.isfinite().all())):
+    if not (weight.is_meta or bool(weight.detach().isfinite().all())):
         raise MappingError(f"Layer {name} has weights that are NaN or infinite; train the network again.")
 
 

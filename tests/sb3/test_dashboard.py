@@ -23,10 +23,10 @@ from cimenv.sb3.views import ActionView
 README = Path(__file__).parents[2] / "agents/README.md"
 SITES = ("conv1", "conv2", "fc1", "fc2")
 OPTIONS = {
-    "conv1": ("affine", "full 0.5"),
-    "conv2": ("affine", "full 0.5"),
-    "fc1": ("affine", "low_rank 0.125"),
-    "fc2": ("affine", "low_rank 0.125"),
+    "conv1": ("full 0.5", "digital 1"),
+    "conv2": ("full 0.5", "digital 1"),
+    "fc1": ("low_rank 0.125", "digital 1"),
+    "fc2": ("low_rank 0.125", "digital 1"),
 }
 PPO_SMALL = {"n_steps": 64, "n_epochs": 1, "gamma": 1.0, "seed": 0, "device": "cpu"}
 
@@ -159,7 +159,7 @@ def test_it_runs_without_tensorboard_and_on_walk(toy):
     callback = PlacementCallback()
     model = MaskablePPO("MlpPolicy", env, **PPO_SMALL)
     model.learn(128, callback=callback)
-    assert callback.names == [("conv1", "affine"), ("conv1", "full 0.5")]
+    assert callback.names == [("conv1", "full 0.5"), ("conv1", "digital 1")]
     infos = deterministic_rollout(model, env)
     assert len(infos) == 1 + 4  # reset, then one decision a site
     assert placement_of(infos[0]) == (0, 0, 0, 0)

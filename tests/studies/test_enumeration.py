@@ -246,7 +246,7 @@ def test_anything_else_is_refused_untouched_and_before_training(whole, tmp_path,
 def test_other_task_in_the_same_file(whole, tmp_path, untrained):
     path = tmp_path / "all.csv"
     path.write_bytes(whole)
-    with pytest.raises(ConfigError, match=r"cost_weight is 0.3 there and 0.2 here; enumerate into a new file"):
+    with pytest.raises(ConfigError, match=r"cost_weight is 2.0 there and 0.2 here; enumerate into a new file"):
         enumerate_placements(load_task("toy-4site", ["cost_weight=0.2"]), path)
 
 
@@ -310,6 +310,6 @@ def test_a_file_of_the_version_before_goes_on_and_gets_checksums(whole, tmp_path
 def test_a_file_of_the_version_before_that_holds_something_else_stays_as_it_is(whole, tmp_path, untrained):
     path = tmp_path / "all.csv"
     path.write_bytes(as_version_2(whole, task__cost_weight=0.2))
-    with pytest.raises(ConfigError, match=r"cost_weight is 0.2 there and 0.3 here"):
+    with pytest.raises(ConfigError, match=r"cost_weight is 0.2 there and 2.0 here"):
         enumerate_placements(TASK, path)
     assert path.read_bytes() == as_version_2(whole, task__cost_weight=0.2)

@@ -18,7 +18,7 @@ from forged_enumerations import signed, with_header
 from safetensors.torch import save_file
 from torch import nn
 
-from cimenv.core.errors import BudgetError, ConfigError, DataError, MappingError, PlacementError, UnknownNameError
+from cimenv.core.errors import BudgetError, ConfigError, DataError, PlacementError, UnknownNameError
 from cimenv.core.store import Store
 from cimenv.data import load_data
 from cimenv.networks import build_backbone
@@ -77,7 +77,8 @@ def test_executors_agree_with_one_process(toy, kind):
     context = {"mp_context": get_context("spawn")} if kind == "processes" else {}
     pool = (ProcessPoolExecutor if kind == "processes" else ThreadPoolExecutor)(2, **context)
     with pool:
-        found = evaluator._made(placements, "val", "bank", range(8), pool)
+        parts = evaluator._made(placements, "val", "bank", range(8), pool)
+        found = [evaluation for part in parts for evaluation in part]
     for evaluation, placement in zip(found, placements, strict=True):
         assert (evaluation.correct == toy.evaluate(placement).correct).all()
 
@@ -150,7 +151,7 @@ def test_table_answers_as_the_real_evaluator(toy, tmp_path):
     with pytest.raises(ConfigError, match="is not an enumeration; give a file that `cimenv enumerate` wrote"):
         TableEvaluator(tmp_path / "bad.csv")
     (tmp_path / "bad.csv.xz").write_bytes(b"nothing")
-    with pytest.raises(ConfigError, match="enumerate again, and compress that by xz"):
+    with pytest.raises(ConfigError, match="make it again, and compress that by xz"):
         TableEvaluator(tmp_path / "bad.csv.xz")
     text = (tmp_path / "toy.csv").read_text()
     (tmp_path / "part.csv").write_text("".join(text.splitlines(keepends=True)[:40]))
@@ -291,7 +292,7 @@ def test_threads_tune_different_placements_at_once(toy, tmp_path):
     assert [evaluation.placement for evaluation in found] == placements
 
 
-def test_bypassed_layer_is_named(tmp_path):
+def test_a_layer_whose_weight_is_used_without_calling_it_counts(tmp_path):
     class Bypassing(Relu):
         def forward(self, x):
             if x.is_meta:
@@ -300,8 +301,11 @@ def test_bypassed_layer_is_named(tmp_path):
 
     task = load_task("toy-4site", [*QUICK, "bank.steps=0"])
     own = UserObjects(Bypassing(), load_data("fashion-mini"))
-    with pytest.raises(MappingError, match="Layer fc was mapped"):
-        MonteCarloEvaluator(task, Store(tmp_path), objects=own).evaluate((0, 0))
+    evaluator = MonteCarloEvaluator(task.with_changes(crossbar={"preset": "ideal"}), Store(tmp_path), objects=own)
+    images, labels = evaluator.problem.evaluated("val")
+    with torch.no_grad():
+        correct = int((own.model(images).argmax(1) == labels).sum())
+    assert evaluator.evaluate((0, 0)).correct.tolist() == [[correct] * task.chips]
 
 
 def test_shipped_weights_give_the_recorded_counts():
