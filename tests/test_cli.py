@@ -260,12 +260,13 @@ def test_every_command_is_tested_for_its_help():
 def test_show_fits_80_columns_and_is_a_task_file(call, tmp_path, task):
     _, out, _ = call("show", task)
     assert max(map(len, out.splitlines())) <= 80
-    assert "digital 1" in out  # in one line
+    label = {"toy-4site": "digital 1", "lenet5-fashion-mini": "low_rank 0.125"}[task]
+    assert label in out  # in one line
     file = tmp_path / "mine.yaml"
     file.write_text(out.split("every field:\n")[1])
     shown = [json.loads(call("show", given, "--json")[1]) for given in (task, file)]
     assert shown[0] == shown[1]
-    assert [option["label"] for option in shown[0]["sites"][-1]["options"]][-1] == "digital 1"
+    assert [option["label"] for option in shown[0]["sites"][-1]["options"]][-1] == label
 
 
 def test_tasks_version_and_help_of_the_real_command(call):
