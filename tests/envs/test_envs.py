@@ -23,6 +23,7 @@ IDS = ("CiMCompensation-v0", "CiMCompensationWalk-v0")  # the tabular one has te
 QUICK = {
     "extends": "toy-4site",
     "recipe": {"name": "standard", "epochs": 1},
+    "reference": {"name": "standard", "epochs": 1},
     "bank": {"steps": 20},
     "chips": 2,
     "images": 200,

@@ -315,7 +315,8 @@ def own_module(tmp_path, monkeypatch, request):
 
 
 def test_a_users_own_module_travels_by_value(own_module, workers_at, tmp_path):
-    overrides = [f"backbone={own_module}:network", "recipe.epochs=1", "bank.steps=3", "chips=3", "images=100"]
+    overrides = [f"backbone={own_module}:network", "recipe.epochs=1", "reference.epochs=1", "bank.steps=3"]
+    overrides += ["chips=3", "images=100"]
     task = load_task("toy-4site", overrides)
     store = Store(tmp_path / "store")
     with connected(workers_at) as cluster:

@@ -34,7 +34,15 @@ from cimenv.tasks import (
 )
 from cimenv.training import Recipe
 
-QUICK = ["recipe.epochs=1", "bank.steps=30", "tuned.steps=10", "chips=3", "images=200", "report_chips=4"]
+QUICK = [
+    "recipe.epochs=1",
+    "reference.epochs=1",
+    "bank.steps=30",
+    "tuned.steps=10",
+    "chips=3",
+    "images=200",
+    "report_chips=4",
+]
 
 
 def quick(store, *overrides, **fields):

@@ -12,7 +12,15 @@ from cimenv.tasks import MonteCarloEvaluator, UserObjects, load_task
 from cimenv.tasks.identity import BACKBONE_VERSIONS, Identity, arrays_digest
 
 TIMES = (0.0, 3_600.0, 31_536_000.0)
-QUICK = ["recipe.name=standard", "recipe.epochs=1", "bank.steps=20", "tuned.steps=5", "chips=3", "images=200"]
+QUICK = [
+    "recipe.name=standard",
+    "recipe.epochs=1",
+    "reference.epochs=1",
+    "bank.steps=20",
+    "tuned.steps=5",
+    "chips=3",
+    "images=200",
+]
 
 
 @pytest.fixture(scope="module")
