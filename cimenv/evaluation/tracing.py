@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import threading
 from collections.abc import Callable
 from functools import partialmethod
 from typing import Any
@@ -40,10 +41,26 @@ class _Proxy(fx.Proxy):
     __ifloordiv__ = partialmethod(_changed, operator.ifloordiv)
 
 
+_TRACING = threading.Lock()  # torch.fx replaces methods of all modules while it traces
+
+
 class _Tracer(fx.Tracer):
     def __init__(self, leaves: set[str]) -> None:
         super().__init__()
         self.leaves = leaves
+        self.thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Trace a call; torch.fx sees the calls of all threads, so those of others run as they are."""
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Return an attribute of a module, for another thread as it is."""
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name in self.leaves or super().is_leaf_module(m, module_qualified_name)
@@ -55,7 +72,8 @@ class _Tracer(fx.Tracer):
 def traced(model: nn.Module, sites: set[str]) -> fx.Graph | None:
     """Return the traced graph, or None where tracing fails or in-place calls would spoil shared values."""
     try:
-        graph = _Tracer(sites).trace(model)
+        with _TRACING:
+            graph = _Tracer(sites).trace(model)
     except Exception:  # fx raises many kinds for control flow that depends on values
         return None
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
