@@ -97,7 +97,7 @@ def test_feedback_reset_shows_no_evaluation_of_a_block(toy):
     assert all(info["evaluations"] == 1 for _, _, info in trace[:-1])
 
 
-@pytest.mark.parametrize("name", IDS)
+@pytest.mark.parametrize("name", [IDS[0], pytest.param(IDS[1], marks=pytest.mark.slow)])
 def test_cache_hit_and_miss_give_the_same_trajectory(name, tmp_path):
     hooks = {"reset_hooks": ["standard", "noise"]}
     task = {**QUICK, "recipe": {"name": "standard", "epochs": 1}}

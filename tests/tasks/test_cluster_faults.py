@@ -261,6 +261,7 @@ def test_a_scheduler_that_hangs_is_not_waited_for(toy, tmp_path, monkeypatch):
             assert time.monotonic() - start < 10
 
 
+@pytest.mark.slow
 def test_what_came_before_a_failure_is_kept(toy, workers_at, tmp_path, monkeypatch):
     task, calls = toy.task.with_changes(chip_seed=9), []
 

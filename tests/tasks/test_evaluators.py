@@ -61,6 +61,7 @@ def test_miss_hit_and_other_store_agree(tmp_path):
         assert (evaluation.site_errors == first.site_errors).all()
 
 
+@pytest.mark.slow
 def test_two_processes_train_equal_bits(tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
