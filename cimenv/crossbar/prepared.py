@@ -12,6 +12,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from cimenv.core.errors import MappingError
+from cimenv.crossbar.modes import evaluating
 
 
 def prepared(model: nn.Module) -> nn.Module:
@@ -30,12 +31,9 @@ def prepared(model: nn.Module) -> nn.Module:
     if not any(_makes_weights(module) for module in model.modules()):
         return model
     model = copied(model)
-    modes = {module: module.training for module in model.modules()}
-    model.eval()  # a spectral norm must not iterate
-    for module in list(model.modules()):
-        _keep_effective(module)
-    for module, training in modes.items():
-        module.training = training
+    with evaluating(model):  # a spectral norm must not iterate
+        for module in list(model.modules()):
+            _keep_effective(module)
     return model
 
 
