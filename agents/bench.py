@@ -38,7 +38,7 @@ from cimenv.evaluation.workers import IMAGE_BLOCK
 from cimenv.evaluation.worst_case import AttackTarget, WorstCaseSearch, worst_case
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator, Problem, load_task
-from cimenv.tasks.cluster import Cluster
+from cimenv.tasks.evaluators.cluster import Cluster
 from cimenv.tasks.problem import SHIPPED
 from cimenv.training import recipe_named
 

@@ -28,7 +28,7 @@ from cimenv.core.files import RECORD, read_bytes
 from cimenv.core.progress import bar
 from cimenv.core.writing import append, disk_faults, only_process, write_whole, writing
 from cimenv.data import load_data
-from cimenv.tasks.table import SUFFIX, load_table, table_path
+from cimenv.tasks.evaluators.table import SUFFIX, load_table, table_path
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]

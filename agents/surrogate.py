@@ -23,7 +23,7 @@ from cimenv.core.progress import bar
 from cimenv.core.seeding import numpy_generator
 from cimenv.search.moves import random_placement
 from cimenv.search.surrogate import Ridge
-from cimenv.tasks.table import TableEvaluator, shipped_tables
+from cimenv.tasks.evaluators.table import TableEvaluator, shipped_tables
 
 KNOWN = (12, 25, 50, 100)
 DRAWS = 20

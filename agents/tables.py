@@ -27,9 +27,9 @@ from cimenv.core.progress import bar
 from cimenv.core.store import INDEX, Store, kind_of
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import Task, load_task
-from cimenv.tasks.keys import training_environment
+from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX, load_table
 from cimenv.tasks.problem import SHIPPED
-from cimenv.tasks.table import SHIPPED_TABLES, SUFFIX, load_table
+from cimenv.tasks.stages.keys import training_environment
 
 YAML, WORK = ROOT / "configs/studies/tables.yaml", ROOT / "runs/tables"
 

@@ -25,11 +25,11 @@ from agents.study import LARGE_TABLES, sign_journal  # noqa: E402
 from cimenv.core.checked_rows import with_checksums  # noqa: E402
 from cimenv.core.errors import CimenvError, DataError  # noqa: E402
 from cimenv.core.store import Store  # noqa: E402
-from cimenv.tasks.enumeration_file import MAGIC, UNCHECKED_VERSION, Enumeration, read_enumeration  # noqa: E402
-from cimenv.tasks.enumeration_file import with_checksums as whole_table  # noqa: E402
+from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX  # noqa: E402
+from cimenv.tasks.files.enumeration_file import MAGIC, UNCHECKED_VERSION, Enumeration, read_enumeration  # noqa: E402
+from cimenv.tasks.files.enumeration_file import with_checksums as whole_table  # noqa: E402
 from cimenv.tasks.problem import SHIPPED, Problem  # noqa: E402
 from cimenv.tasks.space import PlacementSpace  # noqa: E402
-from cimenv.tasks.table import SHIPPED_TABLES, SUFFIX  # noqa: E402
 
 
 def every_file() -> list[Path]:

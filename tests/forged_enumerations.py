@@ -3,7 +3,7 @@
 import json
 
 from cimenv.core.checked_rows import Checks
-from cimenv.tasks.enumeration_file import MAGIC
+from cimenv.tasks.files.enumeration_file import MAGIC
 
 
 def signed(data: bytes) -> bytes:

@@ -19,7 +19,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.config import Frozen, merged
 from cimenv.envs import EvaluationBudget
 from cimenv.search import run_search
-from cimenv.tasks.table import TableEvaluator
+from cimenv.tasks.evaluators.table import TableEvaluator
 
 Curve = npt.NDArray[np.float64]
 STEPS_PER_EVALUATION = 60  # of an agent's episodes, after which it is said to have converged

@@ -15,8 +15,8 @@ from agents.reported import report
 from agents.study import Row, located
 from cimenv.core.errors import ConfigError
 from cimenv.tasks import MonteCarloEvaluator
+from cimenv.tasks.evaluators.table import TableEvaluator
 from cimenv.tasks.problem import default_store
-from cimenv.tasks.table import TableEvaluator
 
 SHARES = (0.95, 0.99)  # of the optimum
 TUNING_SEED = 1_000_000  # runs of the tuning are none of those that are reported

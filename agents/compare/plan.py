@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from agents.compare.contender import Contender
 from agents.study import Row, settings_digest, tables_digest
 from cimenv.core.config import Frozen, merged
-from cimenv.tasks.table import shipped_tables
+from cimenv.tasks.evaluators.table import shipped_tables
 
 
 class Tuning(Frozen):

@@ -13,7 +13,7 @@ from agents.compare.tables import summary_of, text_of
 from agents.compare.targets import JUDGED, targets
 from agents.study import Journal, Row, located, write_csv, write_targets
 from cimenv.core.yaml_text import written
-from cimenv.tasks.table import TableEvaluator
+from cimenv.tasks.evaluators.table import TableEvaluator
 
 TUNED = "tuned.yaml"
 

@@ -12,7 +12,7 @@ from agents.transfer.policy import Models, first_choice, tabular
 from cimenv.compensation.options import Placement
 from cimenv.search import run_search
 from cimenv.studies.pareto import pareto_front
-from cimenv.tasks.table import TableEvaluator
+from cimenv.tasks.evaluators.table import TableEvaluator
 
 
 def policy_front(plan: Plan, models: Models, table: str, fit_log: bool = True) -> Row:

@@ -10,7 +10,7 @@ from agents.transfer.plan import Job, Plan
 from agents.transfer.policy import Models, choices, first_choice, kept, tabular
 from agents.transfer.rivals import best_rule, placed, regret
 from cimenv.search import run_search
-from cimenv.tasks.table import TableEvaluator
+from cimenv.tasks.evaluators.table import TableEvaluator
 
 
 def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:

@@ -11,7 +11,7 @@ import numpy as np
 from cimenv.compensation.options import Placement
 from cimenv.search.moves import with_option
 from cimenv.search.rules import Order, by_error, by_error_per_cost, first_sites, last_sites
-from cimenv.tasks.table import TableEvaluator
+from cimenv.tasks.evaluators.table import TableEvaluator
 
 ORDERS: Mapping[str, Order] = {
     "first": first_sites,

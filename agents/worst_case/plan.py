@@ -10,7 +10,7 @@ from pydantic import Field
 from agents.study import Row, settings_digest
 from cimenv.core.config import Frozen
 from cimenv.tasks import Task, load_task
-from cimenv.tasks.keys import STAGE_VERSIONS
+from cimenv.tasks.stages.keys import STAGE_VERSIONS
 
 DIGITAL = [{"kind": "digital"}]  # no blocks to train
 Kind = Literal["try", "judge", "net", "blocks", "fidelity", "budget"]

@@ -18,7 +18,7 @@ from cimenv.tasks.named import named_task
 if TYPE_CHECKING:
     from cimenv.compensation.options import Options, Placement
     from cimenv.tasks import MonteCarloEvaluator
-    from cimenv.tasks.cluster import Cluster
+    from cimenv.tasks.evaluators.cluster import Cluster
 
 PICTURES = (".png", ".pdf", ".svg")
 LARGEST_DIGIT = 9  # with more options, 12 may be one site's or two sites'
@@ -178,7 +178,7 @@ def cluster_at(
             )
         yield None
         return
-    from cimenv.tasks.cluster import Cluster, tls
+    from cimenv.tasks.evaluators.cluster import Cluster, tls
 
     with Cluster(address, security=tls(ca, cert, key)) as cluster:
         yield cluster

@@ -26,7 +26,7 @@ from cimenv.cli.output import as_text, print_json, print_row, print_tables, tabl
 
 if TYPE_CHECKING:
     from cimenv.studies.validation import Difference, Validation
-    from cimenv.tasks.enumeration_file import EnumeratedSplit, Enumeration
+    from cimenv.tasks.files.enumeration_file import EnumeratedSplit, Enumeration
 
 SHOWN = 20  # differences in the table; JSON has all
 

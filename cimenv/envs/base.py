@@ -34,8 +34,9 @@ from cimenv.envs.hooks import RecipeHook, ResetHook, apply_one, as_hooks
 from cimenv.envs.observation import BOUND, ObservationLayout, Vector, View
 from cimenv.envs.reward import REWARDS, reward_named
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
-from cimenv.tasks.ledger import Ledger
+from cimenv.tasks.evaluators.base import Evaluator
+from cimenv.tasks.evaluators.ledger import Ledger
+from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.problem import default_store
 from cimenv.tasks.task import Task, load_task

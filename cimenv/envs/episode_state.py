@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cimenv.envs.hooks import RecipeHook
-from cimenv.tasks.ledger import Ledger
+from cimenv.tasks.evaluators.ledger import Ledger
 from cimenv.tasks.task import Task
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from cimenv.core.errors import ConfigError, brief
 from cimenv.envs.arguments import checked_options
 from cimenv.envs.base import Info
 from cimenv.envs.compensation import CompensationEnv
-from cimenv.tasks.table import TableEvaluator, regret
+from cimenv.tasks.evaluators.table import TableEvaluator, regret
 
 ONE_NETWORK = "a table holds one trained network, so give none"
 

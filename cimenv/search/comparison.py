@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cimenv.compensation.options import Placement
 from cimenv.evaluation import metrics
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.evaluators import MonteCarloEvaluator
+from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
 from cimenv.tasks.held_out import held_out
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.space import PlacementSpace

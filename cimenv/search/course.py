@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cimenv.core.progress import Advance, Told, duration
-from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
+from cimenv.tasks.evaluators.base import Evaluator
+from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
 
 
 class Course:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from cimenv.core.errors import ConfigError
 from cimenv.evaluation.record import Evaluation
+from cimenv.tasks.evaluators.table import TableEvaluator, table_path
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.space import PlacementSpace
-from cimenv.tasks.table import TableEvaluator, table_path
 from cimenv.tasks.task import Task
 
 Floats = npt.NDArray[np.float64]

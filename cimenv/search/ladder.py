@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cimenv.compensation.options import Placement
 from cimenv.core.progress import Progress, silent
 from cimenv.evaluation.metrics import smallest_chips
-from cimenv.tasks.evaluators import MonteCarloEvaluator
+from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
 from cimenv.tasks.jobs import Fidelity
 from cimenv.tasks.objective import Objective
 

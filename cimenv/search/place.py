@@ -16,7 +16,7 @@ from cimenv.core.store import Store
 from cimenv.data import DataSplits
 from cimenv.search.report import PlacementResult, report
 from cimenv.search.run import run_search
-from cimenv.tasks.evaluators import MonteCarloEvaluator
+from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
 from cimenv.tasks.own import AnyCrossbar, own_task
 from cimenv.tasks.problem import default_store
 

@@ -14,7 +14,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.evaluation.metrics import percentile_interval, smallest_chips, value
-from cimenv.tasks.evaluators import Evaluator
+from cimenv.tasks.evaluators.base import Evaluator
 from cimenv.tasks.objective import Objective
 
 FIRST_CHIPS = 8

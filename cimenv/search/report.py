@@ -17,7 +17,7 @@ from cimenv.evaluation.record import Evaluation
 from cimenv.search.base import SearchResult
 from cimenv.search.comparison import AFFINE, Comparison, affine_everywhere, compare
 from cimenv.search.course import stages
-from cimenv.tasks.evaluators import MonteCarloEvaluator
+from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
 from cimenv.tasks.space import describe
 
 

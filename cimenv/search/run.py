@@ -16,8 +16,9 @@ from cimenv.search.course import Course, shown
 from cimenv.search.ladder import SHARES, climb, coarser
 from cimenv.search.methods import ENDLESS, LADDER, RACING, check_name, checked_settings, made
 from cimenv.search.racing import race
-from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
-from cimenv.tasks.ledger import Ledger
+from cimenv.tasks.evaluators.base import Evaluator
+from cimenv.tasks.evaluators.ledger import Ledger
+from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.task import Task
 

@@ -15,8 +15,8 @@ from cimenv.search.experience import Blocks, Lesson, lesson
 from cimenv.search.model_based import Floats, ModelBased
 from cimenv.search.moves import neighbours
 from cimenv.search.process import Belief, Process
+from cimenv.tasks.evaluators.table import shipped_tables
 from cimenv.tasks.objective import Objective
-from cimenv.tasks.table import shipped_tables
 from cimenv.tasks.task import Task
 
 

@@ -29,8 +29,9 @@ from cimenv.core.threads import allowed_threads
 from cimenv.core.writing import only_process, write_whole, writing
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, in_order
-from cimenv.tasks.enumeration_file import (
+from cimenv.tasks.evaluators.cluster import JOBS_PER_WORKER, Cluster, in_order
+from cimenv.tasks.evaluators.travel import run_shared
+from cimenv.tasks.files.enumeration_file import (
     ENUMERATION_VERSION,
     FIRST_ROW,
     LARGEST,
@@ -45,12 +46,11 @@ from cimenv.tasks.enumeration_file import (
     split_lines,
     with_checksums,
 )
+from cimenv.tasks.files.site_shape import SiteShape
 from cimenv.tasks.jobs import chip_numbers, run_job
 from cimenv.tasks.problem import Problem
-from cimenv.tasks.site_shape import SiteShape
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
-from cimenv.tasks.travel import run_shared
 
 FIDELITY = "bank"
 FLUSH_S = 3.0  # of work: rows are written about this often

@@ -20,10 +20,10 @@ from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import numpy_generator
 from cimenv.core.store import Store
 from cimenv.core.threads import allowed_threads
-from cimenv.tasks.enumeration_file import FIRST_ROW, Enumeration, Row, Unfit, read_enumeration
+from cimenv.tasks.files.enumeration_file import FIRST_ROW, Enumeration, Row, Unfit, read_enumeration
+from cimenv.tasks.files.site_shape import SiteShape
 from cimenv.tasks.jobs import run_job
 from cimenv.tasks.problem import Problem
-from cimenv.tasks.site_shape import SiteShape
 
 TOLERANCE = 0.001  # of the images per chip: what another processor's rounding may change
 ROUNDED = 2  # images per chip that a GPU may turn, however few there are

@@ -11,25 +11,26 @@ from cimenv.core.lazy import lazily
 
 if TYPE_CHECKING:
     from cimenv.tasks.bare import NetworkEvaluation, evaluate
-    from cimenv.tasks.evaluators import Evaluator, MonteCarloEvaluator
+    from cimenv.tasks.evaluators.base import Evaluator
+    from cimenv.tasks.evaluators.ledger import Ledger
+    from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
+    from cimenv.tasks.evaluators.table import TableEvaluator, shipped_tables
     from cimenv.tasks.jobs import run_job
-    from cimenv.tasks.ledger import Ledger
     from cimenv.tasks.named import named_tasks
     from cimenv.tasks.objective import Objective
     from cimenv.tasks.problem import Problem, UserObjects, default_store
     from cimenv.tasks.space import PlacementSpace
-    from cimenv.tasks.table import TableEvaluator, shipped_tables
     from cimenv.tasks.task import Task, load_task
 
 _HOMES = {
-    "Evaluator": "cimenv.tasks.evaluators",
-    "Ledger": "cimenv.tasks.ledger",
-    "MonteCarloEvaluator": "cimenv.tasks.evaluators",
+    "Evaluator": "cimenv.tasks.evaluators.base",
+    "Ledger": "cimenv.tasks.evaluators.ledger",
+    "MonteCarloEvaluator": "cimenv.tasks.evaluators.monte_carlo",
     "NetworkEvaluation": "cimenv.tasks.bare",
     "Objective": "cimenv.tasks.objective",
     "PlacementSpace": "cimenv.tasks.space",
     "Problem": "cimenv.tasks.problem",
-    "TableEvaluator": "cimenv.tasks.table",
+    "TableEvaluator": "cimenv.tasks.evaluators.table",
     "Task": "cimenv.tasks.task",
     "UserObjects": "cimenv.tasks.problem",
     "default_store": "cimenv.tasks.problem",
@@ -37,7 +38,7 @@ _HOMES = {
     "load_task": "cimenv.tasks.task",
     "named_tasks": "cimenv.tasks.named",
     "run_job": "cimenv.tasks.jobs",
-    "shipped_tables": "cimenv.tasks.table",
+    "shipped_tables": "cimenv.tasks.evaluators.table",
 }
 __all__ = [
     "Evaluator",

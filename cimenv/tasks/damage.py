@@ -19,9 +19,9 @@ from cimenv.crossbar.mapping import map_network
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Damage
 from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearch, worst_case
-from cimenv.tasks.identity import arrays_digest
-from cimenv.tasks.keys import STAGE_VERSIONS
 from cimenv.tasks.problem import Problem
+from cimenv.tasks.stages.identity import arrays_digest
+from cimenv.tasks.stages.keys import STAGE_VERSIONS
 from cimenv.tasks.task import Task
 
 Source = Literal["reference", "backbone"]

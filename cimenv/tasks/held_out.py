@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from cimenv.compensation.bank import CompensationBank
 from cimenv.compensation.options import Placement
 from cimenv.core.progress import Progress, silent
-from cimenv.tasks.evaluators import MonteCarloEvaluator
+from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
 from cimenv.tasks.problem import Problem
 
 

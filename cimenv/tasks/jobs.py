@@ -14,8 +14,8 @@ from cimenv.data.splits import Split, checked_split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation, site_errors
 from cimenv.tasks.damage import attack_of, damage
-from cimenv.tasks.keys import STAGE_VERSIONS, physics_of, precision_of, training_environment
 from cimenv.tasks.problem import Problem
+from cimenv.tasks.stages.keys import STAGE_VERSIONS, physics_of, precision_of, training_environment
 from cimenv.tasks.task import MOST_CHIPS, Task
 
 Fidelity = str  # "bank" or "tuned"

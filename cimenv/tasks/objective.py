@@ -11,7 +11,7 @@ from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.evaluators import Evaluator
+from cimenv.tasks.evaluators.base import Evaluator
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 

@@ -34,11 +34,11 @@ from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.memory import GIB, KEPT
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.evaluation.segments import SegmentedNetwork
-from cimenv.tasks.identity import Identity, arrays_digest
-from cimenv.tasks.keys import STAGE_VERSIONS, conditions_of, trained_once
-from cimenv.tasks.stages import RANGE, Stages, built, placed_for_training
+from cimenv.tasks.stages.identity import Identity, arrays_digest
+from cimenv.tasks.stages.keys import STAGE_VERSIONS, conditions_of, trained_once
+from cimenv.tasks.stages.stages import RANGE, Stages, built, placed_for_training
+from cimenv.tasks.stages.weights import record_of, tensors_of, under_way
 from cimenv.tasks.task import Task
-from cimenv.tasks.weights import record_of, tensors_of, under_way
 from cimenv.training import fit_placement
 
 SHIPPED = Path(str(files("cimenv.tasks"))) / "shipped"

@@ -8,7 +8,7 @@ from forged_enumerations import as_version_2
 
 from agents.study import SIGNED, Journal
 from cimenv.core.checked_rows import read_rows
-from cimenv.tasks.table import SHIPPED_TABLES, SUFFIX, load_table
+from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX, load_table
 
 
 @pytest.fixture(scope="module")

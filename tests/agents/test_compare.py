@@ -19,7 +19,7 @@ from agents.report import main
 from agents.study import Journal
 from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
-from cimenv.tasks.table import TableEvaluator
+from cimenv.tasks.evaluators.table import TableEvaluator
 
 NAME = "lenet5-fashion-mini"
 SMALL = {

@@ -10,9 +10,9 @@ from agents import tables
 from agents.study import located
 from cimenv.core.store import Store
 from cimenv.tasks import Problem, TableEvaluator, load_task, shipped_tables
+from cimenv.tasks.evaluators.table import SHIPPED_TABLES, load_table
 from cimenv.tasks.problem import SHIPPED
 from cimenv.tasks.space import PlacementSpace
-from cimenv.tasks.table import SHIPPED_TABLES, load_table
 
 
 def test_every_plan_can_be_enumerated():

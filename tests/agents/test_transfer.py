@@ -15,7 +15,7 @@ from agents.transfer.rivals import best_rule, placed, regret, rules
 from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
 from cimenv.envs import CompensationTabularEnv
-from cimenv.tasks.table import SHIPPED_TABLES, SUFFIX, TableEvaluator, shipped_tables
+from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX, TableEvaluator, shipped_tables
 
 NAME = "lenet5-fashion-mini"
 

@@ -12,8 +12,8 @@ from cimenv.core.store import Store
 from cimenv.search import run_search
 from cimenv.search.experience import lesson
 from cimenv.tasks import Ledger, MonteCarloEvaluator, Objective, Problem, load_task
+from cimenv.tasks.evaluators.table import TableEvaluator, shipped_tables
 from cimenv.tasks.problem import SHIPPED
-from cimenv.tasks.table import TableEvaluator, shipped_tables
 from cimenv.training import BankRecipe, fit_bank
 
 OPTIONS = (2, 3, 1)

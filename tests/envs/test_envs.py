@@ -361,7 +361,7 @@ def test_async_workers_train_on_a_cold_store(tmp_path):
 
 def test_first_reset_of_the_default_task_trains_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(Recipe, "fit", lambda *a: pytest.fail("a recipe ran"))
-    monkeypatch.setattr("cimenv.tasks.stages.fit_bank", lambda *a: pytest.fail("the bank was fitted"))
+    monkeypatch.setattr("cimenv.tasks.stages.stages.fit_bank", lambda *a: pytest.fail("the bank was fitted"))
     env = CompensationEnv(store=str(tmp_path))
     _, info = env.reset(seed=0)
     assert 0.70 < info["accuracy"] < 0.80 < info["clean_accuracy"] < info["reference_accuracy"] < 0.90

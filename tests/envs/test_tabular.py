@@ -17,8 +17,8 @@ from cimenv.envs import CompensationEnv, CompensationTabularEnv, TabularVectorEn
 from cimenv.sb3.tokens import layout_of
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator, Objective, shipped_tables
+from cimenv.tasks.evaluators.table import TableEvaluator, load_table
 from cimenv.tasks.problem import SHIPPED
-from cimenv.tasks.table import TableEvaluator, load_table
 
 NAME = "CiMCompensationTabular-v0"
 BUNDLED = [name for name in shipped_tables() if load_table(name).header.task.data == "fashion-mini"]

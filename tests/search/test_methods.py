@@ -16,7 +16,7 @@ from cimenv.search.moves import mended, moved_blocks, random_placement, single_c
 from cimenv.search.steps import write_steps
 from cimenv.search.surrogate import PENALTIES, Ridge
 from cimenv.tasks import MonteCarloEvaluator, Objective
-from cimenv.tasks.table import TableEvaluator
+from cimenv.tasks.evaluators.table import TableEvaluator
 
 DRAWING = ("annealing", "genetic", "tpe", "nsga2", "surrogate", "lstm_controller", "one_step")
 

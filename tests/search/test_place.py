@@ -13,7 +13,8 @@ from cimenv.cost.hardware import explained
 from cimenv.crossbar import programmed
 from cimenv.search import SearchResult
 from cimenv.search import place as _place  # noqa: F401 - the module below is shadowed by the function
-from cimenv.tasks import MonteCarloEvaluator, evaluators
+from cimenv.tasks import MonteCarloEvaluator
+from cimenv.tasks.evaluators import monte_carlo
 
 place_module = sys.modules["cimenv.search.place"]
 
@@ -137,7 +138,7 @@ def test_the_test_split_is_touched_once_after_all_choices(nearest, prototypes, q
 def test_what_was_found_is_said_before_its_blocks_are_fitted_and_is_not_searched_again(
     nearest, prototypes, quick, monkeypatch
 ):
-    asked, run_job = [], evaluators.run_job
+    asked, run_job = [], monte_carlo.run_job
 
     def spied(problem, placements, split, fidelity, chips, **rest):
         asked.append((split, fidelity, chips))
@@ -161,7 +162,7 @@ def test_what_was_found_is_said_before_its_blocks_are_fitted_and_is_not_searched
     def stopping(description, total, done=0):
         yield Bar()
 
-    monkeypatch.setattr(evaluators, "run_job", spied)
+    monkeypatch.setattr(monte_carlo, "run_job", spied)
     with pytest.raises(StoppedError, match=r"J 0\.\d+, 4 evaluations\); its blocks are fitted now"):
         cimenv.place(nearest, prototypes, method="exhaustive", **{**quick, "progress": stopping})
     assert {fidelity for _, fidelity, _ in asked} == {"bank"} and {split for split, _, _ in asked} == {"val"}

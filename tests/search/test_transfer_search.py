@@ -16,7 +16,7 @@ from cimenv.search.experience import FEATURES, Blocks, lesson
 from cimenv.search.process import Belief, Process
 from cimenv.search.transfer import learned, others
 from cimenv.tasks import MonteCarloEvaluator
-from cimenv.tasks.table import TableEvaluator, shipped_tables, table_path
+from cimenv.tasks.evaluators.table import TableEvaluator, shipped_tables, table_path
 
 UNSEEN = "lenet5-fashion-mini-0.65"
 TAUGHT = tuple(name for name in shipped_tables() if not name.startswith(("vit-2", "resnet-8", UNSEEN)))

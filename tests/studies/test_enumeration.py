@@ -21,7 +21,7 @@ from cimenv.cost.hardware import COST_TERMS
 from cimenv.studies import enumeration
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import load_task
-from cimenv.tasks.enumeration_file import COLUMNS, MAGIC, Row, read_enumeration
+from cimenv.tasks.files.enumeration_file import COLUMNS, MAGIC, Row, read_enumeration
 from cimenv.tasks.problem import Problem
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -10,7 +10,7 @@ from cimenv.studies import validation
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.studies.validation import validate
 from cimenv.tasks import MonteCarloEvaluator, load_task
-from cimenv.tasks.enumeration_file import Row, read_enumeration
+from cimenv.tasks.files.enumeration_file import Row, read_enumeration
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from cimenv.core.errors import ConfigError
 from cimenv.search import run_search
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator
-from cimenv.tasks.cluster import Cluster
+from cimenv.tasks.evaluators.cluster import Cluster
+from cimenv.tasks.evaluators.travel import run_shared
 from cimenv.tasks.jobs import run_job
-from cimenv.tasks.travel import run_shared
 
 distributed = pytest.importorskip("distributed")
 

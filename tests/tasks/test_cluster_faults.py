@@ -23,9 +23,9 @@ from cimenv.core.store import Store
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator, load_task
 from cimenv.tasks import cluster as cluster_module
-from cimenv.tasks.cluster import Cluster, tls
+from cimenv.tasks.evaluators.cluster import Cluster, tls
+from cimenv.tasks.evaluators.travel import SharedProblem, _is_own, own_modules_by_value
 from cimenv.tasks.jobs import run_job
-from cimenv.tasks.travel import SharedProblem, _is_own, own_modules_by_value
 
 distributed = pytest.importorskip("distributed")
 PACKAGE = Path(cimenv.__file__).parent
@@ -135,8 +135,10 @@ def test_functions_changed_in_memory_are_seen(monkeypatch):
     found = installation.changed_functions()
     assert {"cimenv.evaluation.engine.Engine.run", "cimenv.tasks.jobs.run_job"} <= set(found)
     monkeypatch.undo()
-    monkeypatch.setattr("cimenv.tasks.travel.run_job", lambda *given, **more: [])  # where it is only imported
-    assert installation.changed_functions() == ["cimenv.tasks.travel.run_job"]
+    monkeypatch.setattr(
+        "cimenv.tasks.evaluators.travel.run_job", lambda *given, **more: []
+    )  # where it is only imported
+    assert installation.changed_functions() == ["cimenv.tasks.evaluators.travel.run_job"]
 
 
 def test_a_client_of_another_version_is_refused(workers_at, monkeypatch):
@@ -167,7 +169,7 @@ def test_patched_workers_are_not_believed(toy, tmp_path):
     assert honest in jobs.read_text()
     jobs.write_text(jobs.read_text().replace(honest, f"{honest} - 1"))
     preload = tmp_path / "preload.py"
-    preload.write_text("import cimenv.tasks.travel as t\nt.run_job = lambda *a, **k: []\n")
+    preload.write_text("import cimenv.tasks.evaluators.travel as t\nt.run_job = lambda *a, **k: []\n")
     with processes(tmp_path) as started:
         started.worker("by its files", {"PYTHONPATH": str(tmp_path / "patched")})
         with pytest.raises(ConfigError, match="has other source files of cimenv"):
@@ -175,7 +177,7 @@ def test_patched_workers_are_not_believed(toy, tmp_path):
         started.kill("by its files")
         started.options = ("--preload", str(preload))
         started.worker("in memory")
-        with pytest.raises(ConfigError, match=r"runs cimenv\.tasks\.\w+\.run_job otherwise than its file says"):
+        with pytest.raises(ConfigError, match=r"runs cimenv\.tasks\.[\w.]+\.run_job otherwise than its file says"):
             connected(started.address)
         started.kill("in memory")
         started.options = ()

@@ -22,10 +22,10 @@ from cimenv.search.transfer import learned
 from cimenv.studies.enumeration import enumerate_placements
 from cimenv.studies.validation import validate
 from cimenv.tasks import MonteCarloEvaluator, Problem, TableEvaluator, load_task
-from cimenv.tasks.enumeration_file import MAGIC, read_enumeration
-from cimenv.tasks.site_shape import SiteShape
-from cimenv.tasks.table import SHIPPED_TABLES, SUFFIX
-from cimenv.tasks.weights import load_weights
+from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX
+from cimenv.tasks.files.enumeration_file import MAGIC, read_enumeration
+from cimenv.tasks.files.site_shape import SiteShape
+from cimenv.tasks.stages.weights import load_weights
 
 OWN = "own_network_of_somebody"
 DOORS = {

@@ -9,7 +9,7 @@ from cimenv.core.errors import ConfigError
 from cimenv.core.store import Store
 from cimenv.data import load_data
 from cimenv.tasks import MonteCarloEvaluator, UserObjects, load_task
-from cimenv.tasks.identity import BACKBONE_VERSIONS, Identity, arrays_digest
+from cimenv.tasks.stages.identity import BACKBONE_VERSIONS, Identity, arrays_digest
 
 TIMES = (0.0, 3_600.0, 31_536_000.0)
 QUICK = [

@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 from cimenv.core import installation
 from cimenv.core.errors import ConfigError
+from cimenv.tasks.evaluators.travel import SharedProblem
 from cimenv.tasks.problem import Problem
-from cimenv.tasks.travel import SharedProblem
 
 JOBS_PER_WORKER = 2  # more cut more shared prefixes: with four, two workers took .62 instead of .54 of one
 CONNECT_S = 10.0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cimenv.core.config import canonical, digest
 from cimenv.core.store import Store
 from cimenv.crossbar.modes import evaluating
-from cimenv.tasks.weights import record_of, tensors_of
+from cimenv.tasks.stages.weights import record_of, tensors_of
 
 BACKBONE_VERSIONS: dict[str, int] = {}  # of built-in backbones whose outputs changed for the same weights; default 1
 PROBE_IMAGES = 8

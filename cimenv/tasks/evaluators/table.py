@@ -17,7 +17,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError, PlacementError, known_name
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.enumeration_file import Enumeration, read_enumeration
+from cimenv.tasks.files.enumeration_file import Enumeration, read_enumeration
 from cimenv.tasks.jobs import Fidelity, chip_numbers
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.space import PlacementSpace

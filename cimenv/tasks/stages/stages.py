@@ -23,7 +23,7 @@ from cimenv.crossbar.prepared import copied, uncompiled
 from cimenv.data import DataSplits
 from cimenv.evaluation.protection import channel_scores
 from cimenv.networks import build_backbone, without_weights
-from cimenv.tasks.identity import (
+from cimenv.tasks.stages.identity import (
     PROBE_IMAGES,
     Identity,
     arrays_digest,
@@ -32,9 +32,9 @@ from cimenv.tasks.identity import (
     is_own,
     same_outputs,
 )
-from cimenv.tasks.keys import STAGE_VERSIONS, conditions_of, physics_of, precision_of, trained_once
+from cimenv.tasks.stages.keys import STAGE_VERSIONS, conditions_of, physics_of, precision_of, trained_once
+from cimenv.tasks.stages.weights import load_weights, record_of, tensors_of
 from cimenv.tasks.task import Task
-from cimenv.tasks.weights import load_weights, record_of, tensors_of
 from cimenv.training import AnyRecipe, fit_bank
 
 RANGE = "input_range/"

@@ -10,7 +10,7 @@ from cimenv.core.config import checked_int
 from cimenv.core.errors import BudgetError
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.evaluators import Evaluator
+from cimenv.tasks.evaluators.base import Evaluator
 from cimenv.tasks.jobs import Fidelity
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task

@@ -31,8 +31,8 @@ from cimenv.core.errors import ConfigError
 from cimenv.core.files import CONFIGURATION, RECORD, read_bytes, unpacked
 from cimenv.cost.hardware import COST_TERMS
 from cimenv.evaluation.record import ERROR_COLUMNS, Evaluation
+from cimenv.tasks.files.site_shape import SiteShape
 from cimenv.tasks.objective import Objective
-from cimenv.tasks.site_shape import SiteShape
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 

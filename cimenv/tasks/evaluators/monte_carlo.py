@@ -1,4 +1,4 @@
-"""Evaluators: from a placement to its evaluation, with memory and store."""
+"""The evaluator that simulates chips, with memory and store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -22,56 +22,16 @@ from cimenv.core.threads import allowed_threads
 from cimenv.data.splits import Split, checked_split
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.cluster import JOBS_PER_WORKER, Cluster, as_done
+from cimenv.tasks.evaluators.cluster import JOBS_PER_WORKER, Cluster, as_done
+from cimenv.tasks.evaluators.travel import run_shared
 from cimenv.tasks.jobs import Fidelity, chip_numbers, evaluation_key, run_job
 from cimenv.tasks.own import own_options
 from cimenv.tasks.problem import Problem, UserObjects, default_store
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
-from cimenv.tasks.travel import run_shared
 
 MOST_THREADS = 1_024
 REMEMBERED = 20_000  # evaluations held in memory: a few hundred bytes each
-
-
-class Evaluator(Protocol):
-    """What environments and searches ask."""
-
-    @property
-    def task(self) -> Task:
-        """Return the task."""
-
-    @property
-    def space(self) -> PlacementSpace:
-        """Return the placements, costs and masks."""
-
-    @property
-    def gains(self) -> Gains | None:
-        """Return what every block added to accuracy while the bank was fitted; None where nobody kept it."""
-
-    def evaluate(
-        self,
-        placement: Placement,
-        split: Split = "val",
-        fidelity: Fidelity = "bank",
-        chips: int | range | None = None,
-    ) -> Evaluation:
-        """Return the evaluation of one placement."""
-
-    def evaluate_many(
-        self,
-        placements: Sequence[Placement],
-        split: Split = "val",
-        fidelity: Fidelity = "bank",
-        chips: int | range | None = None,
-    ) -> list[Evaluation]:
-        """Return the evaluations of many placements, in their order."""
-
-    def reference_accuracy(self, split: Split = "val") -> float:
-        """Return acc_ref: clean accuracy of the `standard` recipe."""
-
-    def clean_accuracy(self, split: Split = "val") -> float:
-        """Return the clean accuracy of the backbone."""
 
 
 class MonteCarloEvaluator:

@@ -15,7 +15,7 @@ from cimenv.core.config import canonical
 from cimenv.core.errors import ConfigError
 from cimenv.core.files import WEIGHTS, checked_file
 from cimenv.core.store import Record, Store
-from cimenv.tasks.keys import training_environment
+from cimenv.tasks.stages.keys import training_environment
 from cimenv.tasks.task import Task
 from cimenv.training.resuming import Kept
 

@@ -1,0 +1,1 @@
+"""Enumerations as files: every feasible placement of a task, a row each."""

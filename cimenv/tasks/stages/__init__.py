@@ -1,0 +1,1 @@
+"""What a problem trains: one function a stage, with its key beside it."""
