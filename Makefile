@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	touch $(STAMP)
 
 demo: setup
-	$(BIN)/python -m agents.demo
+	$(BIN)/python -m experiments.demo
 
 test: setup
 	$(BIN)/python $(PYTEST)
@@ -54,10 +54,10 @@ type: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python -m agents.bench
+	$(BIN)/python -m experiments.bench
 
 readme: setup
-	$(BIN)/python -m agents.readme
+	$(BIN)/python -m experiments.lab.readme
 
 # Their own environment: aihwkit 1.1.0 runs with torch 2.10.0 on Python 3.11 (1.2.0 on 3.12).
 AIHWKIT := .venv-aihwkit/bin/python
@@ -68,7 +68,7 @@ AIHWKIT := .venv-aihwkit/bin/python
 	touch $@
 
 aihwkit-check: .venv-aihwkit/.installed
-	$(AIHWKIT) scripts/aihwkit_check.py
+	$(AIHWKIT) -m experiments.aihwkit
 
 bench-aihwkit: .venv-aihwkit/.installed
-	$(AIHWKIT) scripts/aihwkit_bench.py
+	$(AIHWKIT) -m experiments.aihwkit_speed

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import cimenv
+from cimenv.analysis.sensitivity import NON_IDEALITIES
 from cimenv.cli import app
 from cimenv.core.store import Record, Store
-from cimenv.studies.sensitivity import NON_IDEALITIES
 
 COMMANDS = (
     "tasks",

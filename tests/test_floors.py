@@ -18,7 +18,7 @@ FLOORS = {
     "tasks": 5,
     "envs": 6,
     "search": 6,
-    "studies": 6,
+    "analysis": 6,
     "sb3": 7,
     "cli": 7,
     "__main__.py": 8,

@@ -49,8 +49,8 @@ def attack(
     Example:
       cimenv attack toy-4site --placement 1,0,2,0 --bound 0.02 --out curve.png
     """
+    from cimenv.analysis.attack_strength import curve_figure, write_curve
     from cimenv.core.progress import bar
-    from cimenv.studies.attack_strength import curve_figure, write_curve
     from cimenv.tasks.damage import attacked
 
     if out is not None:

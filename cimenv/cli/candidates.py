@@ -30,8 +30,8 @@ def candidates(
       cimenv candidates lenet5-fashion-mini
       cimenv search lenet5-fashion-mini --set candidates=[conv1,conv2]
     """
+    from cimenv.analysis.candidates import named_candidates, varied_from
     from cimenv.core.progress import bar
-    from cimenv.studies.candidates import named_candidates, varied_from
     from cimenv.tasks import load_task
 
     loaded = load_task(task, overrides)

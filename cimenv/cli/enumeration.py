@@ -25,7 +25,7 @@ from cimenv.cli.arguments import (
 from cimenv.cli.output import as_text, print_json, print_row, print_tables, table_of
 
 if TYPE_CHECKING:
-    from cimenv.studies.validation import Difference, Validation
+    from cimenv.analysis.validation import Difference, Validation
     from cimenv.tasks.files.enumeration_file import EnumeratedSplit, Enumeration
 
 SHOWN = 20  # differences in the table; JSON has all
@@ -59,8 +59,8 @@ def enumerate_task(
     Example:
       cimenv enumerate toy-4site --out toy.csv
     """
+    from cimenv.analysis.enumeration import enumerate_placements
     from cimenv.core.progress import bar
-    from cimenv.studies.enumeration import enumerate_placements
     from cimenv.tasks import load_task
 
     loaded, part = load_task(task, overrides), cast("EnumeratedSplit", split)
@@ -102,8 +102,8 @@ def validate_file(
     Example:
       cimenv validate toy.csv --rows 32 --seed 1
     """
+    from cimenv.analysis.validation import validate
     from cimenv.core.progress import bar
-    from cimenv.studies.validation import validate
 
     drawn = None if every else rows
     found = validate(file, rows=drawn, seed=seed, threads=threads, progress=bar, device=device, trust=trust)

@@ -279,7 +279,7 @@ def _pareto(evaluator: MonteCarloEvaluator, found: SearchResult) -> Any:
     """Return the scatter of the placements that a search saw."""
     import numpy as np
 
-    from cimenv.studies.pareto import pareto_figure
+    from cimenv.analysis.pareto import pareto_figure
 
     task, space = evaluator.task, evaluator.space
     points = {step.placement: (space.scalar_cost(step.placement), step.accuracy) for step in found.steps}

@@ -45,19 +45,19 @@ def sensitivity(
     Example:
       cimenv sensitivity lenet5-fashion-mini --only output_noise,weight_noise
     """
+    from cimenv.analysis import sensitivity
     from cimenv.core.progress import bar
-    from cimenv.studies import sensitivity as study
     from cimenv.tasks import MonteCarloEvaluator, load_task
 
-    names = study.checked_names(only.split(",") if only else study.NON_IDEALITIES)
-    plain = study.bare_task(load_task(task, overrides), images)
+    names = sensitivity.checked_names(only.split(",") if only else sensitivity.NON_IDEALITIES)
+    plain = sensitivity.bare_task(load_task(task, overrides), images)
     evaluator = MonteCarloEvaluator(plain, progress=bar)
 
-    def measured() -> study.Sensitivity:
-        return study.Sensitivity(evaluator.problem, chips, evaluator.threads)
+    def measured() -> sensitivity.Sensitivity:
+        return sensitivity.Sensitivity(evaluator.problem, chips, evaluator.threads)
 
-    rows = study.run(measured, out / "sensitivity.csv", names, error=error, share=share, progress=bar)
-    save_picture(study.figure(rows), out / "sensitivity.png")
+    rows = sensitivity.run(measured, out / "sensitivity.csv", names, error=error, share=share, progress=bar)
+    save_picture(sensitivity.figure(rows), out / "sensitivity.png")
     own = [row for row in rows if row.weights == evaluator.problem.weights_digest[:12] and row.non_ideality in names]
     if as_json:
         print_json([asdict(row) for row in own])

@@ -22,7 +22,7 @@ from cimenv.core.writing import append, write_whole, writing
 
 CHECK = "check"
 DIGITS = 8
-CONVERT = "python scripts/add_checksums.py"
+CONVERT = "python -m experiments.lab.add_checksums"
 Append = Callable[[Sequence[Any]], None]
 
 

@@ -152,8 +152,8 @@ class PlacementCallback(BaseCallback):
             self.logger.record(f"errors/{site}/placed", float(after))
 
     def _draw(self, view: ActionView | None) -> None:
+        from cimenv.analysis.pareto import pareto_figure
         from cimenv.envs.render import figure
-        from cimenv.studies.pareto import pareto_figure
 
         history, step = self.history, self.num_timesteps
         assert history is not None

@@ -1,4 +1,4 @@
-"""Files of runs and studies are data: nothing that they name is imported, and changed digits are noticed."""
+"""Files of runs are data: nothing that they name is imported, and changed digits are noticed."""
 
 import os
 import re
@@ -9,16 +9,16 @@ import pytest
 import yaml
 
 from agents.algorithms import before_opening, new_model
-from agents.compare.page import page
-from agents.compare.results import rows_of
 from agents.config import AgentConfig
 from agents.environment import make_env
 from agents.evaluate import evaluate, load_policy
 from agents.run_folder import CONFIG, MODEL, PLACEMENTS, RESULT, read_placements, read_result
-from agents.study import Journal, sign_journal, tables_digest, write_csv
 from cimenv.core.errors import ConfigError
 from cimenv.core.inert import in_markdown
 from cimenv.tasks import TableEvaluator
+from experiments.agents.page import page
+from experiments.agents.results import rows_of
+from experiments.lab.experiment import Journal, sign_journal, tables_digest, write_csv
 
 OWN = "own_network_of_a_run"
 
@@ -164,5 +164,5 @@ def test_a_page_shows_tags_and_bars_as_they_are(tmp_path):
 def test_a_study_s_jobs_know_a_table_s_numbers_not_its_file(tmp_path):
     one = tables_digest(["lstm-3"])
     assert one == tables_digest(["lstm-3"]) != tables_digest(["lstm-3", "mlp-4"])
-    with pytest.raises(ConfigError, match=r"there is no .*none.csv; python -m agents.tables makes it"):
+    with pytest.raises(ConfigError, match=r"there is no .*none.csv; python -m experiments.tables makes it"):
         tables_digest([str(tmp_path / "none.csv")])

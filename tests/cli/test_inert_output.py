@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import yaml
 
+from cimenv.analysis.attack_strength import curve_figure
+from cimenv.analysis.pareto import pareto_figure
 from cimenv.cli.output import print_row, print_tables, table_of
 from cimenv.envs.render import as_text, figure
 from cimenv.sb3.figures import error_bars
-from cimenv.studies.attack_strength import curve_figure
-from cimenv.studies.pareto import pareto_figure
 from cimenv.tasks import Objective, TableEvaluator
 
 NAME = "[red]x[/red] [link=http://a]\x1b[31m\x9b2J\n=1+1 :smile: $\\nocommand{$"

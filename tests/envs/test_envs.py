@@ -12,10 +12,10 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.env_util import make_vec_env
 
 import cimenv
+from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import ConfigError, EpisodeError, InvalidActionError, UnknownNameError
 from cimenv.core.store import Store
 from cimenv.envs import CompensationEnv, EvaluationBudget
-from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator, TableEvaluator, load_task
 from cimenv.training import Recipe
 

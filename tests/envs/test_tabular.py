@@ -11,11 +11,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
+from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import ConfigError, InvalidActionError, UnknownNameError
 from cimenv.core.store import Store
 from cimenv.envs import CompensationEnv, CompensationTabularEnv, TabularVectorEnv
 from cimenv.sb3.tokens import layout_of
-from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator, Objective, shipped_tables
 from cimenv.tasks.evaluators.table import TableEvaluator, load_table
 from cimenv.tasks.problem import SHIPPED

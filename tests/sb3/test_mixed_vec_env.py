@@ -6,10 +6,10 @@ import pytest
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import ConfigError
 from cimenv.envs import CompensationEnv, TabularVectorEnv
 from cimenv.sb3 import MixedVecEnv, SitePolicy, TabularVecEnv
-from cimenv.studies.enumeration import enumerate_placements
 
 SITES = 6
 

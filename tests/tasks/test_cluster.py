@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
+from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import ConfigError
 from cimenv.search import run_search
-from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator
 from cimenv.tasks.evaluators.cluster import Cluster
 from cimenv.tasks.evaluators.travel import run_shared

@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 import cimenv
+from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core import installation
 from cimenv.core.errors import ConfigError
 from cimenv.core.store import Store
-from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import MonteCarloEvaluator, load_task
 from cimenv.tasks import cluster as cluster_module
 from cimenv.tasks.evaluators.cluster import Cluster, tls

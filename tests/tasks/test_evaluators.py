@@ -18,12 +18,12 @@ from forged_enumerations import signed, with_header
 from safetensors.torch import save_file
 from torch import nn
 
+from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import BudgetError, ConfigError, DataError, PlacementError, UnknownNameError
 from cimenv.core.store import Store
 from cimenv.data import load_data
 from cimenv.networks import build_backbone
 from cimenv.search import run_search
-from cimenv.studies.enumeration import enumerate_placements
 from cimenv.tasks import (
     Ledger,
     MonteCarloEvaluator,

@@ -16,11 +16,11 @@ import pytest
 from forged_enumerations import as_version_2, signed, with_header
 from typer.testing import CliRunner
 
+from cimenv.analysis.enumeration import enumerate_placements
+from cimenv.analysis.validation import validate
 from cimenv.cli import app
 from cimenv.core.errors import ConfigError, UnknownNameError
 from cimenv.search.transfer import learned
-from cimenv.studies.enumeration import enumerate_placements
-from cimenv.studies.validation import validate
 from cimenv.tasks import MonteCarloEvaluator, Problem, TableEvaluator, load_task
 from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX
 from cimenv.tasks.files.enumeration_file import MAGIC, read_enumeration
@@ -144,7 +144,7 @@ def test_rows_that_are_moved_are_noticed(table, tmp_path, change):
 def test_a_file_without_checksums_is_read_with_a_notice(table, tmp_path):
     path = tmp_path / "table.csv"
     path.write_bytes(as_version_2(table))
-    with pytest.warns(UserWarning, match=r"table.csv has no checksums: .*python scripts/add_checksums.py") as caught:
+    with pytest.warns(UserWarning, match=r"table.csv has no checksums: .*experiments.lab.add_checksums") as caught:
         found = read_enumeration(path)
     assert len(caught) == 1 and "\n" not in str(caught[0].message)
     assert found.rows == TableEvaluator("lstm-3").enumeration.rows and found.finished

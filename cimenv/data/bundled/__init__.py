@@ -16,7 +16,7 @@ def fashion_mini() -> DataSplits:
     """Return 10,000 / 2,000 / 2,000 class-balanced Fashion-MNIST images (train / val / test).
 
     Train and validation come from the official training images, test from the official test images. Made by
-    `scripts/make_fashion_mini.py`; MIT licence, Zalando Research.
+    `python -m experiments.lab.fashion_mini`; MIT licence, Zalando Research.
     """
     path = files(__package__).joinpath("fashion_mini.npz")
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:

@@ -1,1 +1,0 @@
-"""Results of LeNet-5 on full MNIST and Fashion-MNIST: `python -m agents.lenet5 --help`."""

@@ -1,1 +1,0 @@
-"""The study of the worst case: attacks, recipes, percentiles, certificates, blocks."""

@@ -1,0 +1,1 @@
+"""Floor 6: what is asked of a task as a whole: enumeration, validation, sensitivity, fronts, attacks, candidates."""

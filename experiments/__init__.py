@@ -1,0 +1,1 @@
+"""What makes results/: one folder an experiment, run by `python -m experiments.NAME`."""

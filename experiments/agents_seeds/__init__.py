@@ -1,0 +1,1 @@
+"""The four algorithms on the default task, several seeds each."""

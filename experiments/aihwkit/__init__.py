@@ -1,0 +1,1 @@
+"""The same chip in two simulators."""

@@ -1,0 +1,1 @@
+"""The same chips, timed in two simulators."""

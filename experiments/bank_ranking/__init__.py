@@ -1,0 +1,1 @@
+"""Whether the shared bank ranks placements as fits of their own do."""

@@ -1,0 +1,1 @@
+"""The ranking by the bank on all sixteen sites of VGG-16."""

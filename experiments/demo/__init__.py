@@ -1,0 +1,1 @@
+"""The demonstration: everything trained afresh, an agent places blocks, searches compete."""

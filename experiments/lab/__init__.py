@@ -1,0 +1,1 @@
+"""What experiments share: the journal of finished jobs, rows, tables, figures, statistics."""

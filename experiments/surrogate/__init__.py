@@ -1,0 +1,1 @@
+"""Whether the learned surrogate ranks placements that it has not seen."""

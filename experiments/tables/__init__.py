@@ -1,0 +1,1 @@
+"""The enumerated tables, those that ship with the package and larger ones."""

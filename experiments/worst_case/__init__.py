@@ -1,0 +1,1 @@
+"""The worst case: attacks, recipes, percentiles, certificates, blocks."""
