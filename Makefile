@@ -8,7 +8,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 # Tests run in two processes; a worker that has none left takes some of the other's.
 PYTEST := -m pytest -n 2 --dist worksteal
 
-.PHONY: setup demo test test-all test-lowest lint type bench format readme aihwkit-check bench-aihwkit
+.PHONY: setup demo test test-all test-lowest lint type bench format readme docs aihwkit-check bench-aihwkit
 
 setup: $(STAMP)
 
@@ -58,6 +58,14 @@ bench: setup
 
 readme: setup
 	$(BIN)/python -m experiments.lab.readme
+
+$(VENV)/.installed-docs: $(STAMP)
+	$(BIN)/python $(PIP) -e ".[agents,dev,docs]"
+	touch $@
+
+# The site is build/docs/index.html; a warning is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 # Their own environment: aihwkit 1.1.0 runs with torch 2.10.0 on Python 3.11 (1.2.0 on 3.12).
 AIHWKIT := .venv-aihwkit/bin/python

@@ -30,7 +30,7 @@ class PlacementCallback(BaseCallback):
     Q-value), `sites/SITE` (share of the episodes with a block there), `errors/SITE/none|placed` (feature error of the
     last finished episode's placement). With a TensorBoard writer there are pictures (`policy/heatmap` or `q/heatmap`,
     `search/pareto`, `errors/bars`, `placement/network`), `search/...` over distinct evaluations, the HPARAMS tab with
-    `final/...` as its metrics, and a layout of the CUSTOM SCALARS tab. agents/README.md explains every one.
+    `final/...` as its metrics, and a layout of the CUSTOM SCALARS tab. docs/guide/agents.md explains every one.
 
     Reset hooks: episode means are over all tasks; placements, best, errors and pictures are those of the task without
     hooks.

@@ -20,7 +20,7 @@ from cimenv.sb3.figures import heat_map
 from cimenv.sb3.history import History
 from cimenv.sb3.views import ActionView
 
-README = Path(__file__).parents[2] / "agents/README.md"
+README = Path(__file__).parents[2] / "docs/guide/agents.md"
 SITES = ("conv1", "conv2", "fc1", "fc2")
 OPTIONS = {
     "conv1": ("full 0.5", "digital 1"),
