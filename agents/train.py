@@ -2,8 +2,8 @@
 
 Leaves in runs/NAME-SEED/: config.yaml, model.zip, progress.csv, the TensorBoard files, placements.csv (every distinct
 placement in the order of its first evaluation), result.json (the final policy's placement and the best one seen) and
-checkpoint/. The same command goes on with an interrupted run, bit by bit as if it had never stopped; docs/guide/agents.md
-says more.
+checkpoint/. The same command goes on with an interrupted run, bit by bit as if it had never stopped;
+docs/guide/agents.md says more.
 """
 
 from __future__ import annotations
