@@ -14,7 +14,6 @@ from stable_baselines3.common.env_util import make_vec_env
 import cimenv
 from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import ConfigError, EpisodeError, InvalidActionError, UnknownNameError
-from cimenv.core.store import Store
 from cimenv.envs import CompensationEnv, EvaluationBudget
 from cimenv.tasks import MonteCarloEvaluator, TableEvaluator, load_task
 from cimenv.training import Recipe
@@ -97,13 +96,14 @@ def test_feedback_reset_shows_no_evaluation_of_a_block(toy):
     assert all(info["evaluations"] == 1 for _, _, info in trace[:-1])
 
 
-@pytest.mark.parametrize("name", [IDS[0], pytest.param(IDS[1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", IDS)
 def test_cache_hit_and_miss_give_the_same_trajectory(name, tmp_path):
-    hooks = {"reset_hooks": ["standard", "noise"]}
-    task = {**QUICK, "recipe": {"name": "standard", "epochs": 1}}
-    cold = gym.make(name, task=task, store=str(tmp_path), **hooks)
+    def made():
+        return gym.make(name, task=QUICK, store=str(tmp_path), reset_hooks=[_short("standard"), _short("noise")])
+
+    cold = made()
     traces, states = [], []
-    for env in (cold, cold, gym.make(name, task=task, store=str(tmp_path), **hooks)):
+    for env in (cold, cold, made()):
         traces.append(rollout(env, 5))
         states.append(env.unwrapped.np_random.bit_generator.state)
     same(traces[0], traces[1])
@@ -238,8 +238,8 @@ def _short(name):
     return hook
 
 
-def test_reset_option_holds_until_the_next_options(tmp_path):
-    env = CompensationEnv(task=QUICK, store=Store(tmp_path))
+def test_reset_option_holds_until_the_next_options(toy):  # whose reference is the recipe with its default settings
+    env = CompensationEnv(task=QUICK, store=toy.store)
     kept = [env.reset(seed=0, options={"recipe": "standard"}), env.reset()]
     assert env.task.recipe.name == "standard" and env.task.recipe.epochs == 10
     env.reset(options={"recipe": None})

@@ -84,6 +84,8 @@ def test_a_policy_learns_and_looks_at_no_evaluation(plan):
 
 
 def test_jobs_tables_and_targets(plan, tmp_path):
+    short = {kind: getattr(plan, kind).model_copy(update={"steps": 512}) for kind in ("policy", "errors_only")}
+    plan = plan.model_copy(update=short)
     journal = Journal(tmp_path / "jobs.jsonl", plan.measured())
     jobs = [job for stage in plan.stages(journal.rows) for job in stage]
     assert [job.kind for job in jobs] == ["rivals", "experience", *["policy"] * 2, *["errors_only"] * 2, "committee"]

@@ -223,6 +223,7 @@ def test_measuring_a_baked_network_puts_its_weights_back(network, data):
     assert all(torch.equal(value, network.model.state_dict()[name]) for name, value in before.items())
 
 
+@pytest.mark.slow
 def test_training_at_the_worst_deviation_helps_against_it(data):
     found = {}
     for recipe in (recipe_named("standard"), Adversarial(bound=0.3, ramp=0.3)):
