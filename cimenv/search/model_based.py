@@ -1,4 +1,4 @@
-"""What searches that predict accuracy share: what they observed, who leads, what is hoped of a placement."""
+"""What searches that predict accuracy share: what they observed, who leads, the acquisition value of a placement."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class ModelBased:
         objective: of the task.
         generator: draws.
         batch: placements a round.
-        curiosity: standard deviations added to a prediction.
+        exploration: standard deviations added to a prediction.
     """
 
-    def __init__(self, objective: Objective, generator: np.random.Generator, batch: int, curiosity: float) -> None:
+    def __init__(self, objective: Objective, generator: np.random.Generator, batch: int, exploration: float) -> None:
         self.objective, self.space, self.generator = objective, objective.space, generator
-        self.batch, self.curiosity = batch, curiosity
+        self.batch, self.exploration = batch, exploration
         self.values: dict[Placement, float] = {}
         self.accuracies: dict[Placement, float] = {}
 
@@ -54,8 +54,8 @@ class ModelBased:
         """Return random placements."""
         return [random_placement(self.space, self.generator) for _ in range(count)]
 
-    def hoped(self, model: Predicts, placements: Sequence[Placement], curiosity: float) -> Floats:
+    def acquisition(self, model: Predicts, placements: Sequence[Placement], exploration: float) -> Floats:
         """Return J of placements if their accuracy is some standard deviations above what is predicted."""
         mean, deviation = model.predict(placements)
-        pairs = zip(mean + curiosity * deviation, placements, strict=True)
+        pairs = zip(mean + exploration * deviation, placements, strict=True)
         return np.array([self.objective.of_accuracy(accuracy, placement) for accuracy, placement in pairs])

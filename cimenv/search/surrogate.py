@@ -74,7 +74,7 @@ class Surrogate(ModelBased):
         generator: draws.
         first: random placements before the first fit; default twice the sites.
         batch: placements a round.
-        curiosity: standard deviations added to a prediction.
+        exploration: standard deviations added to a prediction.
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class Surrogate(ModelBased):
         *,
         first: Count | None = None,
         batch: Count = 4,
-        curiosity: NotNegative = 1.0,
+        exploration: NotNegative = 1.0,
     ) -> None:
-        super().__init__(objective, generator, batch, curiosity)
+        super().__init__(objective, generator, batch, exploration)
         self.first = first or 2 * len(self.space.sites)
 
     def propose(self) -> list[Placement]:
@@ -97,5 +97,5 @@ class Surrogate(ModelBased):
         pool = [p for p in dict.fromkeys(near + self.drawn()) if p not in self.values]
         if not pool:
             return []
-        hoped = self.hoped(Ridge(self.space, self.accuracies), pool, self.curiosity)
-        return [pool[k] for k in np.argsort(hoped)[::-1][: self.batch]]
+        acquisition = self.acquisition(Ridge(self.space, self.accuracies), pool, self.exploration)
+        return [pool[k] for k in np.argsort(acquisition)[::-1][: self.batch]]

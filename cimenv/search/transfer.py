@@ -32,7 +32,7 @@ class Transfer(ModelBased):
         generator: draws.
         tables: names or files of enumerated tables to learn from; default `others` of the task.
         batch: placements a round.
-        curiosity: standard deviations added to a prediction.
+        exploration: standard deviations added to a prediction.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Transfer(ModelBased):
         *,
         tables: Sequence[str] | None = None,
         batch: Count = 1,
-        curiosity: NotNegative = 1.0,
+        exploration: NotNegative = 1.0,
     ) -> None:
-        super().__init__(objective, generator, batch, curiosity)
+        super().__init__(objective, generator, batch, exploration)
         self.process = learned(tables if tables is not None else others(objective.task))
         self.blocks: Blocks | None = None
 
@@ -52,13 +52,13 @@ class Transfer(ModelBased):
         """Return the favourite, then placements that may be best."""
         assert self.blocks is not None
         belief = Belief(self.process, self.blocks, self.accuracies)
-        curiosity = self.curiosity if len(self.values) > 1 else 0.0
+        exploration = self.exploration if len(self.values) > 1 else 0.0
 
-        def hoped(placements: Sequence[Placement]) -> Floats:
-            return self.hoped(belief, placements, curiosity)
+        def acquisition(placements: Sequence[Placement]) -> Floats:
+            return self.acquisition(belief, placements, exploration)
 
-        pool = [p for p in self._pool(hoped) if p not in self.values]
-        return [pool[k] for k in np.argsort(-hoped(pool), kind="stable")[: self.batch]] if pool else []
+        pool = [p for p in self._pool(acquisition) if p not in self.values]
+        return [pool[k] for k in np.argsort(-acquisition(pool), kind="stable")[: self.batch]] if pool else []
 
     def observe(self, evaluation: Evaluation, value: float) -> None:
         """Take note of a value; from the evaluation without blocks comes what is known of the task."""
@@ -66,14 +66,14 @@ class Transfer(ModelBased):
         if not any(evaluation.placement):
             self.blocks = Blocks.of(self.objective, evaluation)
 
-    def _pool(self, hoped: Callable[[Sequence[Placement]], Floats]) -> list[Placement]:
+    def _pool(self, acquisition: Callable[[Sequence[Placement]], Floats]) -> list[Placement]:
         """Return random placements, and the neighbours of the best up to where no change promises more."""
         found = dict.fromkeys(self.drawn())
         for leader in self.leaders():
             here, best = leader, -np.inf
             while near := neighbours(self.space, here):
                 found |= dict.fromkeys(near)
-                values = hoped(near)
+                values = acquisition(near)
                 if values.max() <= best:
                     break
                 here, best = near[int(values.argmax())], float(values.max())

@@ -59,8 +59,8 @@ def rankings(table: str) -> list[Ranking]:
             unseen = [placement for placement in accuracies if placement not in drawn]
             predicted = dict(zip(unseen, fit.predict(unseen)[0], strict=True))
             tau = stats.kendalltau([accuracies[p] for p in unseen], list(predicted.values())).statistic
-            hoped = accuracies | predicted
-            best = max(accuracies, key=lambda p: objective.of_accuracy(hoped[p], p))
+            believed = accuracies | predicted
+            best = max(accuracies, key=lambda p: objective.of_accuracy(believed[p], p))
             regret = evaluator.regret(objective.of_accuracy(accuracies[best], best))
             found.append(Ranking(table, len(accuracies), known, draw, float(tau), fit.rank_correlation, regret))
     return found

@@ -115,13 +115,13 @@ def test_the_knapsack_of_logged_gains_is_the_best_sum():
         found = run_search(table, "fit_log")
         assert found.steps[0].placement == space.empty() and found.evaluations == 2
 
-        def hoped(placement, objective=objective, space=space):
+        def expected(placement, objective=objective, space=space):
             placed = [(s, o) for s, o in enumerate(placement) if o]
             gains = sum(objective.gains.mean[s][o - 1] for s, o in placed) / objective.gap
             return gains - objective.task.cost_weight * sum(space.scalar_costs[s, o] for s, o in placed)
 
-        best = max(map(hoped, space.all_placements()))
-        assert hoped(found.steps[1].placement) == pytest.approx(best, abs=2e-3 if changes.get("budget") else 1e-9)
+        best = max(map(expected, space.all_placements()))
+        assert expected(found.steps[1].placement) == pytest.approx(best, abs=2e-3 if changes.get("budget") else 1e-9)
 
 
 def test_the_shipped_bank_and_its_table_tell_the_same(tmp_path):

@@ -200,8 +200,8 @@ def test_bad_tables_are_named(unseen, tmp_path):
         run_search(unseen, "transfer", 5, settings={"tables": []})
     with pytest.raises(UnknownNameError, match="mlp-5"):
         run_search(unseen, "transfer", 5, settings={"tables": ["mlp-5"]})
-    with pytest.raises(ConfigError, match="curiosity"):
-        run_search(unseen, "transfer", 5, settings={"curiosity": -1})
+    with pytest.raises(ConfigError, match="exploration"):
+        run_search(unseen, "transfer", 5, settings={"exploration": -1})
 
 
 def test_features_that_are_the_same_in_all_tables_tell_nothing(unseen):
