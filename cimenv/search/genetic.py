@@ -1,4 +1,4 @@
-"""A genetic algorithm: tournaments, uniform crossover, mutation by site; what breaks the budget is mended."""
+"""A genetic algorithm: tournaments, uniform crossover, mutation by site; what breaks the budget is repaired."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
 from cimenv.search.base import Count, NotNegative
-from cimenv.search.moves import mended, random_placement
+from cimenv.search.moves import repaired, random_placement
 from cimenv.tasks.objective import Objective
 
 
@@ -60,4 +60,4 @@ class Genetic:
         for site in self.sites[self.generator.random(len(self.sites)) < self.mutation]:
             others = [o for o in np.flatnonzero(self.space.candidates[site]) if o != child[site]]
             child[site] = int(self.generator.choice(others))
-        return mended(self.space, tuple(child), self.generator)
+        return repaired(self.space, tuple(child), self.generator)

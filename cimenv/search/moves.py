@@ -48,7 +48,7 @@ def neighbours(space: PlacementSpace, placement: Placement) -> list[Placement]:
     return single_changes(space, placement) + moved_blocks(space, placement)
 
 
-def mended(space: PlacementSpace, wanted: Placement, generator: np.random.Generator) -> Placement:
+def repaired(space: PlacementSpace, wanted: Placement, generator: np.random.Generator) -> Placement:
     """Return a feasible placement with as many of the wanted blocks as fit, tried in random order."""
     placed = space.empty()
     for site in generator.permutation(len(placed)):

@@ -10,7 +10,7 @@ import numpy as np
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.evaluation.record import Evaluation
-from cimenv.search.moves import mended
+from cimenv.search.moves import repaired
 from cimenv.tasks.objective import Objective
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def sampler_settings(kind: Literal["tpe", "nsga2"]) -> list[str]:
 
 
 class Sampler:
-    """Asks one of Optuna's samplers for an option at every candidate site; what breaks the budget is mended.
+    """Asks one of Optuna's samplers for an option at every candidate site; what breaks the budget is repaired.
 
     TPE maximises J. NSGA-II keeps the front of accuracy (as a score) against scalar cost, of which J is the best.
 
@@ -73,7 +73,7 @@ class Sampler:
         for site, row in zip(self.space.sites, self.space.candidates, strict=True):
             choices = [int(option) for option in np.flatnonzero(row)]
             wanted.append(trial.suggest_categorical(site.name, choices) if len(choices) > 1 else 0)
-        return [mended(self.space, tuple(wanted), self.generator)]
+        return [repaired(self.space, tuple(wanted), self.generator)]
 
     def observe(self, evaluation: Evaluation, value: float) -> None:
         """Tell the sampler."""

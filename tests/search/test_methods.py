@@ -12,7 +12,7 @@ from cimenv.search.annealing import Annealing
 from cimenv.search.exhaustive import Exhaustive
 from cimenv.search.ladder import Rung, climb, coarser
 from cimenv.search.methods import NAMES
-from cimenv.search.moves import mended, moved_blocks, random_placement, single_changes
+from cimenv.search.moves import repaired, moved_blocks, random_placement, single_changes
 from cimenv.search.steps import write_steps
 from cimenv.search.surrogate import PENALTIES, Ridge
 from cimenv.tasks import MonteCarloEvaluator, Objective
@@ -117,8 +117,8 @@ def test_moves_stay_feasible(toy):
         assert all(space.feasible(p) and sum(a != b for a, b in zip(p, placement, strict=True)) == 1 for p in near)
         for moved in moved_blocks(space, placement):
             assert space.feasible(moved) and np.count_nonzero(moved) == np.count_nonzero(placement)
-        assert space.feasible(mended(space, space.largest(), draws))
-        assert mended(space, placement, draws) == placement
+        assert space.feasible(repaired(space, space.largest(), draws))
+        assert repaired(space, placement, draws) == placement
 
 
 def test_the_regression_leaves_out_as_brute_force_does(toy):
