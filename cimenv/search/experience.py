@@ -116,14 +116,14 @@ class Lesson:
         task: of the table.
         blocks: of the task.
         added: what every block adds on average over all placements, `[blocks]`, in units of `blocks.lost`.
-        jump: what any placement with blocks adds besides, in the same units: the first block of all helps most.
+        first_block_gain: what any placement with blocks adds besides, in the same units.
         misfit: variance of what that leaves unexplained: blocks do not simply add up.
     """
 
     task: Task
     blocks: Blocks
     added: Floats
-    jump: float
+    first_block_gain: float
     misfit: float
 
     def answers(self, task: Task) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
 from cimenv.search.base import Count, NotNegative
-from cimenv.search.moves import repaired, random_placement
+from cimenv.search.moves import random_placement, repaired
 from cimenv.tasks.objective import Objective
 
 

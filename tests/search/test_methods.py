@@ -12,7 +12,7 @@ from cimenv.search.annealing import Annealing
 from cimenv.search.exhaustive import Exhaustive
 from cimenv.search.ladder import Rung, climb, coarser
 from cimenv.search.methods import NAMES
-from cimenv.search.moves import repaired, moved_blocks, random_placement, single_changes
+from cimenv.search.moves import moved_blocks, random_placement, repaired, single_changes
 from cimenv.search.steps import write_steps
 from cimenv.search.surrogate import PENALTIES, Ridge
 from cimenv.tasks import MonteCarloEvaluator, Objective

@@ -104,7 +104,7 @@ def test_a_log_is_an_observation_with_noise(process, unseen):
     blocks = blocks_of(unseen)
     mean, covariance = process.prior(unlogged(blocks))
     value, error = blocks.logged * blocks.lost
-    precision = np.diag(1 / (error**2 + (process.astray * blocks.lost) ** 2))
+    precision = np.diag(1 / (error**2 + (process.log_deviation * blocks.lost) ** 2))
     expected = np.linalg.inv(np.linalg.inv(covariance) + precision)
     told, left = process.prior(blocks)
     assert left == pytest.approx(expected, rel=1e-4, abs=1e-12)
@@ -112,28 +112,30 @@ def test_a_log_is_an_observation_with_noise(process, unseen):
     assert (np.diag(left) < np.diag(covariance)).all()
 
 
-def test_logs_go_astray_by_what_explains_the_tables(process):
+def test_the_deviation_of_logs_is_the_most_likely_one(process):
     """The most likely deviation beyond standard errors; a hundredth of what variation took at least."""
     pairs = [(each.added - each.blocks.logged[0], each.blocks.logged[1]) for each in map(lesson, TAUGHT)]
     gap, error = (np.concatenate(column) for column in zip(*pairs, strict=True))
 
-    def unlikely(deviation):
+    def negative_log_likelihood(deviation):
         variance = error**2 + deviation**2
         return (gap**2 / variance + np.log(variance)).sum()
 
-    best = unlikely(process.astray)
-    assert 0.01 <= process.astray <= 0.1 and all(unlikely(process.astray * f) >= best for f in (0.8, 0.98, 1.02, 1.25))
-    assert Process([replace(lesson("mlp-4"), blocks=unlogged(lesson("mlp-4").blocks))]).astray is None
+    best = negative_log_likelihood(process.log_deviation)
+    assert 0.01 <= process.log_deviation <= 0.1 and all(
+        negative_log_likelihood(process.log_deviation * f) >= best for f in (0.8, 0.98, 1.02, 1.25)
+    )
+    assert Process([replace(lesson("mlp-4"), blocks=unlogged(lesson("mlp-4").blocks))]).log_deviation is None
 
 
 def test_marginal_likelihood_chooses_the_parameters(process):
     """No parameter is better when it is a quarter larger or smaller; those at a bound only away from it."""
-    best = process._unlikely(np.log(process.parameters))
+    best = process._negative_log_likelihood(np.log(process.parameters))
     for k, value in enumerate(process.parameters):
         for factor in (0.8, 1.25):
             changed = [*process.parameters]
             changed[k] = value * factor
-            assert process._unlikely(np.log(changed)) >= best - 1e-3
+            assert process._negative_log_likelihood(np.log(changed)) >= best - 1e-3
 
 
 def test_beliefs_keep_what_was_seen_and_doubt_the_rest(process, unseen):
@@ -158,13 +160,13 @@ def test_a_rest_as_large_as_the_task_shows(process, unseen):
     blocks, rng = blocks_of(unseen), np.random.default_rng(0)
     added, _ = process.prior(blocks)
     learned = process.misfit * (process.scale * blocks.lost) ** 2
-    jump = blocks.lost * process.jump[0]
-    explained = 0.5 + jump * np.any(placements, axis=1) + blocks.placed(placements) @ added
+    first = blocks.lost * process.first_block_gain[0]
+    explained = 0.5 + first * np.any(placements, axis=1) + blocks.placed(placements) @ added
     for shaken, least, most in ((0.0, 1.0, 1.0), (10.0, 16.0, 64.0)):
         values = explained + shaken * np.sqrt(learned) * rng.normal(size=len(placements)) * np.any(placements, axis=1)
         belief = Belief(process, blocks, dict(zip(placements, values, strict=True)))
-        assert least <= belief.rest / learned <= most
-    assert belief.added[0] == jump and belief.covariance[0, 1:].any() == np.False_
+        assert least <= belief.interaction / learned <= most
+    assert belief.added[0] == first and belief.covariance[0, 1:].any() == np.False_
 
 
 def test_it_is_near_the_best_of_an_unseen_task_at_once(unseen):
