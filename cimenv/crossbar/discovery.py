@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from cimenv.crossbar.interception import Memory, storage_of, tensors_in
+from cimenv.crossbar.eager import eagerly
 from cimenv.crossbar.operations import Convolution, Dense, positions
 from cimenv.crossbar.products import READERS, Product, products
+from cimenv.crossbar.storage import Memory, storage_of, tensors_in, view_of
+from cimenv.crossbar.weight_uses import AS, changes, name_of
 
 Macs = Callable[[Tensor, Tensor, Tensor], int]  # of one image, from the weight, the data and the result
 
@@ -108,6 +110,7 @@ class Seen:
         others: multiply-accumulates and the reason, by parameter, of products that it cannot do.
         between_activations: multiply-accumulates of products of two activations.
         with_constants: multiply-accumulates of products with tensors that are no parameters.
+        by_constants: parameters in products without data.
         output: what the network gave.
     """
 
@@ -115,6 +118,7 @@ class Seen:
     others: dict[str, tuple[int, str]] = field(default_factory=dict)
     between_activations: int = 0
     with_constants: int = 0
+    by_constants: set[str] = field(default_factory=set)
     output: Any = None
 
 
@@ -137,7 +141,9 @@ class Discovery(TorchFunctionMode):
             if tensor not in self.stored:  # of a shared parameter the first name counts
                 self.stored.add(tensor, (name, tensor))
         self.parameters = dict(parameters)
-        self.data: dict[int, Tensor] = {id(tensor): tensor for tensor in inputs}
+        self.data: list[Tensor] = []  # kept, so that nothing else comes to lie where they do
+        self.ids: set[int] = set()  # of data, and of the memory that they show
+        self._add(inputs)
         self.derived: dict[int, tuple[Tensor, frozenset[str]]] = {}  # by storage
 
     def __torch_function__(
@@ -145,18 +151,33 @@ class Discovery(TorchFunctionMode):
     ) -> Any:
         named = kwargs or {}
         given = list(tensors_in((*args, *named.values())))
-        from_data = any(id(tensor) in self.data for tensor in given)
+        of_value = given[:1] if name_of(func) in AS else given  # the others give a shape or a type
+        from_data = [tensor for tensor in of_value if self._is_data(tensor)]
         result = func(*args, **named)
         made = list(tensors_in((result,)))
         if from_data:
             self._record(func, args, named, given, made)
-            self.data.update((id(tensor), tensor) for tensor in made)
+            self._add(given[:1] if changes(func) else made)
         else:
-            origins = frozenset().union(*(self._origins(tensor) for tensor in given))
+            self._note_constants(func, args, named)
+            origins = frozenset().union(*(self._origins(tensor) for tensor in of_value))
             for tensor in made:
                 if origins and tensor not in self.stored:
                     self.derived[storage_of(tensor)] = (tensor, origins)
         return result
+
+    def _note_constants(self, func: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]) -> None:
+        weights = (self.stored.of(product.weight) for product in products(func, args, named))
+        self.seen.by_constants.update(held[0] for held in weights if held)
+
+    def _add(self, tensors: Iterable[Tensor]) -> None:
+        """Note that tensors are data, and whatever else shows their memory; of a stored weight, this tensor alone."""
+        for tensor in tensors:
+            self.data.append(tensor)
+            self.ids.add(id(tensor) if tensor in self.stored else storage_of(tensor))
+
+    def _is_data(self, tensor: Tensor) -> bool:
+        return (id(tensor) if tensor in self.stored else storage_of(tensor)) in self.ids
 
     def _origins(self, tensor: Tensor) -> frozenset[str]:
         held = self.stored.of(tensor)
@@ -184,7 +205,7 @@ class Discovery(TorchFunctionMode):
                 return
         first = args[0] if args and isinstance(args[0], Tensor) and args[0].dim() else None
         macs = made[0].numel() * (first.shape[-1] if first is not None else 1)
-        if all(id(tensor) in self.data for tensor in given[:2]):
+        if all(self._is_data(tensor) for tensor in given[:2]):
             self.seen.between_activations += macs
             return
         if not any(self._origins(tensor) for tensor in given[:2]):
@@ -194,7 +215,7 @@ class Discovery(TorchFunctionMode):
 
     def _use(self, product: Product, result: Tensor) -> Use | None:
         origins = self._origins(product.weight)
-        if not origins or id(product.weight) in self.data:
+        if not origins or self._is_data(product.weight):
             return None
         parameter = stored[0] if (stored := self.stored.of(product.weight)) else self._among(origins, product.weight)
         if parameter is None:
@@ -202,12 +223,19 @@ class Discovery(TorchFunctionMode):
         held = stored[1] if stored else self.parameters[parameter]
         if product.weight.dtype != held.dtype or product.weight.is_conj() or product.weight.is_neg():
             return None
-        shown = product.weight if stored else _oriented(held, product.weight)
+        own = self.parameters[parameter]
+        if held.stride() == own.stride():
+            shown = product.weight if stored else _oriented(held, product.weight)
+            start = shown.storage_offset() - held.storage_offset()
+        elif view_of(product.weight) in (view_of(held), view_of(held.mT)):  # of an origin with gaps in its memory
+            shown, start = own if view_of(product.weight) == view_of(held) else own.mT, 0
+        else:
+            return None
         return Use(
             parameter,
             tuple(product.weight.shape),
             tuple(shown.stride()),
-            int(shown.storage_offset() - held.storage_offset()),
+            int(start),
             product.operation,
             positions(product.operation, product.to_outputs(result)),
             product.bias is not None,
@@ -222,7 +250,7 @@ class Discovery(TorchFunctionMode):
 
     def _record_other(self, func: Callable[..., Any], given: Sequence[Tensor], made: Sequence[Tensor]) -> None:
         reason, macs_of = OTHER_PRODUCTS.get(func, UNREAD)
-        data = next(tensor for tensor in given if id(tensor) in self.data)
+        data = next(tensor for tensor in given if self._is_data(tensor))
         for tensor in given:
             for name in self._origins(tensor) if tensor.dim() > 1 else ():
                 macs, _ = self.seen.others.get(name, (0, ""))
@@ -238,7 +266,7 @@ def discovered(model: nn.Module, image: Tensor, origins: Mapping[str, Tensor] | 
         origins: tensors that the model was copied from, by name of the parameter.
     """
     parameters = {name: p for name, p in model.named_parameters(remove_duplicate=False) if p.dim() > 1}
-    with torch.no_grad(), Discovery(parameters, [image], origins) as watching:
+    with torch.no_grad(), eagerly(), Discovery(parameters, [image], origins) as watching:
         output = model(image)
     watching.seen.output = output
     return watching.seen

@@ -6,14 +6,14 @@ network with modules in their place whose matrices are Linear layers: every one 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from cimenv.core.errors import MappingError
+from cimenv.crossbar.names import Named
 from cimenv.crossbar.prepared import copied, prepared
+from cimenv.crossbar.written_out import Attention, Fused, Recurrent, Taken
 
 HOOKS = (
     "_forward_hooks",
@@ -24,190 +24,36 @@ HOOKS = (
 )
 
 
-class RecurrentMatrix(nn.Linear):
-    """The matrix of all gates of an LSTM or a GRU, for the input or for the hidden state."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, site_type: str) -> None:
-        nn.Module.__init__(self)
-        self.out_features, self.in_features = weight.shape
-        self.weight = nn.Parameter(weight.detach().clone())
-        self.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
-        self.site_type = site_type
-
-
-class Recurrent(nn.Module):
-    """`nn.LSTM` or `nn.GRU` from single matrices: every input at once, every hidden state step by step.
-
-    Args:
-        source: the module whose weights are taken over.
-    """
-
-    def __init__(self, source: nn.LSTM | nn.GRU) -> None:
-        super().__init__()
-        self.kind = "lstm" if isinstance(source, nn.LSTM) else "gru"
-        self.batch_first, self.dropout = source.batch_first, source.dropout
-        self.input_size, self.hidden_size, self.bias = source.input_size, source.hidden_size, source.bias
-        self.num_layers, self.bidirectional = source.num_layers, source.bidirectional
-        self.proj_size = getattr(source, "proj_size", 0)
-        self.state_size = self.proj_size or source.hidden_size
-        self.suffixes = [
-            [f"l{layer}{way}" for way in (("", "_reverse") if source.bidirectional else ("",))]
-            for layer in range(source.num_layers)
-        ]
-        for suffix in (name for names in self.suffixes for name in names):
-            for matrix in ("ih", "hh"):
-                bias = getattr(source, f"bias_{matrix}_{suffix}") if source.bias else None
-                weight = getattr(source, f"weight_{matrix}_{suffix}")
-                self.add_module(f"{matrix}_{suffix}", RecurrentMatrix(weight, bias, self.kind))
-            if self.proj_size:
-                projection = getattr(source, f"weight_hr_{suffix}")
-                self.add_module(f"hr_{suffix}", RecurrentMatrix(projection, None, self.kind))
-
-    def flatten_parameters(self) -> None:
-        """Do nothing: torch's module orders its memory here."""
-
-    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
-        """Return outputs and last state, as the module that it stands for does.
-
-        Raises:
-            MappingError: a packed sequence, whose steps have different lengths.
-        """
-        if not isinstance(input, Tensor):
-            raise MappingError(f"A {type(input).__name__} is not mapped; give padded sequences as one tensor.")
-        x, state, batched = input, hx, input.dim() == 3
-        if not batched:
-            x, state = x.unsqueeze(1 if not self.batch_first else 0), _with_batch(state)
-        steps = x.transpose(0, 1) if self.batch_first else x
-        hidden, cell = (state if self.kind == "lstm" else (state, None)) if state is not None else (None, None)
-        last: list[tuple[Tensor, Tensor]] = []
-        for layer, names in enumerate(self.suffixes):
-            if layer and self.dropout:
-                steps = F.dropout(steps, self.dropout, self.training)
-            ways = []
-            for suffix in names:
-                k = len(last)
-                h = steps.new_zeros(steps.shape[1], self.state_size) if hidden is None else hidden[k]
-                c = steps.new_zeros(steps.shape[1], self.hidden_size) if cell is None else cell[k]
-                outputs, *ends = self._run(suffix, steps, h, c)
-                ways.append(outputs)
-                last.append((ends[0], ends[1]))
-            steps = torch.cat(ways, -1)
-        ended = tuple(torch.stack(part) for part in zip(*last, strict=True))
-        output = steps.transpose(0, 1) if self.batch_first else steps
-        if not batched:
-            output, ended = output.squeeze(0 if self.batch_first else 1), tuple(part.squeeze(1) for part in ended)
-        return output, (ended if self.kind == "lstm" else ended[0])
-
-    def _run(self, suffix: str, steps: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run one layer in one direction over all steps, `[t, n, in]`."""
-        modules = dict(self.named_children())
-        from_input = modules[f"ih_{suffix}"](steps)
-        order = range(len(steps))
-        outputs: list[Tensor] = [h] * len(order)
-        for t in reversed(order) if suffix.endswith("_reverse") else order:
-            from_hidden = modules[f"hh_{suffix}"](h)
-            if self.kind == "lstm":
-                i, f, g, o = (from_input[t] + from_hidden).chunk(4, -1)
-                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-                h = o.sigmoid() * c.tanh()
-                if f"hr_{suffix}" in modules:
-                    h = modules[f"hr_{suffix}"](h)
-            else:
-                (r, z, n), (hr, hz, hn) = from_input[t].chunk(3, -1), from_hidden.chunk(3, -1)
-                reset, update = (r + hr).sigmoid(), (z + hz).sigmoid()
-                h = (1 - update) * (n + reset * hn).tanh() + update * h
-            outputs[t] = h
-        return torch.stack(outputs), h, c
-
-
-class AttentionMatrix(RecurrentMatrix):
-    """A projection of an attention."""
-
-
-class Attention(nn.Module):
-    """`nn.MultiheadAttention` from four projections; the products of the attention itself stay digital.
-
-    Args:
-        source: the module whose weights are taken over.
-
-    Raises:
-        MappingError: it has a bias for keys and values, or adds a zero attention.
-    """
-
-    def __init__(self, source: nn.MultiheadAttention) -> None:
-        super().__init__()
-        if source.bias_k is not None or source.add_zero_attn:
-            raise MappingError("MultiheadAttention with add_bias_kv or add_zero_attn is not mapped; switch them off.")
-        self.num_heads, self.head_dim, self.embed_dim = source.num_heads, source.head_dim, source.embed_dim
-        self.batch_first, self.dropout = source.batch_first, source.dropout
-        # What torch's fused path of an encoder layer asks before it bypasses this module: it must not.
-        self._qkv_same_embed_dim, self.in_proj_bias, self.in_proj_weight = False, None, None
-        separate = (source.q_proj_weight, source.k_proj_weight, source.v_proj_weight)
-        weights = separate if source.in_proj_weight is None else source.in_proj_weight.chunk(3)
-        biases = (None,) * 3 if source.in_proj_bias is None else source.in_proj_bias.chunk(3)
-        for name, weight, bias in zip(("q_proj", "k_proj", "v_proj"), weights, biases, strict=True):
-            self.add_module(name, AttentionMatrix(weight, bias, "attention"))
-        self.out_proj = AttentionMatrix(source.out_proj.weight, source.out_proj.bias, "attention")
-
-    def forward(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
-        need_weights: bool = True,
-        attn_mask: Tensor | None = None,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return output and weights of the attention, as the module that it stands for does."""
-        del is_causal  # torch asks for the mask as well
-        batched = query.dim() == 3
-        if not batched:
-            query, key, value = (part.unsqueeze(0) for part in (query, key, value))
-        elif not self.batch_first:
-            query, key, value = (part.transpose(0, 1) for part in (query, key, value))
-        modules = dict(self.named_children())
-        q, k, v = (
-            modules[name](part).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
-            for name, part in (("q_proj", query), ("k_proj", key), ("v_proj", value))
-        )
-        scores = q @ k.transpose(-2, -1) / self.head_dim**0.5
-        if attn_mask is not None:
-            mask = attn_mask.unflatten(0, (-1, self.num_heads)) if attn_mask.dim() == 3 else attn_mask
-            scores = scores.masked_fill(mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-        if key_padding_mask is not None:
-            padding = key_padding_mask.reshape(len(k), 1, 1, -1)
-            scores = scores.masked_fill(padding, float("-inf")) if padding.dtype == torch.bool else scores + padding
-        weights = F.dropout(scores.softmax(-1), self.dropout, self.training)
-        output = self.out_proj((weights @ v).transpose(1, 2).flatten(2))
-        shown = (weights.mean(1) if average_attn_weights else weights) if need_weights else None
-        if not batched:
-            return output.squeeze(0), None if shown is None else shown.squeeze(0)
-        return (output if self.batch_first else output.transpose(0, 1)), shown
-
-
-def explicit(model: nn.Module) -> nn.Module:
+def explicit(model: nn.Module, digital: Sequence[str] = ()) -> nn.Module:
     """Return `model` itself, or where it hides matrices, an equivalent copy that shows them.
 
     Hidden are those of LSTM, GRU and MultiheadAttention modules, which are written out as single matrices, and what
     `prepared` shows: weights that are parametrised or pruned, and compiled modules.
 
+    Args:
+        model: the network.
+        digital: name patterns of modules that are left as they are.
+
     Raises:
         MappingError: an attention cannot be written out; the network cannot be copied, or `prepared` refuses it.
     """
     model = prepared(model)
-    if not any(_hidden(module) for module in model.modules()):
+    hidden = {module: name for name, module in model.named_modules() if _hidden(module)}
+    if hidden and digital:
+        named = Named(model, digital)
+        hidden = {module: name for module, name in hidden.items() if not named.module(module)}
+    if not hidden:
         return model
-    if _hidden(model):
-        return _written_out(model)
-    model = copied(model)
-    made: dict[nn.Module, nn.Module] = {}
+    model, taken = copied(model), Taken()
+    if "" in hidden.values():
+        return _written_out("", model, taken)
+    fused = {name: model.get_submodule(name) for name in hidden.values()}
+    written = {module: _written_out(name, module, taken) for name, module in fused.items()}
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):  # also where one module has two names
-            if child is not None and _hidden(child):
-                made.setdefault(child, _written_out(child))
-                setattr(parent, name, made[child])
+            if child in written:
+                setattr(parent, name, written[child])
+    _refuse_other_uses(model, taken)
     return model
 
 
@@ -217,15 +63,28 @@ def _hidden(module: nn.Module) -> bool:
     return any(type(module).forward is kind.forward for kind in kinds) and "forward" not in vars(module)
 
 
-def _written_out(module: nn.Module) -> nn.Module:
-    assert isinstance(module, nn.LSTM | nn.GRU | nn.MultiheadAttention)
-    made = Attention(module) if isinstance(module, nn.MultiheadAttention) else Recurrent(module)
+def _written_out(name: str, module: nn.Module, taken: Taken) -> nn.Module:
+    assert isinstance(module, Fused)
+    if isinstance(module, nn.MultiheadAttention) and (module.bias_k is not None or module.add_zero_attn):
+        raise MappingError(
+            f"Layer {name} is a MultiheadAttention with add_bias_kv or add_zero_attn, which is not mapped; "
+            f"switch them off, or keep it digital with crossbar.digital: ['{name}']."
+        )
+    made = Attention(module, taken) if isinstance(module, nn.MultiheadAttention) else Recurrent(module, taken)
     for hooks in HOOKS:
         setattr(made, hooks, getattr(module, hooks))
-    return made.to(next(module.parameters()).device).train(module.training)
+    return made.train(module.training)
 
 
-def _with_batch(state: Any) -> Any:
-    if state is None:
-        return None
-    return tuple(part.unsqueeze(1) for part in state) if isinstance(state, tuple) else state.unsqueeze(1)
+def _refuse_other_uses(model: nn.Module, taken: Taken) -> None:
+    """Refuse a matrix of three that is a whole elsewhere: it would no longer be the same memory.
+
+    Raises:
+        MappingError: there is one.
+    """
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter in taken.parts:
+            raise MappingError(
+                f"Parameter {name} is also the in_proj of an attention, which lies on the crossbar as three matrices; "
+                f"give it memory of its own, or keep both digital with crossbar.digital."
+            )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +11,14 @@ from cimenv.core.errors import MappingError
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.discovery import Seen, Use
 from cimenv.crossbar.interception import unreadable
+from cimenv.crossbar.names import UNMAPPED, Named, layer_names, names_of
 from cimenv.crossbar.operations import Convolution, MappedLayer
 from cimenv.crossbar.report import Unmapped
 from cimenv.crossbar.sites import Site, SiteType
+from cimenv.crossbar.storage import overlapping
 
-UNMAPPED = nn.Conv3d | nn.modules.conv._ConvTransposeNd | nn.Bilinear | nn.RNNBase | nn.RNNCellBase
+NAMED = "named by crossbar.digital"
+UNUSED = "never multiplied by data"
 
 
 class SitesOfUses:
@@ -25,7 +27,7 @@ class SitesOfUses:
     def __init__(self, model: nn.Module, config: CrossbarConfig, seen: Seen, layers: list[str]) -> None:
         self.model, self.config, self.seen, self.layers = model, config, seen, layers
         self.notes: list[str] = []
-        self.names = _names(model)
+        self.names, self.digital = layer_names(model), Named(model, config.digital)
         self.used: dict[str, dict[tuple[object, ...], list[Use]]] = {}  # by parameter, by part of it
         for use in seen.uses:
             parts = self.used.setdefault(use.parameter, {})
@@ -37,21 +39,14 @@ class SitesOfUses:
         Raises:
             MappingError: there is no site, or an analog array cannot do what the network asks of one.
         """
-        known = [*self.layers, *(self.names[p] for p in self.used), *self.used]
-        check_patterns("digital", self.config.digital, list(dict.fromkeys(known)))
-        sites, digital = [], []
-        for parameter, parts in self.used.items():
-            name = self.names[parameter]
-            if matches(name, self.config.digital) or matches(parameter, self.config.digital):
-                macs = sum(use.macs for uses in parts.values() for use in uses)
-                size = self.model.get_parameter(parameter).numel()
-                digital.append(Unmapped(name, size, macs, "named by crossbar.digital"))
-            else:
-                sites += self._of_parameter(name, parameter, parts)
-        for parameter, (macs, reason) in self.seen.others.items():
-            if parameter not in self.used:
-                size = self.model.get_parameter(parameter).numel()
-                digital.append(Unmapped(self.names.get(parameter, parameter), size, macs, reason))
+        self.digital.check("digital")
+        sites = [
+            site
+            for parameter, parts in self.used.items()
+            if not self.digital.parameter(parameter)
+            for site in self._of_parameter(self.names[parameter], parameter, parts)
+        ]
+        digital = list(self._digital())
         if not sites:
             raise nothing_to_map(self.model, bool(self.layers) and not digital)
         first = {
@@ -60,17 +55,27 @@ class SitesOfUses:
         sites.sort(key=lambda pair: first[pair[1]])
         return tuple(site for site, _ in sites), digital, tuple(self.notes)
 
+    def _digital(self) -> Iterator[Unmapped]:
+        """Yield what patterns keep digital, also of what other images may use, and what a crossbar cannot do."""
+        for parameter, held in self.model.named_parameters():
+            macs, reason = self.seen.others.get(parameter, (0, ""))
+            if parameter in self.used:
+                macs, reason = sum(use.macs for uses in self.used[parameter].values() for use in uses), ""
+            if held.dim() > 1 and self.digital.parameter(parameter):
+                reason = NAMED
+            if reason:
+                yield Unmapped(self.names[parameter], held.numel(), macs, reason)
+
     def _of_parameter(
         self, name: str, parameter: str, parts: dict[tuple[object, ...], list[Use]]
     ) -> list[tuple[Site, tuple[str, tuple[int, ...], tuple[int, ...], int]]]:
         held = self.model.get_parameter(parameter)
         check_finite(name, held)
-        shared = [other for other in _names_of(self.model, held) if other != parameter]
-        if shared:
-            self.notes.append(f"{parameter} is also {', '.join(shared)}: one array serves all.")
+        if note := tied(self.model, parameter, held):
+            self.notes.append(note)
         uses = [group for group in parts.values() if int(torch.Size(group[0].size).numel()) == held.numel()]
         chosen = [min(uses, key=lambda group: group[0].derived)] if uses else list(parts.values())
-        if len(chosen) > 1 and _overlap(held, [group[0] for group in chosen]):
+        if overlapping([(use.offset, use.size, use.stride) for use, *_ in chosen]):
             raise MappingError(
                 f"Parameter {parameter} is used in parts that overlap, which are no arrays of their own; "
                 f"keep it digital with crossbar.digital: ['{name}']."
@@ -88,13 +93,6 @@ class SitesOfUses:
             use = group[0]
             sites.append((_of_uses(self.model, own, group, held), (use.parameter, use.size, use.stride, use.offset)))
         return sites
-
-
-def _overlap(held: Tensor, uses: Sequence[Use]) -> bool:
-    """Return whether parts of a parameter share numbers."""
-    places = torch.arange(sum((n - 1) * step for n, step in zip(held.shape, held.stride(), strict=True)) + 1)
-    parts = [places.as_strided(use.size, use.stride, use.offset).flatten() for use in uses]
-    return len(torch.cat(parts).unique()) < sum(len(part) for part in parts)
 
 
 def _of_uses(model: nn.Module, name: str, uses: Sequence[Use], held: Tensor) -> Site:
@@ -120,9 +118,36 @@ def _of_uses(model: nn.Module, name: str, uses: Sequence[Use], held: Tensor) -> 
     )
 
 
-def site_of_layer(name: str, layer: nn.Module) -> Site:
+def sites_of_layers(
+    model: nn.Module, config: CrossbarConfig, layers: Mapping[str, nn.Module]
+) -> tuple[tuple[Site, ...], list[Unmapped], tuple[str, ...]]:
+    """Return the sites of layers whose use was not seen, digital parts and notes.
+
+    Raises:
+        MappingError: there is no site.
+    """
+    named = Named(model, config.digital)
+    named.check("digital")
+    refuse_unmapped(layers, named)
+    sites: dict[Tensor, Site] = {}
+    digital = []
+    for name, layer in layers.items():
+        if not isinstance(layer, MappedLayer) or not usable(layer) or layer.weight in sites:
+            continue
+        site = _site_of_layer(name, layer)
+        if named.parameter(site.parameter):
+            digital.append(Unmapped(name, layer.weight.numel(), 0, NAMED))
+        else:
+            check_finite(name, layer.weight)
+            sites[layer.weight] = site
+    if not sites:
+        raise nothing_to_map(model)
+    notes = (tied(model, site.parameter, weight) for weight, site in sites.items())
+    return tuple(sites.values()), digital, tuple(note for note in notes if note)
+
+
+def _site_of_layer(name: str, layer: MappedLayer) -> Site:
     """Return the site of a layer of torch whose use was not seen."""
-    assert isinstance(layer, MappedLayer)
     kind: SiteType = "dense" if isinstance(layer, nn.Linear) else "conv"
     shape, groups = tuple(layer.weight.shape), getattr(layer, "groups", 1)
     return Site(
@@ -140,49 +165,52 @@ def site_of_layer(name: str, layer: nn.Module) -> Site:
     )
 
 
-def _names(model: nn.Module) -> dict[str, str]:
-    """Return the site name of every parameter: its layer's where it is the `weight` of one, else its own."""
-    found: dict[str, str] = {}
-    for parameter, _ in model.named_parameters(remove_duplicate=False):
-        owner, _, name = parameter.rpartition(".")
-        layer = name == "weight" and (owner or isinstance(model, MappedLayer))
-        found[parameter] = owner if layer else parameter
-    return found
+def tied(model: nn.Module, parameter: str, held: Tensor) -> str | None:
+    """Return the note that a parameter has other names; None where it has not."""
+    others = [other for other in names_of(model, held) if other != parameter]
+    return f"{parameter} is also {', '.join(others)}: one array serves all." if others else None
 
 
-def _names_of(model: nn.Module, held: Tensor) -> list[str]:
-    return [name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter is held]
+def unused_parameters(
+    model: nn.Module, sites: Sequence[Site], digital: Sequence[Unmapped], by_constants: Container[str] = ()
+) -> list[Unmapped]:
+    """Return the parameters that are neither mapped nor named as digital, by module and reason.
 
-
-def unused_parameters(model: nn.Module, sites: Sequence[Site], digital: Sequence[Unmapped]) -> list[Unmapped]:
-    """Return the parameters that are neither mapped nor named as digital, by module and reason."""
+    Args:
+        model: the network.
+        sites: that are mapped.
+        digital: parts that are known to stay digital.
+        by_constants: parameters in products without data.
+    """
     mapped = {site.parameter for site in sites}
     known = {part.name for part in digital}
-    names, rest = _names(model), []
+    names, rest = layer_names(model), []
     for parameter, held in model.named_parameters():
         owner = model.get_submodule(parameter.rpartition(".")[0])
-        if mapped & set(_names_of(model, held)) or names[parameter] in known:
+        if mapped & set(names_of(model, held)) or names[parameter] in known:
             continue
         if parameter.endswith("bias"):
             reason = "biases are added digitally"
         elif isinstance(owner, nn.Embedding | nn.EmbeddingBag):
             reason = "embeddings are looked up"
+        elif parameter in by_constants:
+            reason = "multiplied by constants alone"
         elif isinstance(owner, MappedLayer):
-            reason = "never multiplied by"
+            reason = UNUSED
         else:
             reason = "not multiplied by as matrices"
         rest.append(Unmapped(parameter, held.numel(), 0, reason))
     return rest
 
 
-def refuse_unmapped(layers: Mapping[str, nn.Module], config: CrossbarConfig) -> None:
+def refuse_unmapped(layers: Mapping[str, nn.Module], digital: Named) -> None:
     """Refuse layers of kinds that cannot be mapped, unless they are kept digital.
 
     Raises:
         MappingError: there is one.
     """
     for name, module in layers.items():
-        if isinstance(module, UNMAPPED) and not matches(name, config.digital):
+        if isinstance(module, UNMAPPED) and not digital.module(module):
             raise MappingError(
                 f"Layer {name} is a {type(module).__name__}, which cannot be mapped; "
                 f"keep it digital with crossbar.digital: ['{name}']."
@@ -202,22 +230,6 @@ def check_finite(name: str, weight: Tensor) -> None:
 def usable(layer: nn.Module) -> bool:
     """Return whether a layer of torch has a weight."""
     return isinstance(layer, MappedLayer) and layer.weight.numel() > 0
-
-
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Return whether a name matches one of the patterns."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def check_patterns(field: str, patterns: Iterable[str], names: list[str]) -> None:
-    """Refuse a pattern of the crossbar that matches no name.
-
-    Raises:
-        MappingError: there is one.
-    """
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise MappingError(f"crossbar.{field}: '{pattern}' matches no layer; known: {', '.join(names)}.")
 
 
 def nothing_to_map(model: nn.Module, bypassed: bool = False) -> MappingError:

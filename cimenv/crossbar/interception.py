@@ -12,21 +12,20 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cimenv.core.errors import MappingError
+from cimenv.crossbar.eager import eagerly
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
 from cimenv.crossbar.operations import Operation
 from cimenv.crossbar.products import READERS, Product, products
 from cimenv.crossbar.sites import Site, parameter_of, whole
+from cimenv.crossbar.storage import Memory, View, storage_of, tensors_in, view_of
 from cimenv.crossbar.weight_uses import AS, LIKE, LOOKUPS, META, VIEWS, changes, name_of
-
-T = TypeVar("T")
-View = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -66,31 +65,6 @@ class SiteCall:
 AtSite = Callable[[SiteCall], Tensor]
 
 
-class Memory(Generic[T]):
-    """What is known of tensors, found by a tensor that is one of them or a view of one."""
-
-    def __init__(self) -> None:
-        self.parts: dict[int, list[tuple[range, T]]] = {}  # by storage, which several tensors may share
-
-    def add(self, tensor: Tensor, known: T) -> None:
-        """Note something of a tensor."""
-        start = tensor.storage_offset()
-        spread = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-        part = range(start, start + spread + 1 if tensor.numel() else start)
-        self.parts.setdefault(storage_of(tensor), []).append((part, known))
-
-    def of(self, tensor: Tensor) -> T | None:
-        """Return what is known of the tensor in whose memory this one begins."""
-        parts = self.parts.get(storage_of(tensor))
-        if parts is None:
-            return None
-        offset = tensor.storage_offset()
-        return next((known for part, known in parts if offset in part), None)
-
-    def __contains__(self, tensor: Tensor) -> bool:
-        return self.of(tensor) is not None
-
-
 class StoredWeights:
     """Finds which stored weight a tensor is, or is a view of.
 
@@ -104,21 +78,36 @@ class StoredWeights:
         self.views: dict[View, str] = {}
         self.own: dict[str, Tensor] = {}
         self.sites = {site.name: site for site in sites}
-        self.memory: Memory[list[Site]] = Memory()
+        self.memory: Memory[tuple[Tensor, list[Site]]] = Memory()
         for site in self.sites.values():
             own = self.own[site.name] = parameter_of(model, site)
             for tensor in (own, (origins or {}).get(site.parameter)):
                 if tensor is not None:
-                    self.views[view_of(site.matrix(tensor))] = site.name
+                    if tensor.stride() == own.stride():
+                        self.views[view_of(site.matrix(tensor))] = site.name
+                    elif site.covers(own):  # of an origin with gaps in its memory
+                        self.views[view_of(site.laid_out(tensor))] = site.name
                     here = self.memory.of(tensor)
                     if here is None:
-                        self.memory.add(tensor, [site])
+                        self.memory.add(tensor, (tensor, [site]))
                     else:
-                        here.append(site)
+                        here[1].append(site)
 
     def sites_in(self, tensor: Tensor) -> list[Site]:
         """Return the sites whose parameter the tensor is, or is a view of."""
-        return self.memory.of(tensor) or []
+        found = self.memory.of(tensor)
+        return found[1] if found else []
+
+    def with_weights(self, tensor: Tensor, weights: Mapping[Site, Tensor]) -> Tensor:
+        """Return what a parameter, or a view of it, would be with other weights at some of its sites."""
+        base, sites = self.memory.of(tensor) or (tensor, [])
+        own = self.own[sites[0].name]
+        laid = torch.empty_strided(own.shape, own.stride(), dtype=own.dtype, device=own.device).copy_(own)
+        for site, weight in weights.items():
+            site.matrix(laid).copy_(weight)
+        if base.stride() != own.stride():  # of the network that this one was copied from
+            laid = torch.empty_strided(base.shape, base.stride(), dtype=own.dtype, device=own.device).copy_(laid)
+        return laid.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset() - base.storage_offset())
 
 
 class Intercepted(TorchFunctionMode):
@@ -263,7 +252,7 @@ class Intercepted(TorchFunctionMode):
         chip = {site: weight for site in sites if (weight := self.weights.get(site.name)) is not None}
         if not chip:
             return tensor
-        own = self.stored.own[sites[0].name]
+        own, plain = self.stored.own[sites[0].name], {}
         if _reinterpreted(tensor, own):
             raise unreadable(sites[0].name)
         for site, weight in chip.items():
@@ -271,12 +260,8 @@ class Intercepted(TorchFunctionMode):
                 raise unreadable(site.name)
             if site.covers(own) and tensor.shape == own.shape and tensor.stride() == own.stride():
                 return site.laid_out(weight)
-        laid = torch.empty_strided(own.shape, own.stride(), dtype=own.dtype, device=own.device).copy_(own)
-        for site, weight in chip.items():
-            assert isinstance(weight, Tensor)
-            site.matrix(laid).copy_(weight)
-        offset = tensor.storage_offset() - own.storage_offset() if tensor is not own else 0
-        return laid.as_strided(tensor.shape, tensor.stride(), offset)
+            plain[site] = weight
+        return self.stored.with_weights(tensor, plain)
 
 
 def unreadable(name: str) -> MappingError:
@@ -307,7 +292,7 @@ def programmed(
         at_site: from a product at a site, its outputs: blocks, for example.
     """
     named = [site for site in sites if site.name in weights] if sites is not None else _sites(model, weights)
-    with Intercepted(StoredWeights(model, named, origins), weights, at_site):
+    with eagerly(), Intercepted(StoredWeights(model, named, origins), weights, at_site):
         yield model
 
 
@@ -319,7 +304,7 @@ def observed(
 
     Inside `programmed`, the products are those of the chip.
     """
-    with Intercepted(StoredWeights(model, sites, origins), None, at_site):
+    with eagerly(), Intercepted(StoredWeights(model, sites, origins), None, at_site):
         yield model
 
 
@@ -336,28 +321,6 @@ def _sites(model: nn.Module, weights: Mapping[str, ProgrammedWeight]) -> list[Si
             )
         found.append(Site.of_parameter(name, own, turned))
     return found
-
-
-def storage_of(tensor: Tensor) -> int:
-    """Return what tells one piece of memory from another, also on the meta device."""
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except NotImplementedError:  # sparse, or seen through torch.func
-        return -id(tensor)
-
-
-def view_of(tensor: Tensor) -> View:
-    """Return which values of which memory a tensor shows, in which order."""
-    return storage_of(tensor), int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
-
-
-def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Yield the tensors among arguments, also those in lists and tuples."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(value)
 
 
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:

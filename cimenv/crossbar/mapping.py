@@ -13,27 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from cimenv.core.config import checked_int
-from cimenv.core.errors import ConfigError, DataError, brief
+from cimenv.core.errors import CimenvError, ConfigError, DataError, brief
 from cimenv.core.global_state import own_torch_state
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.devices import DeviceModel
 from cimenv.crossbar.discovery import Seen, discovered
 from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.finding import (
-    UNMAPPED,
     SitesOfUses,
-    check_finite,
-    check_patterns,
-    matches,
-    nothing_to_map,
     refuse_unmapped,
-    site_of_layer,
+    sites_of_layers,
     unused_parameters,
-    usable,
 )
 from cimenv.crossbar.images import shown
 from cimenv.crossbar.interception import AtSite, programmed
 from cimenv.crossbar.layers import ProgrammedWeight, program_weight
+from cimenv.crossbar.names import UNMAPPED, Named, check_patterns
 from cimenv.crossbar.operations import MappedLayer
 from cimenv.crossbar.prepared import copied
 from cimenv.crossbar.ranges import calibrated_ranges
@@ -180,18 +175,18 @@ def map_network(
     if origins is not None and not isinstance(origins, Mapping):
         raise ConfigError(f"origins: got {brief(origins)}; give parameters by name.")
     input_shape = None if input_shape is None else _checked_shape(input_shape)
-    given, model = model, explicit(model)
+    given, model = model, explicit(model, config.digital)
     if model is not given and isinstance(given, nn.Module):
         origins = {**dict(given.named_parameters(remove_duplicate=False)), **(origins or {})}
     layers = {name: module for name, module in model.named_modules() if isinstance(module, MappedLayer | UNMAPPED)}
     if input_shape is None:
         return _by_definition(model, config, layers)
-    refuse_unmapped(layers, config)
+    refuse_unmapped(layers, Named(model, config.digital))
     seen = _seen(model, tuple(input_shape), origins or {})
     sites, digital, notes = SitesOfUses(model, config, seen, list(layers)).found()
     check_patterns("overrides", config.overrides, [site.name for site in sites])
     gains = _wide(sites) and _takes_channels_last(model, tuple(input_shape))
-    rest = unused_parameters(model, sites, digital)
+    rest = unused_parameters(model, sites, digital, seen.by_constants)
     if seen.with_constants:
         digital.append(Unmapped("tensors that are no parameters", 0, seen.with_constants, "buffers and constants"))
     report = MappingReport(
@@ -209,21 +204,10 @@ def map_network(
 
 def _by_definition(model: nn.Module, config: CrossbarConfig, layers: Mapping[str, nn.Module]) -> MappedNetwork:
     """Map the layers of torch, in the order of definition: no forward pass is seen."""
-    refuse_unmapped(layers, config)
-    check_patterns("digital", config.digital, list(layers))
-    named = {name: layer for name, layer in layers.items() if usable(layer) and not matches(name, config.digital)}
-    if not named:
-        raise nothing_to_map(model)
-    check_patterns("overrides", config.overrides, list(named))
-    sites, digital = tuple(site_of_layer(name, layer) for name, layer in named.items()), []
-    for site in sites:
-        check_finite(site.name, matrix_of(model, site))
-    for name, layer in layers.items():
-        if name not in named and isinstance(layer, MappedLayer):
-            digital.append(Unmapped(name, layer.weight.numel(), 0, "named by crossbar.digital"))
-    report = MappingReport(
-        sum(s.weights for s in sites), 0, len(sites), (*digital, *unused_parameters(model, sites, digital))
-    )
+    sites, digital, notes = sites_of_layers(model, config, layers)
+    check_patterns("overrides", config.overrides, [site.name for site in sites])
+    rest = unused_parameters(model, sites, digital)
+    report = MappingReport(sum(site.weights for site in sites), 0, len(sites), (*digital, *rest), 0, notes)
     return MappedNetwork(model, config, sites, {}, False, report)
 
 
@@ -252,7 +236,7 @@ def _seen(model: nn.Module, input_shape: tuple[int, ...], origins: Mapping[str, 
 def _passed(model: nn.Module, image: Tensor, origins: Mapping[str, Tensor]) -> Seen:
     try:
         seen = discovered(model.eval(), image, {k: v for k, v in origins.items() if v.dim() > 1})
-    except NotImplementedError:
+    except (NotImplementedError, CimenvError):
         raise
     except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
         raise DataError(

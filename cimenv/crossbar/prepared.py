@@ -13,22 +13,24 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from cimenv.core.errors import MappingError
 from cimenv.crossbar.modes import evaluating
+from cimenv.crossbar.storage import same_parameters
 
 
 def prepared(model: nn.Module) -> nn.Module:
     """Return `model` itself, or a copy whose weights are those that it computes with in evaluation.
 
     Weights that are parametrised (weight norm, spectral norm, any other), or pruned, become plain parameters with
-    their effective values: these are what is programmed. Modules of `torch.compile` are taken out of their wrapper.
+    their effective values: these are what is programmed. Parameters that show the same memory become one; every other
+    one gets memory of its own, without gaps. Modules of `torch.compile` are taken out of their wrapper.
 
     Raises:
-        MappingError: the network is no module, is scripted, exported or lazy, or cannot be copied.
+        MappingError: the network is no module, is scripted, exported or lazy, or cannot be copied; parameters overlap.
     """
     if not isinstance(model, nn.Module):
         raise MappingError(f"model: got a {type(model).__name__}; give a torch.nn.Module.")
     _refuse(model)
     model = uncompiled(model)
-    if not any(_makes_weights(module) for module in model.modules()):
+    if not any(_makes_weights(module) for module in model.modules()) and not _shares_memory(model):
         return model
     model = copied(model)
     with evaluating(model):  # a spectral norm must not iterate
@@ -40,9 +42,9 @@ def prepared(model: nn.Module) -> nn.Module:
 def uncompiled(model: nn.Module) -> nn.Module:
     """Return `model` itself, or where `torch.compile` wrapped a part of it, a copy without the wrappers."""
     model = _unwrapped(model)
-    if not any(_is_compiled(module) for module in model.modules()):
+    if not any(_is_compiled(module) or module._compiled_call_impl for module in model.modules()):
         return model
-    model = copied(model)
+    model = copied(model)  # without what `module.compile()` left
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
             if child is not None and _is_compiled(child):
@@ -56,15 +58,18 @@ def copied(model: nn.Module, device: str | None = None) -> nn.Module:
     Args:
         model: the network.
         device: where the copy's weights lie; default where they do. On `meta` they are shapes alone. Weights that
-            parts share stay shared.
+            parts share stay shared, also where only their memory is shared.
 
     Raises:
-        MappingError: a part of it cannot be copied.
+        MappingError: a part of it cannot be copied, or parameters overlap.
     """
     memo: dict[int, object] = {id(tensor): tensor.detach().clone() for tensor in _computed(model)}
+    same = same_parameters(model)
+    memo |= {id(p): copy.deepcopy(p) for p in set(same.values())}
     if device is not None:
         memo |= {id(b): b.detach().to(device) for b in model.buffers()}
         memo |= {id(p): nn.Parameter(p.detach().to(device), p.requires_grad) for p in model.parameters()}
+    memo |= {id(p): memo[id(twin)] for p, twin in same.items()}
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:  # whatever a user's module holds
@@ -73,6 +78,21 @@ def copied(model: nn.Module, device: str | None = None) -> nn.Module:
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {told}); "
             "keep locks, files and generators out of the module."
         ) from None
+
+
+def _shares_memory(model: nn.Module) -> bool:
+    """Return whether parameters show the same memory, or one leaves gaps in its memory."""
+    return bool(same_parameters(model)) or not all(_is_dense(parameter) for parameter in model.parameters())
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Return whether a tensor's numbers lie side by side in memory, each once."""
+    room = 1
+    for step, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and step != room:
+            return False
+        room *= size
+    return True
 
 
 def _computed(model: nn.Module) -> Iterator[Tensor]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from cimenv.core.errors import MappingError
+from cimenv.crossbar.eager import eagerly
 from cimenv.crossbar.interception import Intercepted, SiteCall, StoredWeights
 from cimenv.crossbar.layers import ProgrammedWeight, layer_forward
 from cimenv.crossbar.operations import MappedLayer
@@ -168,7 +169,7 @@ class SegmentedNetwork:
         def at_site(call: SiteCall) -> Tensor:
             return site(next(count), self._number[call.site], call.x, partial(_called_product, call))
 
-        with Intercepted(StoredWeights(model, self.sites, origins), weights, at_site):
+        with eagerly(), Intercepted(StoredWeights(model, self.sites, origins), weights, at_site):
             output = model(images)
         assert isinstance(output, Tensor)
         return output
