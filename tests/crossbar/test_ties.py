@@ -204,8 +204,8 @@ def test_closures_that_hold_a_weight_within_a_larger_memory(gaps, use):
     chip = {site.name: 3 * network.weights()[site.name]}
     with torch.no_grad(), network.programmed(chip) as running:
         found = running(x)
-        y = uses[use](x, 3 * layer.weight)
-        torch.testing.assert_close(found, model[1](y)[0][:, -1], rtol=1e-5, atol=1e-5)
+    y = uses[use](x, 3 * layer.weight)
+    torch.testing.assert_close(found, model[1](y)[0][:, -1], rtol=1e-5, atol=1e-5)
 
 
 class Last(nn.Module):
