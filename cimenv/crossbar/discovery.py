@@ -70,6 +70,8 @@ OTHER_PRODUCTS: dict[Callable[..., Any], tuple[str, Macs]] = {
     torch.rnn_relu_cell: ("a recurrent cell", _whole),
     F.multi_head_attention_forward: ("a fused attention", _whole),
 }
+OPERATORS = torch._ops.OpOverload | torch._ops.OpOverloadPacket  # called directly, torch's or a user's own
+CHOICES = {"__getitem__", "index_select", "gather", "take_along_dim"}
 UNREAD = ("its product is of a form that is not mapped", _columns)
 
 
@@ -111,6 +113,7 @@ class Seen:
         between_activations: multiply-accumulates of products of two activations.
         with_constants: multiply-accumulates of products with tensors that are no parameters.
         by_constants: parameters in products without data.
+        by_values: whether the image had to hold numbers, so that other images may go another way.
         output: what the network gave.
     """
 
@@ -119,6 +122,7 @@ class Seen:
     between_activations: int = 0
     with_constants: int = 0
     by_constants: set[str] = field(default_factory=set)
+    by_values: bool = False
     output: Any = None
 
 
@@ -157,6 +161,7 @@ class Discovery(TorchFunctionMode):
         made = list(tensors_in((result,)))
         if from_data:
             self._record(func, args, named, given, made)
+            self._note_chosen(func, given, made)
             self._add(given[:1] if changes(func) else made)
         else:
             self._note_constants(func, args, named)
@@ -169,6 +174,12 @@ class Discovery(TorchFunctionMode):
     def _note_constants(self, func: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]) -> None:
         weights = (self.stored.of(product.weight) for product in products(func, args, named))
         self.seen.by_constants.update(held[0] for held in weights if held)
+
+    def _note_chosen(self, func: Callable[..., Any], given: Sequence[Tensor], made: Sequence[Tensor]) -> None:
+        """Note matrices that data choose from a stack of them: what they are multiplied by meets a weight."""
+        if name_of(func) in CHOICES and given[0].dim() > 2 and not self._is_data(given[0]):
+            for tensor in made:
+                self.derived[storage_of(tensor)] = (tensor, self._origins(given[0]))
 
     def _add(self, tensors: Iterable[Tensor]) -> None:
         """Note that tensors are data, and whatever else shows their memory; of a stored weight, this tensor alone."""
@@ -194,7 +205,7 @@ class Discovery(TorchFunctionMode):
         given: Sequence[Tensor],
         made: Sequence[Tensor],
     ) -> None:
-        if func in OTHER_PRODUCTS:
+        if func in OTHER_PRODUCTS or (made and isinstance(func, OPERATORS)):
             self._record_other(func, given, made)
         if func not in READERS:
             return
@@ -205,10 +216,11 @@ class Discovery(TorchFunctionMode):
                 return
         first = args[0] if args and isinstance(args[0], Tensor) and args[0].dim() else None
         macs = made[0].numel() * (first.shape[-1] if first is not None else 1)
-        if all(self._is_data(tensor) for tensor in given[:2]):
+        met = any(self._origins(tensor) for tensor in given[:2])
+        if not met and all(self._is_data(tensor) for tensor in given[:2]):
             self.seen.between_activations += macs
             return
-        if not any(self._origins(tensor) for tensor in given[:2]):
+        if not met:
             self.seen.with_constants += macs
             return
         self._record_other(func, given, made)

@@ -217,6 +217,24 @@ def refuse_unmapped(layers: Mapping[str, nn.Module], digital: Named) -> None:
             )
 
 
+def refuse_unseen(model: nn.Module, sites: Sequence[Site], rest: Sequence[Unmapped]) -> None:
+    """Refuse what the one image that was seen does not use, where other images may.
+
+    Raises:
+        MappingError: there is such a layer, or such a part of a parameter.
+    """
+    unseen = [part.name.removesuffix(".weight") for part in rest if part.reason == UNUSED]
+    for parameter in dict.fromkeys(site.parameter for site in sites):
+        mapped = sum(site.weights for site in sites if site.parameter == parameter)
+        if mapped < model.get_parameter(parameter).numel():
+            unseen.append(parameter)
+    if unseen:
+        raise MappingError(
+            f"Layer {unseen[0]} is not used, or not all of it, for an empty image, but may be for others, since the "
+            f"network goes by values; keep it digital with crossbar.digital: {unseen}, or use it for every image."
+        )
+
+
 def check_finite(name: str, weight: Tensor) -> None:
     """Refuse weights that are NaN or infinite.
 

@@ -22,6 +22,7 @@ from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.finding import (
     SitesOfUses,
     refuse_unmapped,
+    refuse_unseen,
     sites_of_layers,
     unused_parameters,
 )
@@ -187,6 +188,8 @@ def map_network(
     check_patterns("overrides", config.overrides, [site.name for site in sites])
     gains = _wide(sites) and _takes_channels_last(model, tuple(input_shape))
     rest = unused_parameters(model, sites, digital, seen.by_constants)
+    if seen.by_values:
+        refuse_unseen(model, sites, rest)
     if seen.with_constants:
         digital.append(Unmapped("tensors that are no parameters", 0, seen.with_constants, "buffers and constants"))
     report = MappingReport(
@@ -230,7 +233,7 @@ def _seen(model: nn.Module, input_shape: tuple[int, ...], origins: Mapping[str, 
         if any(parameter.is_meta for parameter in model.parameters()):
             raise
     # Control flow on values, or an operator without a meta kernel: run one real image instead.
-    return _passed(copied(model), torch.zeros(1, *input_shape), origins)
+    return replace(_passed(copied(model), torch.zeros(1, *input_shape), origins), by_values=True)
 
 
 def _passed(model: nn.Module, image: Tensor, origins: Mapping[str, Tensor]) -> Seen:

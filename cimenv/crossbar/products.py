@@ -203,6 +203,7 @@ READERS: dict[Callable[..., Any], Reader] = {
     torch.conv1d: _convolution,
     torch.conv2d: _convolution,
     torch.matmul: _matmul,
+    torch.linalg.matmul: _matmul,
     torch.mm: _matmul,
     torch.Tensor.matmul: _matmul,
     torch.Tensor.mm: _matmul,

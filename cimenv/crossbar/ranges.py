@@ -44,6 +44,8 @@ def calibrated_ranges(
 
     def record(call: SiteCall) -> Tensor:
         x, most = call.x.detach(), config.at(call.site).max_inputs
+        if not x.numel():  # an expert that none of the images is routed to
+            return call.outputs()
         if isinstance(call.operation, Convolution):
             parts = convolution_matrix_inputs(call.operation, x, shapes[call.site][2:], most)
         else:
@@ -58,7 +60,10 @@ def calibrated_ranges(
             model(block)
     for name, calls in seen.items():
         if not calls:
-            raise MappingError(f"Layer {name} is never called; give map_network the input shape, and it is left out.")
+            raise MappingError(
+                f"Layer {name} is never called with these images; "
+                f"give others, or keep it digital with crossbar.digital: ['{name}']."
+            )
     tiles = {name: zip(*calls, strict=True) for name, calls in seen.items()}
     return {name: torch.stack([_range(parts, quantile) for parts in each]) for name, each in tiles.items()}
 

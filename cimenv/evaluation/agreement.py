@@ -11,12 +11,10 @@ from torch import Tensor, nn
 
 from cimenv.core.errors import MappingError
 from cimenv.crossbar.explicit import explicit
-from cimenv.crossbar.finding import UNUSED
-from cimenv.crossbar.interception import SiteCall, observed
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating
 from cimenv.crossbar.prepared import copied
-from cimenv.crossbar.sites import Site, matrix_of, parameter_of
+from cimenv.crossbar.sites import matrix_of
 from cimenv.evaluation.segments import Product, SegmentedNetwork
 
 EQUAL = 1e-5  # of the outputs' norm: two valid orders of single-precision sums differ by up to 7e-7
@@ -40,7 +38,6 @@ def agrees(network: MappedNetwork, model: nn.Module, images: Tensor) -> bool:
     """
     expected = _own(model, images)
     _check_repeatable(model, images, expected)
-    _check_unused(network, images)
     fast = SegmentedNetwork(network.model, network.sites, origins=network.origins)
     if not fast.opaque:
         if _agree(fast, network, model, images, expected) and not _wrong_on_chips(fast, network, model, images):
@@ -62,27 +59,6 @@ def agrees(network: MappedNetwork, model: nn.Module, images: Tensor) -> bool:
             f"keep it digital with crossbar.digital: ['{wrong}'], or multiply by it with functions of torch."
         )
     return fast.opaque
-
-
-def _check_unused(network: MappedNetwork, images: Tensor) -> None:
-    """Refuse a layer that these images use, but not the one image that the mapping saw.
-
-    Raises:
-        MappingError: there is one.
-    """
-    unused = [part.name for part in network.unmapped if part.reason == UNUSED]
-    sites = [Site.of_parameter(name, parameter_of(network.model, name), False) for name in unused]
-
-    def refuse(call: SiteCall) -> Tensor:
-        layer = call.site.removesuffix(".weight")
-        raise MappingError(
-            f"Layer {layer} is used for some images only, and not for the empty one that the mapping saw; "
-            f"keep it digital with crossbar.digital: ['{layer}'], or use it for every image."
-        )
-
-    if sites:
-        with torch.no_grad(), evaluating(network.model), observed(network.model, sites, refuse, network.origins):
-            network.model(images)
 
 
 def _wrong_on_chips(segments: SegmentedNetwork, network: MappedNetwork, model: nn.Module, images: Tensor) -> str | None:
