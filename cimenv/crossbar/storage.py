@@ -61,7 +61,7 @@ class Memory(Generic[T]):
         parts = self.parts.get(storage_of(tensor))
         if parts is None:
             return None
-        offset = tensor.storage_offset()
+        offset = int(tensor.storage_offset())
         return next((known for view, known in parts if _shows(view, offset)), None)
 
     def __contains__(self, tensor: Tensor) -> bool:

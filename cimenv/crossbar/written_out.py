@@ -168,7 +168,9 @@ class Attention(nn.Module):
         for part, name, weight, bias in zip("qkv", names, weights, biases, strict=True):
             assert weight is not None
             self.add_module(f"{part}_proj", AttentionMatrix(weight, bias, "attention", name))
-        self.out_proj = AttentionMatrix(source.out_proj.weight, source.out_proj.bias, "attention", "out_proj.weight")
+        out, added = taken.parameter(source.out_proj.weight), taken.parameter(source.out_proj.bias)
+        assert out is not None
+        self.out_proj = AttentionMatrix(out, added, "attention", "out_proj.weight")
 
     def forward(
         self,
