@@ -15,8 +15,9 @@ from cimenv.tasks.evaluators.table import TableEvaluator
 from cimenv.tasks.problem import default_store
 from experiments.agents.contender import Curve, run
 from experiments.agents.plan import Job, Plan
-from experiments.lab.experiment import Row, located
-from experiments.lab.reported import report
+from experiments.lab.placement_row import report
+from experiments.lab.rows import Row
+from experiments.lab.table_files import located
 
 SHARES = (0.95, 0.99)  # of the optimum
 TUNING_SEED = 1_000_000  # runs of the tuning are none of those that are reported

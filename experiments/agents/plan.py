@@ -11,7 +11,9 @@ from pydantic import Field, model_validator
 from cimenv.core.config import Frozen, merged
 from cimenv.tasks.evaluators.table import shipped_tables
 from experiments.agents.contender import Contender
-from experiments.lab.experiment import Row, settings_digest, tables_digest
+from experiments.lab.journal import settings_digest
+from experiments.lab.rows import Row
+from experiments.lab.table_files import tables_digest
 
 
 class Tuning(Frozen):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cimenv.core.errors import CimenvError
 from experiments.agents.report import write_report
-from experiments.lab.experiment import ROOT
+from experiments.lab.folders import ROOT
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,10 @@ from experiments.agents.plan import Plan
 from experiments.agents.results import RUNS, TABLES, TESTED, TRIALS, read_groups
 from experiments.agents.tables import summary_of, text_of
 from experiments.agents.targets import JUDGED, targets
-from experiments.lab.experiment import Journal, Row, located, write_csv, write_targets
+from experiments.lab.journal import Journal
+from experiments.lab.rows import Row, write_csv
+from experiments.lab.table_files import located
+from experiments.lab.targets import write_targets
 
 TUNED = "tuned.yaml"
 

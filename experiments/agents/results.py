@@ -10,7 +10,7 @@ import numpy as np
 from cimenv.core.checked_rows import read_rows
 from cimenv.core.errors import ConfigError
 from cimenv.core.inert import in_markdown
-from experiments.lab.experiment import Row
+from experiments.lab.rows import Row
 from experiments.lab.statistics import Scores
 
 RUNS, TRIALS, TABLES, TESTED = "runs.csv", "trials.csv", "tables.csv", "tested.csv"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.agents.results import Results
-from experiments.lab.experiment import target
 from experiments.lab.statistics import interquartile_mean, probability_of_improvement
+from experiments.lab.targets import target
 
 COMMAND = "python -m experiments.agents"
 JUDGED, EARLY = {"five_sites": "", "eight_sites": "eight sites, "}, 60  # groups, and how their targets begin

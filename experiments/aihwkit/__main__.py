@@ -19,7 +19,7 @@ import torch
 from cimenv.core.progress import bar
 from cimenv.crossbar.aihwkit import to_analog_model
 from cimenv.tasks import MonteCarloEvaluator, load_task
-from experiments.lab.experiment import target, write_targets
+from experiments.lab.targets import target, write_targets
 
 OUT = Path(__file__).parents[2] / "results/aihwkit"
 CHIPS, IMAGES, TIMES = 25, 1_000, (3_600.0, 31_536_000.0)

@@ -22,7 +22,7 @@ from cimenv.crossbar.aihwkit import to_analog_model
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.workers import IMAGE_BLOCK, workers
 from cimenv.tasks import Problem, load_task
-from experiments.lab.experiment import target, write_targets
+from experiments.lab.targets import target, write_targets
 from experiments.lab.timing import seconds
 
 OUT = Path(__file__).parents[2] / "results/aihwkit_speed"

@@ -16,8 +16,8 @@ from cimenv.tasks import MonteCarloEvaluator, Task
 from cimenv.tasks.problem import default_store
 from cimenv.training.hwa import scaled
 from experiments.aimc.plan import HOUR_S, Job, Plan
-from experiments.lab.digital import digital_evaluator
-from experiments.lab.experiment import Row
+from experiments.lab.placements import digital_evaluator
+from experiments.lab.rows import Row
 
 
 def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:

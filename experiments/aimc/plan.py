@@ -9,7 +9,8 @@ from pydantic import Field
 
 from cimenv.core.config import Frozen, merged
 from cimenv.tasks import Task, load_task
-from experiments.lab.experiment import Row, settings_digest
+from experiments.lab.journal import settings_digest
+from experiments.lab.rows import Row
 
 Kind = Literal["direct", "hwa", "whole", "blocks", "rivals", "sensitivity"]
 HOUR_S = 3_600.0

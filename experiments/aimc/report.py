@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cimenv.analysis import sensitivity
-from cimenv.evaluation.metrics import mean_interval, normalised_accuracy
+from cimenv.evaluation.metrics import normalised_accuracy
 from experiments.aimc.plan import HOUR_S, Plan
-from experiments.lab.experiment import Journal, Row, target, write_csv, write_targets
+from experiments.lab.journal import Journal
+from experiments.lab.markdown import table
+from experiments.lab.rows import NAN, Floats, Row, select, with_interval, write_csv
+from experiments.lab.targets import Target, target, write_targets
 
 COMMAND = "python -m experiments.aimc"
-NAN = float("nan")
 ERROR = 0.1  # of the standard matrix, where non-idealities are compared
 CLASSES = 10  # of MNIST and of Fashion-MNIST
 LABELS = {1.0: "1 s", HOUR_S: "1 h", 86_400.0: "1 day", 31_536_000.0: "1 year"}
 BLOCKS = {"affine": "affine", "knapsack": "placed blocks", "digital": "digital channels", "all largest": "all blocks"}
-Floats = npt.NDArray[np.float64]
 
 
 class Results:
@@ -47,10 +47,8 @@ class Results:
 
     def mean(self, kind: str, network: str, t_s: float, blocks: str | None = None) -> float:
         """Return the mean A* of a network at a time; NaN where it is not measured."""
-        for row in self.points:
-            if (row["kind"], row["network"], row.get("blocks")) == (kind, network, blocks):
-                return float(self.star(row, t_s).mean())
-        return NAN
+        first = next(iter(select(self.points, kind=kind, network=network, blocks=blocks)), None)
+        return float(self.star(first, t_s).mean()) if first is not None else NAN
 
     def of_family(self, family: str) -> list[str]:
         """Return the networks of a family."""
@@ -65,12 +63,12 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     results = Results(plan, journal)
     if not results.rows:
         return
-    short = [{k: v for k, v in row.items() if k not in ("correct", "history")} for row in results.points]
-    for row, source in zip(short, results.points, strict=True):
-        for t_s in results.times_s(source):
-            row[f"a_star_{t_s:g}s"] = float(results.star(source, t_s).mean())
-    write_csv(out / "results.csv", short)
-    (out / "table.md").write_text(table(results) + sensitivity_table(results))
+    stars = [
+        {**row, **{f"a_star_{t_s:g}s": float(results.star(row, t_s).mean()) for t_s in results.times_s(row)}}
+        for row in results.points
+    ]
+    write_csv(out / "results.csv", stars, leave_out=["correct", "history"])
+    (out / "table.md").write_text(over_time(results) + sensitivity_table(results))
     (out / "summary.md").write_text(summary(results))
     write_targets(out, targets(results))
     if results.points:
@@ -88,34 +86,23 @@ def name_of(row: Row) -> str:
     return f"HWA + {row['blocks']}{noise}"
 
 
-def table(results: Results) -> str:
+def over_time(results: Results) -> str:
     """Return A* of every network at all times."""
     plan = results.plan
     head = ["network", "digital", "clean", *(LABELS.get(t, f"{t:g} s") for t in plan.times_s), "+weights", "+MACs"]
-    lines = [
+    caption = (
         f"Normalised accuracy A* = 1 - (e - e_digital) / (e_chance - e_digital), mean over {plan.chips} chips x "
         f"{plan.images} test images with its 95 % interval; digital: accuracy of the network before it is mapped; "
-        "clean: of the fine-tuned network without its crossbar.",
-        "",
-        "| " + " | ".join(head) + " |",
-        "|---" + "|---:" * (len(head) - 1) + "|",
-    ]
+        "clean: of the fine-tuned network without its crossbar.\n\n"
+    )
+    lines = []
     for row in results.points:
         stars = dict.fromkeys(plan.times_s, "")
         for t_s in results.times_s(row):
-            chips = results.star(row, t_s)
-            low, high = mean_interval(chips)
-            stars[t_s] = f"{chips.mean():.1%} ± {(high - low) / 2:.1%}"
-        added = [f"{row['weights']:.2%}", f"{row['macs']:.2%}"]
-        cells = [
-            f"{row['network']}, {name_of(row)}",
-            f"{row['fp']:.1%}",
-            f"{row['clean']:.1%}",
-            *stars.values(),
-            *added,
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            stars[t_s] = with_interval(results.star(row, t_s))
+        clean, added = [f"{row['fp']:.1%}", f"{row['clean']:.1%}"], [f"{row['weights']:.2%}", f"{row['macs']:.2%}"]
+        lines.append([f"{row['network']}, {name_of(row)}", *clean, *stars.values(), *added])
+    return caption + table(head, lines)
 
 
 def summary(results: Results) -> str:
@@ -128,7 +115,7 @@ def summary(results: Results) -> str:
         f"noisier devices, {LABELS[last]}",
         *(f"+ {label}" for label in BLOCKS.values()),
     ]
-    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    lines = []
     for network in dict.fromkeys(row["network"] for row in results.points):
         stars = [results.mean(kind, network, t_s) for kind, t_s in points]
         cells = [network, *("" if star != star else f"{star:.1%}" for star in stars)]
@@ -139,8 +126,8 @@ def summary(results: Results) -> str:
                 more = f"x {found['noise_scale']:g}" if name == "none" else f"{found['weights']:.1%} weights"
                 label = f"{results.star(found, last).mean():.1%} ({more})"
             cells.append(label)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    return table(head, lines)
 
 
 def sensitivity_table(results: Results) -> str:
@@ -149,15 +136,12 @@ def sensitivity_table(results: Results) -> str:
     if not rows:
         return ""
     networks = list(dict.fromkeys(row.task for row in rows))
-    lines = [
-        "",
-        f"One non-ideality at a time on the digital network ({rows[0].chips} chips x {rows[0].images} test images): "
+    caption = (
+        f"\nOne non-ideality at a time on the digital network ({rows[0].chips} chips x {rows[0].images} test images): "
         "MVM error of a standard 512 x 512 matrix up to which A* stays at 99 %, and A* where that error is 10 % "
-        "(converters have whole bits: the next error below).",
-        "",
-        "| non-ideality | " + " | ".join(networks) + " |",
-        "|---" + "|---:" * len(networks) + "|",
-    ]
+        "(converters have whole bits: the next error below).\n\n"
+    )
+    lines = []
     found = {(row.task, row.kind, row.non_ideality): row for row in rows}
     for name in sensitivity.NON_IDEALITIES:
         cells = []
@@ -168,11 +152,11 @@ def sensitivity_table(results: Results) -> str:
                 continue
             near = "" if abs(equal.mvm_error - ERROR) < 0.1 * ERROR else f" (at {equal.mvm_error:.1%})"
             cells.append(f"{borne.mvm_error:.1%}, {equal.normalised:.1%}{near}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([name, *cells])
+    return caption + table(["non-ideality", *networks], lines)
 
 
-def targets(results: Results) -> list[dict[str, Any]]:
+def targets(results: Results) -> list[Target]:
     """Return every target with what was measured."""
     found = []
     hour, year = HOUR_S, results.plan.times_s[-1]
@@ -194,7 +178,7 @@ def targets(results: Results) -> list[dict[str, Any]]:
     return [*found, *_order(results)]
 
 
-def _order(results: Results) -> list[dict[str, Any]]:
+def _order(results: Results) -> list[Target]:
     """Return whether noise at inputs and outputs hurts more than weight noise at equal MVM error."""
     found = []
     equal = {(row.task, row.non_ideality): row for row in results.sensitivity if row.kind == "equal_error"}

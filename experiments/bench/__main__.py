@@ -39,7 +39,7 @@ from cimenv.tasks.problem import SHIPPED
 from cimenv.training import recipe_named
 from experiments.bench.deep import deep_figures
 from experiments.bench.memory import growth, memory_over_steps
-from experiments.lab.experiment import target, write_targets
+from experiments.lab.targets import target, write_targets
 from experiments.lab.timing import Figure, epoch_of, median_ratio, seconds, write_figures
 
 OUT = Path(__file__).parents[2] / "results/bench"

@@ -9,8 +9,8 @@ from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator
 from cimenv.tasks.problem import default_store
 from experiments.cross.plan import Job, Plan
-from experiments.lab.digital import digital_evaluator, most_accurate
-from experiments.lab.experiment import Row
+from experiments.lab.placements import digital_evaluator, most_accurate
+from experiments.lab.rows import Row
 
 
 def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:

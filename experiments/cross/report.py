@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from cimenv.evaluation.metrics import mean_interval
 from experiments.cross.plan import Plan
-from experiments.lab.experiment import Journal, Row, write_csv
+from experiments.lab.journal import Journal
+from experiments.lab.markdown import table
+from experiments.lab.rows import Floats, Row, chips_of, mean_of, select, with_interval, write_csv
 
 BLOCKS = {"none": "no blocks", "affine": "affine", "digital": "digital channels", "greedy": "greedy blocks"}
-Floats = npt.NDArray[np.float64]
 
 
 class Results:
@@ -25,14 +24,11 @@ class Results:
 
     def of(self, data: str, physics: str, recipe: str, blocks: str) -> list[Row]:
         """Return the rows of one point over its training seeds."""
-        wanted = (data, physics, recipe, blocks)
-        return [row for row in self.rows if (row["data"], row["physics"], row["recipe"], row["blocks"]) == wanted]
+        return select(self.rows, data=data, physics=physics, recipe=recipe, blocks=blocks)
 
     def chips(self, data: str, physics: str, recipe: str, blocks: str) -> Floats:
         """Return the accuracy of every chip of every seed."""
-        rows = self.of(data, physics, recipe, blocks)
-        found: Floats = np.array([value / row["images"] for row in rows for value in row["correct"]])
-        return found
+        return np.concatenate([chips_of(row) for row in self.of(data, physics, recipe, blocks)])
 
     def recipes(self, data: str, physics: str) -> list[str]:
         """Return the recipes that are measured on some chips."""
@@ -44,55 +40,37 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     results = Results(plan, journal)
     if not results.rows:
         return
-    write_csv(out / "results.csv", [{k: v for k, v in row.items() if k != "correct"} for row in results.rows])
-    (out / "table.md").write_text("\n".join([table(results), best(results)]))
+    write_csv(out / "results.csv", results.rows, leave_out=["correct"])
+    (out / "table.md").write_text("\n".join([everything(results), best(results)]))
     for data in plan.data:
         figure(results, data).savefig(out / f"{data}.png", dpi=120)
 
 
-def share(values: Floats) -> str:
-    """Return a mean over chips with half its 95 % interval."""
-    low, high = mean_interval(values)
-    return f"{values.mean():.1%} ± {(high - low) / 2:.1%}"
-
-
-def mean_of(rows: list[Row], name: str) -> float:
-    """Return the mean of a field over rows."""
-    return float(np.mean([row[name] for row in rows]))
-
-
-def table(results: Results) -> str:
+def everything(results: Results) -> str:
     """Return mean and 5 % percentile of every training under every physics, with and without blocks."""
     plan = results.plan
-    lines = [
+    caption = (
         f"LeNet-5: mean over {plan.chips} fresh chips x {plan.images} test images of every training seed with its 95 % "
         "interval over chips (5 % percentile of the same chips). Blocks fitted for the placement; blocks and digital "
-        "channels chosen on validation within the same budget of weights; MACs were not limited.",
-        "",
-        "| data, physics | training | seeds | clean | "
-        + " | ".join(BLOCKS.values())
-        + " | weights, MACs of blocks | of digital channels |",
-        "|---|---|" + "---:|" * (len(BLOCKS) + 4),
-    ]
+        "channels chosen on validation within the same budget of weights; MACs were not limited.\n\n"
+    )
+    head = ["data, physics", "training", "seeds", "clean", *BLOCKS.values(), "weights, MACs of blocks"]
+    lines = []
     for data in plan.data:
         for physics in plan.physics:
             for recipe in results.recipes(data, physics):
                 rows = {blocks: results.of(data, physics, recipe, blocks) for blocks in ("greedy", "digital")}
                 chips = [results.chips(data, physics, recipe, blocks) for blocks in BLOCKS]
-                points = [f"{share(values)} ({np.quantile(values, 0.05):.1%})" for values in chips]
+                points = [f"{with_interval(values)} ({np.quantile(values, 0.05):.1%})" for values in chips]
                 clean = mean_of(rows["greedy"], "clean")
                 costs = [f"{mean_of(found, 'weights'):.1%}, {mean_of(found, 'macs'):.0%}" for found in rows.values()]
-                cells = [f"{data}, {physics}", recipe, str(len(rows["greedy"])), f"{clean:.1%}", *points, *costs]
-                lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+                lines.append([f"{data}, {physics}", recipe, str(len(rows["greedy"])), f"{clean:.1%}", *points, *costs])
+    return caption + table([*head, "of digital channels"], lines, words=2)
 
 
 def best(results: Results) -> str:
     """Return which training is best under every physics, and by how much, over the same chips."""
-    lines = [
-        "| data, physics | blocks | best training | beyond the next | best beyond standard |",
-        "|---|---|---|---:|---:|",
-    ]
+    lines = []
     for data in results.plan.data:
         for physics in results.plan.physics:
             recipes = results.recipes(data, physics)
@@ -103,9 +81,11 @@ def best(results: Results) -> str:
                 chips = {recipe: results.chips(data, physics, recipe, blocks) for recipe in recipes}
                 first, second, *_ = sorted(chips, key=lambda recipe: -chips[recipe].mean())
                 lead, gain = chips[first] - chips[second], chips[first] - chips["standard"]
-                cells = [f"{data}, {physics}", BLOCKS[blocks], first, f"{share(lead)} ({second})", share(gain)]
-                lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+                beyond = [f"{with_interval(lead)} ({second})", with_interval(gain)]
+                lines.append([f"{data}, {physics}", BLOCKS[blocks], first, *beyond])
+    return table(
+        ["data, physics", "blocks", "best training", "beyond the next", "best beyond standard"], lines, words=3
+    )
 
 
 def figure(results: Results, data: str) -> Any:

@@ -15,7 +15,8 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
-from experiments.lab.experiment import ROOT, target, write_targets
+from experiments.lab.folders import ROOT
+from experiments.lab.targets import target, write_targets
 
 OUT, COMMAND = ROOT / "results/dashboard", "python -m experiments.dashboard"
 WIDTH, HEIGHT, SECONDS = 1600, 1780, 40

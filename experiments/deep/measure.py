@@ -13,9 +13,9 @@ from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Task
 from cimenv.tasks.problem import default_store
 from experiments.deep.plan import Job, Plan
-from experiments.lab.digital import DIGITAL
-from experiments.lab.experiment import Row
-from experiments.lab.reported import report
+from experiments.lab.placement_row import report
+from experiments.lab.placements import DIGITAL
+from experiments.lab.rows import Row
 
 WHOLE_SPLIT = 10_000
 

@@ -10,7 +10,8 @@ from pydantic import Field
 from cimenv.core.config import Frozen, merged, read_yaml
 from cimenv.tasks import Task, load_task
 from cimenv.tasks.task import task_fields
-from experiments.lab.experiment import Row, settings_digest
+from experiments.lab.journal import settings_digest
+from experiments.lab.rows import Row
 
 
 class DeepProblem(Frozen):

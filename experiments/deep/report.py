@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from cimenv.evaluation.metrics import mean_interval
 from experiments.deep.plan import Plan
-from experiments.lab.experiment import Journal, Row, target, write_csv, write_targets
+from experiments.lab.journal import Journal
+from experiments.lab.rows import Row, write_csv
+from experiments.lab.targets import target, write_targets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -27,8 +27,8 @@ from cimenv.core.writing import disk_faults
 from cimenv.core.yaml_text import written
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Objective, load_task
-from experiments.lab.experiment import target, write_targets
 from experiments.lab.figures import accuracy_against_weights
+from experiments.lab.targets import target, write_targets
 
 ROOT = Path(__file__).parents[2]
 OUT, RUN = ROOT / "results/demo", ROOT / "runs/demo"

@@ -26,7 +26,9 @@ from cimenv.tasks.files.enumeration_file import MAGIC, UNCHECKED_VERSION, Enumer
 from cimenv.tasks.files.enumeration_file import with_checksums as whole_table
 from cimenv.tasks.problem import SHIPPED, Problem
 from cimenv.tasks.space import PlacementSpace
-from experiments.lab.experiment import LARGE_TABLES, ROOT, sign_journal
+from experiments.lab.folders import ROOT
+from experiments.lab.journal import sign_journal
+from experiments.lab.table_files import LARGE_TABLES
 
 
 def every_file() -> list[Path]:

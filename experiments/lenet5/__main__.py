@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 
-from experiments.lab.experiment import Experiment, Journal, Row
+from experiments.lab.experiment import Experiment
+from experiments.lab.journal import Journal
+from experiments.lab.rows import Row
 from experiments.lenet5.measure import measure
 from experiments.lenet5.plan import Job, Plan
 from experiments.lenet5.report import write_results

@@ -11,9 +11,9 @@ from cimenv.core.store import Store
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator
 from cimenv.tasks.problem import default_store
-from experiments.lab.digital import DIGITAL, digital_evaluator, most_accurate
-from experiments.lab.experiment import Row
-from experiments.lab.reported import report
+from experiments.lab.placement_row import report
+from experiments.lab.placements import DIGITAL, digital_evaluator, most_accurate
+from experiments.lab.rows import Row
 from experiments.lenet5.plan import Job, Plan
 
 QUANTILE = 0.01

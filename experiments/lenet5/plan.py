@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cimenv.core.config import Frozen
 from cimenv.tasks import Task, load_task
-from experiments.lab.experiment import Row
+from experiments.lab.rows import Row
 
 
 class Plan(Frozen):

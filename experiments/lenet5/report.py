@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from cimenv.evaluation.metrics import mean_interval
-from experiments.lab.experiment import Journal, Row, target, write_csv, write_targets
+from experiments.lab.journal import Journal
+from experiments.lab.rows import Row, write_csv
+from experiments.lab.targets import target, write_targets
 from experiments.lenet5.figures import draw_all
 from experiments.lenet5.plan import Plan
 

@@ -29,7 +29,8 @@ from cimenv.tasks import Task, load_task
 from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX, load_table
 from cimenv.tasks.problem import SHIPPED
 from cimenv.tasks.stages.keys import training_environment
-from experiments.lab.experiment import LARGE_TABLES, ROOT
+from experiments.lab.folders import ROOT
+from experiments.lab.table_files import LARGE_TABLES
 
 YAML, WORK = ROOT / "configs/experiments/tables.yaml", ROOT / "runs/tables"
 

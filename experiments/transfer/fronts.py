@@ -10,7 +10,7 @@ from cimenv.analysis.pareto import pareto_front
 from cimenv.compensation.options import Placement
 from cimenv.search import run_search
 from cimenv.tasks.evaluators.table import TableEvaluator
-from experiments.lab.experiment import Row
+from experiments.lab.rows import Row
 from experiments.transfer.plan import Plan
 from experiments.transfer.policy import Models, first_choice, tabular
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cimenv.search import run_search
 from cimenv.tasks.evaluators.table import TableEvaluator
-from experiments.lab.experiment import Row
+from experiments.lab.rows import Row
 from experiments.transfer.fronts import nsga2_front, policy_front
 from experiments.transfer.plan import Job, Plan
 from experiments.transfer.policy import Models, choices, first_choice, kept, tabular

@@ -9,7 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cimenv.core.config import Frozen
-from experiments.lab.experiment import Row, settings_digest, tables_digest
+from experiments.lab.journal import settings_digest
+from experiments.lab.rows import Row
+from experiments.lab.table_files import tables_digest
 
 Kind = Literal["rivals", "experience", "errors_only", "policy", "committee"]
 TRAINED = ("max_sites", "copies", "prices")

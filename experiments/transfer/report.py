@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab.experiment import Journal, Row, target, write_csv, write_targets
+from experiments.lab.journal import Journal
+from experiments.lab.rows import Row, write_csv
 from experiments.lab.statistics import (
     Scores,
     bootstrap_interval,
@@ -17,6 +18,7 @@ from experiments.lab.statistics import (
     interquartile_mean,
     probability_of_improvement,
 )
+from experiments.lab.targets import target, write_targets
 from experiments.transfer.plan import Plan
 
 COMMAND = "python -m experiments.transfer"

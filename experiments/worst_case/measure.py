@@ -16,8 +16,8 @@ from cimenv.tasks import MonteCarloEvaluator, Problem, load_task
 from cimenv.tasks.damage import attacked, transfer
 from cimenv.tasks.problem import default_store
 from cimenv.training import recipe_named
-from experiments.bank_ranking.__main__ import draw
-from experiments.lab.experiment import Row
+from experiments.lab.placements import random_placements
+from experiments.lab.rows import Row
 from experiments.lab.timing import epoch_of, median_ratio
 from experiments.worst_case.plan import Job, Plan
 
@@ -170,7 +170,7 @@ def fidelity(plan: Plan, job: Job, store: Store) -> list[Row]:
     """Attack this part's share of random placements on validation: quickly, as a search does, and by the ensemble."""
     evaluator = MonteCarloEvaluator(plan.task(job, **placed(plan, job)), store, threads=1)
     problem, full = evaluator.problem, WorstCaseSearch(bound=plan.first_bound)
-    placements = draw(evaluator, plan.fidelity.placements)[job.part :: plan.fidelity.parts]
+    placements = random_placements(evaluator.space, plan.fidelity.placements)[job.part :: plan.fidelity.parts]
     rows = []
     for placement in placements:
         start = time.perf_counter()

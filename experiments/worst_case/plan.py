@@ -10,7 +10,8 @@ from pydantic import Field
 from cimenv.core.config import Frozen
 from cimenv.tasks import Task, load_task
 from cimenv.tasks.stages.keys import STAGE_VERSIONS
-from experiments.lab.experiment import Row, settings_digest
+from experiments.lab.journal import settings_digest
+from experiments.lab.rows import Row
 
 DIGITAL = [{"kind": "digital"}]  # no blocks to train
 Kind = Literal["try", "judge", "net", "blocks", "fidelity", "budget"]

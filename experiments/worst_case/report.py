@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.lab.experiment import Journal, write_csv, write_targets
+from experiments.lab.journal import Journal
+from experiments.lab.rows import write_csv
+from experiments.lab.targets import write_targets
 from experiments.worst_case.figures import draw_all
 from experiments.worst_case.plan import Plan
 from experiments.worst_case.results import Results

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cimenv.evaluation.metrics import mean_interval
-from experiments.lab.experiment import Row
+from experiments.lab.rows import Row
 from experiments.worst_case.plan import Plan
 
 NAN = float("nan")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from experiments.lab.experiment import target
+from experiments.lab.targets import target
 from experiments.worst_case.results import NAN, Results
 
 COMMAND = "python -m experiments.worst_case"

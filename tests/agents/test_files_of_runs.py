@@ -18,7 +18,9 @@ from cimenv.core.inert import in_markdown
 from cimenv.tasks import TableEvaluator
 from experiments.agents.page import page
 from experiments.agents.results import rows_of
-from experiments.lab.experiment import Journal, sign_journal, tables_digest, write_csv
+from experiments.lab.journal import Journal, sign_journal
+from experiments.lab.rows import write_csv
+from experiments.lab.table_files import tables_digest
 
 OWN = "own_network_of_a_run"
 

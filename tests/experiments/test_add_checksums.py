@@ -7,7 +7,7 @@ from forged_enumerations import as_version_2
 from cimenv.core.checked_rows import read_rows
 from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX, load_table
 from experiments.lab.add_checksums import every_file, main
-from experiments.lab.experiment import SIGNED, Journal
+from experiments.lab.journal import SIGNED, Journal
 
 
 def test_every_kind_of_file_gets_checksums(tmp_path, capsys):

@@ -19,7 +19,7 @@ from experiments.agents.redraw import main
 from experiments.agents.report import write_report, write_results
 from experiments.agents.results import read_groups
 from experiments.agents.targets import targets
-from experiments.lab.experiment import Journal
+from experiments.lab.journal import Journal
 
 NAME = "lenet5-fashion-mini"
 SMALL = {

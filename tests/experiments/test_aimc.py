@@ -9,7 +9,7 @@ from cimenv.core.config import read_yaml
 from experiments.aimc.measure import measure
 from experiments.aimc.plan import Plan
 from experiments.aimc.report import Results, summary, targets, write_results
-from experiments.lab.experiment import Journal
+from experiments.lab.journal import Journal
 
 SMALL = {
     "networks": {

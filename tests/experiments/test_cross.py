@@ -8,7 +8,7 @@ from cimenv.core.config import read_yaml
 from experiments.cross.measure import measure
 from experiments.cross.plan import Plan
 from experiments.cross.report import Results, best, table, write_results
-from experiments.lab.experiment import Journal
+from experiments.lab.journal import Journal
 
 SMALL = {
     "data": ["fashion-mini"],

@@ -9,7 +9,7 @@ from cimenv.core.config import read_yaml
 from experiments.deep.measure import largest_within, measure, with_affine
 from experiments.deep.plan import Plan
 from experiments.deep.report import targets, write_results
-from experiments.lab.experiment import Journal
+from experiments.lab.journal import Journal
 
 TINY = {
     "extends": "vgg16-two-digit",

@@ -9,16 +9,15 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
-from experiments.lab.experiment import Experiment, Journal, write_csv, write_targets
-
-REPOSITORY = Path(__file__).parents[2]
+from experiments.lab.experiment import Experiment
+from experiments.lab.journal import Journal
+from experiments.lab.rows import write_csv
+from experiments.lab.targets import write_targets
 
 
 class Job:
@@ -69,7 +68,8 @@ def test_workers_end_with_a_killed_experiment(tmp_path, request):
     script = """
         import os, time
         from pathlib import Path
-        from experiments.lab.experiment import Journal, run_stages
+        from experiments.lab.journal import Journal
+        from experiments.lab.processes import run_stages
 
         class Job:
             name = "sleep"
@@ -101,10 +101,7 @@ def test_workers_end_with_a_killed_experiment(tmp_path, request):
 def test_an_experiment_advises_the_command_that_runs_it(name, tmp_path, monkeypatch, capsys):
     module = importlib.import_module(f"experiments.{name}.__main__")
     experiment = dataclasses.replace(module.EXPERIMENT, write=lambda plan, journal, out: None)
-    monkeypatch.setattr("experiments.lab.experiment.ROOT", tmp_path)
-    monkeypatch.setattr(
-        "experiments.lab.experiment.read_yaml", lambda path: read_yaml(REPOSITORY / path.relative_to(tmp_path))
-    )
+    monkeypatch.setattr("experiments.lab.experiment.results_of", lambda name: tmp_path / name)
     assert experiment.command(["--report"], "") == 2
     advice = f"nothing is measured yet; run python -m experiments.{name} without --report.\n"
     assert capsys.readouterr().err.endswith(advice)

@@ -6,7 +6,7 @@ from scipy import stats
 
 from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
-from experiments.lab.experiment import Journal
+from experiments.lab.journal import Journal
 from experiments.lenet5.plan import Job, Plan
 from experiments.lenet5.report import Results, merged, table, targets
 

@@ -11,7 +11,7 @@ from cimenv.tasks import Problem, TableEvaluator, load_task, shipped_tables
 from cimenv.tasks.evaluators.table import SHIPPED_TABLES, load_table
 from cimenv.tasks.problem import SHIPPED
 from cimenv.tasks.space import PlacementSpace
-from experiments.lab.experiment import located
+from experiments.lab.table_files import located
 from experiments.tables import __main__ as tables
 
 

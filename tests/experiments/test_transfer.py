@@ -9,7 +9,7 @@ from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
 from cimenv.envs import CompensationTabularEnv
 from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX, TableEvaluator, shipped_tables
-from experiments.lab.experiment import Journal
+from experiments.lab.journal import Journal
 from experiments.transfer.fronts import hypervolume, share_of_exact
 from experiments.transfer.measure import measure
 from experiments.transfer.plan import Plan

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from cimenv.core.config import read_yaml
-from experiments.lab.experiment import Journal
+from experiments.lab.journal import Journal
 from experiments.worst_case.measure import measure
 from experiments.worst_case.plan import Plan
 from experiments.worst_case.report import write_results

@@ -1,12 +1,28 @@
-"""The rival of compensation blocks: layers that are kept digital, whole or some of their channels."""
+"""Placements that experiments compare: random ones, digital channels as the rivals of blocks, the most accurate one."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from cimenv.compensation.options import Placement
+from cimenv.core.seeding import numpy_generator
 from cimenv.core.store import Store
 from cimenv.tasks import MonteCarloEvaluator, Task
+from cimenv.tasks.space import PlacementSpace
 
 DIGITAL = [{"kind": "digital", "size": size} for size in (0.25, 0.5, 1.0)]
+
+
+def random_placements(space: PlacementSpace, count: int, seed: int = 0) -> list[Placement]:
+    """Return distinct random non-empty placements of allowed options."""
+    generator = numpy_generator("bank-ranking", seed)
+    choices = [np.flatnonzero(row) for row in space.candidates]
+    drawn: dict[Placement, None] = {}
+    while len(drawn) < count:
+        placement = tuple(int(generator.choice(row)) for row in choices)
+        if any(placement) and space.feasible(placement):
+            drawn[placement] = None
+    return list(drawn)
 
 
 def digital_evaluator(task: Task, store: Store) -> MonteCarloEvaluator:

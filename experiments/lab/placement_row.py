@@ -6,7 +6,7 @@ import numpy as np
 
 from cimenv.compensation.options import Placement
 from cimenv.tasks import MonteCarloEvaluator, Objective
-from experiments.lab.experiment import Row
+from experiments.lab.rows import Row
 
 
 def report(evaluator: MonteCarloEvaluator, method: str, placement: Placement, evaluations: int = 0) -> Row:
