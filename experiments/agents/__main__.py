@@ -2,7 +2,8 @@
 
 One process a core; a finished job is a line of results/agents/jobs.jsonl, so the same command goes on where it was
 stopped. Every contender with ranges is tuned first, all with the same number of trials; then everyone runs on every
-table with every seed. `python -m experiments.agents.redraw` draws what was found.
+table with every seed. Writes the CSV files, table.md, targets.json, figures and index.html, one page that needs no
+other file.
 """
 
 from __future__ import annotations

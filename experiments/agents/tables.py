@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.agents.results import Results
+from experiments.lab.markdown import table
 from experiments.lab.statistics import (
     bootstrap_interval,
     improvement_interval,
@@ -48,9 +49,7 @@ def summary_of(groups: Mapping[str, Results]) -> str:
         )
         equals.setdefault(cells, []).append(name)
     head = [f"{group.replace('_', ' ')}: {point}" for group, here in points.items() for point in here]
-    lines = ["| distinct evaluations | " + " | ".join(head) + " |", "|---" + "|---:" * len(head) + "|"]
-    lines += ["| " + " | ".join([", ".join(names), *cells]) + " |" for cells, names in equals.items()]
-    return "\n".join(lines) + "\n"
+    return table(["distinct evaluations", *head], [[", ".join(names), *cells] for cells, names in equals.items()])
 
 
 def _shown(results: Results) -> list[int]:
@@ -58,12 +57,11 @@ def _shown(results: Results) -> list[int]:
 
 
 def _about(results: Results) -> str:
-    lines = ["| table | placements | chips x images | within two standard errors of the best |", "|---|---:|---:|---:|"]
-    lines += [
-        f"| {row['table']} | {row['placements']} | {row['chips']} x {row['images']} | {row['indistinguishable']} |"
+    lines = [
+        [row["table"], row["placements"], f"{row['chips']} x {row['images']}", row["indistinguishable"]]
         for row in results.about
     ]
-    return "\n".join(lines) + "\n\n"
+    return table(["table", "placements", "chips x images", "within two standard errors of the best"], lines) + "\n"
 
 
 def _regrets(results: Results) -> str:
@@ -71,21 +69,15 @@ def _regrets(results: Results) -> str:
     first = points[len(points) // 2]
     head = ["", *(f"regret at {point}" for point in points), f"better than {BASE} at {first}"]
     head += ["evaluations to 95 %", "to 99 %", "tuning: median trial"]
-    lines = [
+    caption = (
         f"Regret (J* - J) / (J* - mean J): interquartile mean over tables ({len(results.tables)}) x "
         f"seeds ({len(results.seeds)}) with its 95 % stratified-bootstrap interval, after so many DISTINCT "
         "evaluations. Evaluations to a share of the optimum: median, - where fewer than half of the runs get there. "
-        "Tuning: regret of the median trial, how much it matters that a method is tuned.",
-        "",
-        "| " + " | ".join(head) + " |",
-        "|---" + "|---:" * (len(head) - 1) + "|",
-    ]
-    lines += [
-        "| " + " | ".join([name, *_cells(results, name, points, first)]) + " |" for name in ranked(results, first)
-    ]
-    if results.missing:
-        lines += ["", f"Not finished: {', '.join(results.missing)}."]
-    return "\n".join(lines) + "\n"
+        "Tuning: regret of the median trial, how much it matters that a method is tuned.\n\n"
+    )
+    lines = [[name, *_cells(results, name, points, first)] for name in ranked(results, first)]
+    missing = f"\nNot finished: {', '.join(results.missing)}.\n" if results.missing else ""
+    return caption + table(head, lines) + missing
 
 
 def _tested(results: Results) -> str:
@@ -93,21 +85,17 @@ def _tested(results: Results) -> str:
     if not results.tested:
         return ""
     first = results.tested[0]
-    lines = [
-        "",
-        f"What most runs of a contender ended with, on {first['chips']} fresh chips x {first['images']} test images "
-        "with blocks fitted for the placement (fidelity `tuned`); J on validation.",
-        "",
-        "| table | who ended there | J | accuracy | weights | MACs |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
+    caption = (
+        f"\nWhat most runs of a contender ended with, on {first['chips']} fresh chips x {first['images']} test images "
+        "with blocks fitted for the placement (fidelity `tuned`); J on validation.\n\n"
+    )
+    lines = []
     for row in results.tested:
         error = 2 * float(row["std"]) / math.sqrt(int(row["chips"]))
         shares = (f"{float(row[term]):.2%}" for term in ("weights", "macs"))
         accuracy = f"{float(row['mean']):.2%} ± {error:.2%}"
-        cells = [row["table"], row["method"], f"{float(row['objective']):.3f}", accuracy, *shares]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([row["table"], row["method"], f"{float(row['objective']):.3f}", accuracy, *shares])
+    return caption + table(["table", "who ended there", "J", "accuracy", "weights", "MACs"], lines, words=2)
 
 
 def _cells(results: Results, name: str, points: list[int], first: int) -> list[str]:

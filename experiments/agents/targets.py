@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from experiments.agents.results import Results
+from experiments.agents.results import COMMAND, Results
+from experiments.lab.rows import NAN
 from experiments.lab.statistics import interquartile_mean, probability_of_improvement
-from experiments.lab.targets import target
+from experiments.lab.targets import Target, target
 
-COMMAND = "python -m experiments.agents"
 JUDGED, EARLY = {"five_sites": "", "eight_sites": "eight sites, "}, 60  # groups, and how their targets begin
 AGENTS = ("maskable_ppo_reset", "maskable_ppo")
 RIVALS = ("random", "genetic", "tpe")
 
 
-def targets(groups: Mapping[str, Results]) -> list[dict[str, Any]]:
+def targets(groups: Mapping[str, Results]) -> list[Target]:
     """Return the entries of targets.json; nothing without the deep tasks, NaN where a run is missing."""
     return [
         entry
@@ -27,11 +26,11 @@ def targets(groups: Mapping[str, Results]) -> list[dict[str, Any]]:
     ]
 
 
-def _of_agent(results: Results, agent: str, begin: str) -> list[dict[str, Any]]:
+def _of_agent(results: Results, agent: str, begin: str) -> list[Target]:
     last = results.points[-1]
 
     def regret(name: str, point: int) -> float:
-        return interquartile_mean(results.regret(name, point)) if name in results.contenders else float("nan")
+        return interquartile_mean(results.regret(name, point)) if name in results.contenders else NAN
 
     def beyond(rival: str, point: int) -> float:
         return regret(agent, point) - regret(rival, point)

@@ -9,8 +9,9 @@ import numpy as np
 
 from cimenv.evaluation.metrics import mean_interval
 from experiments.lab.journal import Journal
-from experiments.lab.rows import Row, write_csv
-from experiments.lab.targets import target, write_targets
+from experiments.lab.markdown import table
+from experiments.lab.rows import NAN, Row, chips_of, mean_of, select, write_csv
+from experiments.lab.targets import Target, target, write_targets
 from experiments.lenet5.figures import draw_all
 from experiments.lenet5.plan import Plan
 
@@ -38,7 +39,7 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
         return
     write_csv(out / "results.csv", rows)
     results = Results(plan, rows)
-    (out / "table.md").write_text(table(results))
+    (out / "table.md").write_text(text_of(results))
     write_targets(out, targets(results))
     draw_all(results, out)
 
@@ -62,17 +63,16 @@ class Results:
 
     def select(self, **wanted: Any) -> list[Row]:
         """Return the rows whose fields equal the given ones."""
-        return [row for row in self.rows if all(row.get(name) == value for name, value in wanted.items())]
+        return select(self.rows, **wanted)
 
     def mean(self, field: str, **wanted: Any) -> float:
         """Return the mean of a field over the training seeds that are done; NaN without rows."""
-        values = [row[field] for row in self.select(**wanted) if row.get(field) is not None]
-        return float(np.mean(values)) if values else float("nan")
+        return mean_of(self.select(**wanted), field)
 
     def share(self, **wanted: Any) -> float:
         """Return noisy accuracy as a share of the standard-trained clean accuracy, mean over seeds."""
         found = self.select(**wanted)
-        return float(np.mean([row["mean"] / row["standard_clean"] for row in found])) if found else float("nan")
+        return float(np.mean([row["mean"] / row["standard_clean"] for row in found])) if found else NAN
 
     def gain(self, over: str, method: str = "agent", **wanted: Any) -> tuple[float, float, float]:
         """Return the paired difference of two methods with its 95 % interval.
@@ -80,20 +80,16 @@ class Results:
         The same chips carry both placements. Differences are averaged over seeds, chip by chip, and the interval is
         Student's over chips.
         """
-        ours = {row["seed"]: _accuracy(row) for row in self.select(method=method, job="blocks", **wanted)}
-        theirs = {row["seed"]: _accuracy(row) for row in self.select(method=over, job="blocks", **wanted)}
+        ours = {row["seed"]: chips_of(row) for row in self.select(method=method, job="blocks", **wanted)}
+        theirs = {row["seed"]: chips_of(row) for row in self.select(method=over, job="blocks", **wanted)}
         seeds = sorted(ours.keys() & theirs.keys())
         if not seeds:
-            return float("nan"), float("nan"), float("nan")
+            return NAN, NAN, NAN
         difference = np.mean([ours[seed] - theirs[seed] for seed in seeds], axis=0)
         return float(difference.mean()), *mean_interval(difference)
 
 
-def _accuracy(row: Row) -> np.ndarray:
-    return np.asarray(row["correct"], dtype=float) / row["images"]
-
-
-def table(results: Results) -> str:
+def text_of(results: Results) -> str:
     """Return what was measured how, and a table for each block sigma."""
     plan = results.plan
     text = (
@@ -103,7 +99,7 @@ def table(results: Results) -> str:
         f"{plan.budget.get('weights', 1):.0%} more weights (all-largest: none). Placements were chosen on validation."
     )
     tables = (_table(results, sigma) for sigma in plan.block_sigmas)
-    return "\n\n".join([text, *filter(None, tables)]) + "\n"
+    return "\n".join([f"{text}\n", *filter(None, tables)])
 
 
 def _table(results: Results, sigma: float) -> str:
@@ -116,15 +112,21 @@ def _table(results: Results, sigma: float) -> str:
         for line in _line(results, data, recipe, sigma, method, label)
     ]
     head = [
-        f"Sigma {sigma:g}:",
-        "",
-        "| data, recipe | blocks | seeds | mean | std | 1 % pct | of standard clean | +weights | +MACs | cost |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "data, recipe",
+        "blocks",
+        "seeds",
+        "mean",
+        "std",
+        "1 % pct",
+        "of standard clean",
+        "+weights",
+        "+MACs",
+        "cost",
     ]
-    return "\n".join([*head, *rows]) if rows else ""
+    return f"Sigma {sigma:g}:\n\n{table(head, rows, words=2)}" if rows else ""
 
 
-def _line(results: Results, data: str, recipe: str, sigma: float, method: str, label: str) -> list[str]:
+def _line(results: Results, data: str, recipe: str, sigma: float, method: str, label: str) -> list[list[str]]:
     job = "blocks" if recipe in results.plan.block_recipes else "bare"
     wanted: dict[str, Any] = {"data": data, "recipe": recipe, "sigma": sigma, "method": method, "job": job}
     rows = results.select(**wanted)
@@ -143,10 +145,10 @@ def _line(results: Results, data: str, recipe: str, sigma: float, method: str, l
         f"{results.mean('macs', **wanted):.1%}",
         f"{results.mean('scalar_cost', **wanted):.3f}",
     ]
-    return ["| " + " | ".join(cells) + " |"]
+    return [cells]
 
 
-def targets(results: Results) -> list[dict[str, Any]]:
+def targets(results: Results) -> list[Target]:
     """Return every target with what was measured; one that was not measured yet is not met."""
     plan, found = results.plan, []
     sigma = plan.block_sigmas[0]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from experiments.lab.journal import Journal
-from experiments.lab.rows import Row, write_csv
+from experiments.lab.markdown import table
+from experiments.lab.rows import NAN, Row, select, write_csv
 from experiments.lab.statistics import (
     Scores,
     bootstrap_interval,
@@ -18,12 +18,11 @@ from experiments.lab.statistics import (
     interquartile_mean,
     probability_of_improvement,
 )
-from experiments.lab.targets import target, write_targets
+from experiments.lab.targets import Target, target, write_targets
 from experiments.transfer.plan import Plan
 
 COMMAND = "python -m experiments.transfer"
 Methods = Mapping[tuple[str, str], Scores]  # (method, evaluations) -> regret [seeds, tables x variants]
-NAN = float("nan")
 POLICIES = ("errors_only", "policy", "committee")
 LEARNED = (*POLICIES, "transfer")  # from the training tables
 LIMITS = {"noise": 0.1, "stronger_noise": 0.1, "recipe": 0.1, "family": 0.2, "data": 0.2}
@@ -36,8 +35,8 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
         return
     write_csv(out / "results.csv", rows)
     unseen = [row for row in rows if row["unseen"]]
-    found = {name: methods([row for row in unseen if row["held_out"] == name]) for name in plan.held_out}
-    text = table(plan, {name: each for name, each in found.items() if each}) + fronts_table(plan, unseen)
+    found = {name: methods(select(unseen, held_out=name)) for name in plan.held_out}
+    text = regrets(plan, {name: each for name, each in found.items() if each}) + fronts_table(plan, unseen)
     (out / "table.md").write_text(text)
     (out / "summary.md").write_text(summary(plan, found))
     write_targets(out, targets(plan, found))
@@ -52,17 +51,15 @@ def methods(rows: list[Row]) -> Methods:
     return {key: np.array([by_task[task] for task in sorted(by_task)]).T for key, by_task in cells.items()}
 
 
-def table(plan: Plan, found: Mapping[str, Methods]) -> str:
+def regrets(plan: Plan, found: Mapping[str, Methods]) -> str:
     """Return every method's regret on what was held out."""
     head = ["held out", "method", "evaluations", "regret", "policy at 0 better", f"policy at {plan.evaluations} better"]
-    lines = [
+    caption = (
         "Regret (J* - J) / (J* - mean J) on tables that neither the policy nor `transfer` saw: interquartile mean over "
         f"tables, {len(plan.variants)} budgets and prices, and seeds with its 95 % stratified-bootstrap interval; "
-        "probability that the policy does better, without an evaluation and with as many as the searches.",
-        "",
-        "| " + " | ".join(head) + " |",
-        "|---|---" + "|---:" * (len(head) - 2) + "|",
-    ]
+        "probability that the policy does better, without an evaluation and with as many as the searches.\n\n"
+    )
+    lines = []
     for name, by_method in found.items():
         for (method, evaluations), scores in by_method.items():
             low, high = bootstrap_interval(scores)
@@ -70,9 +67,9 @@ def table(plan: Plan, found: Mapping[str, Methods]) -> str:
                 "" if method in POLICIES else chance(by_method.get(("policy", str(count))), scores)
                 for count in (0, plan.evaluations)
             ]
-            cells = [name, method, evaluations, f"{interquartile_mean(scores):.1%} [{low:.1%}, {high:.1%}]", *better]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            regret = f"{interquartile_mean(scores):.1%} [{low:.1%}, {high:.1%}]"
+            lines.append([name, method, evaluations, regret, *better])
+    return caption + table(head, lines, words=2)
 
 
 def summary(plan: Plan, found: Mapping[str, Methods]) -> str:
@@ -85,20 +82,16 @@ def summary(plan: Plan, found: Mapping[str, Methods]) -> str:
         + [(each, few) for each in LEARNED]
         + [("knapsack", "its own")]
     )
-    lines = ["| method | evaluations | " + " | ".join(name.replace("_", " ") for name in found) + " |"]
-    lines += [
-        "|---|---:" + "|---:" * len(found) + "|",
-        "| best rule of thumb | 0 | " + _shares(_best_rule(each) for each in found.values()),
-    ]
+    lines = [["best rule of thumb", "0", *_shares(_best_rule(each) for each in found.values())]]
     for key in shown:
         if all(key in by_method for by_method in found.values()):
             scores = (interquartile_mean(by_method[key]) for by_method in found.values())
-            lines.append(f"| {key[0].replace('_', ' ')} | {key[1]} | " + _shares(scores))
-    return "\n".join(lines) + "\n"
+            lines.append([key[0].replace("_", " "), key[1], *_shares(scores)])
+    return table(["method", "evaluations", *(name.replace("_", " ") for name in found)], lines)
 
 
-def _shares(values: Iterable[float]) -> str:
-    return " | ".join(f"{value:.1%}" for value in values) + " |"
+def _shares(values: Iterable[float]) -> list[str]:
+    return [f"{value:.1%}" for value in values]
 
 
 def _best_rule(by_method: Methods) -> float:
@@ -113,24 +106,20 @@ def fronts_table(plan: Plan, rows: list[Row]) -> str:
     swept = [row for row in rows if "front" in row]
     if not swept:
         return ""
-    lines = [
-        "",
-        f"Fronts of score against scalar cost on the same tables: one policy asked at {len(plan.prices)} prices, and "
-        "NSGA-II: share of the exact front's hypervolume, interquartile mean over tables and seeds.",
-        "",
-        "| held out | method | distinct evaluations | hypervolume |",
-        "|---|---|---:|---:|",
-    ]
+    caption = (
+        f"\nFronts of score against scalar cost on the same tables: one policy asked at {len(plan.prices)} prices, and "
+        "NSGA-II: share of the exact front's hypervolume, interquartile mean over tables and seeds.\n\n"
+    )
+    lines = []
     for name in plan.held_out:
         kinds: dict[str, list[Row]] = defaultdict(list)
-        for row in swept:
-            if row["held_out"] == name:
-                kinds[f"{row['front']} {row.get('budget', '')}"].append(row)
+        for row in select(swept, held_out=name):
+            kinds[f"{row['front']} {row.get('budget', '')}"].append(row)
         for kind, each in kinds.items():
             count = f"{np.mean([row['evaluations'] for row in each]):.0f}"
             reached = interquartile_mean(np.array([[row["hypervolume"]] for row in each]))
-            lines.append(f"| {name} | {kind.split()[0]} | {count} | {reached:.1%} |")
-    return "\n".join(lines) + "\n"
+            lines.append([name, kind.split()[0], count, f"{reached:.1%}"])
+    return caption + table(["held out", "method", "distinct evaluations", "hypervolume"], lines, words=2)
 
 
 def chance(ours: Scores | None, theirs: Scores) -> str:
@@ -141,7 +130,7 @@ def chance(ours: Scores | None, theirs: Scores) -> str:
     return f"{probability_of_improvement(-ours, -theirs):.2f} [{low:.2f}, {high:.2f}]"
 
 
-def targets(plan: Plan, found: Mapping[str, Methods]) -> list[dict[str, Any]]:
+def targets(plan: Plan, found: Mapping[str, Methods]) -> list[Target]:
     """Return every target with what was measured: of policies, of committees, of the search `transfer`."""
     return [
         each
@@ -152,7 +141,7 @@ def targets(plan: Plan, found: Mapping[str, Methods]) -> list[dict[str, Any]]:
     ]
 
 
-def _targets(plan: Plan, method: str, name: str, by_method: Methods) -> list[dict[str, Any]]:
+def _targets(plan: Plan, method: str, name: str, by_method: Methods) -> list[Target]:
     few, limit = str(plan.evaluations), LIMITS.get(name, 0.2)
     regrets = {key: interquartile_mean(scores) for key, scores in by_method.items()}
     zero, some = (regrets.get((method, count), NAN) for count in ("0", few))
@@ -172,5 +161,5 @@ def _targets(plan: Plan, method: str, name: str, by_method: Methods) -> list[dic
     ]
 
 
-def _beyond(name: str, gap: float, bound: str = "< 0") -> dict[str, Any]:
+def _beyond(name: str, gap: float, bound: str = "< 0") -> Target:
     return target(name, bound, gap, gap < 0 or (gap == 0 and "=" in bound), COMMAND)

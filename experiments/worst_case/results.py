@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cimenv.evaluation.metrics import mean_interval
-from experiments.lab.rows import Row
+from experiments.lab.rows import NAN, Row, mean_of, select
 from experiments.worst_case.plan import Plan
 
-NAN = float("nan")
 MEMBERS = "_members"
 
 
@@ -32,7 +31,7 @@ class Results:
 
     def kind(self, kind: str, data: str) -> list[Row]:
         """Return the rows of one kind of job on one data set."""
-        return [row for row in self.rows if (row["kind"], row["data"]) == (kind, data)]
+        return select(self.rows, kind=kind, data=data)
 
     def labels(self, data: str) -> list[str]:
         """Return the recipes whose networks were measured."""
@@ -41,13 +40,12 @@ class Results:
     def of(self, data: str, recipe: str, placed_for: str | None = None) -> list[Row]:
         """Return the rows of one network over its seeds: without blocks, or with those placed for a metric."""
         kind = "net" if placed_for is None else "blocks"
-        pool = [row for row in self.kind(kind, data) if row["recipe"] == recipe]
-        return pool if placed_for is None else [row for row in pool if row["blocks"] == placed_for]
+        pool = select(self.rows, kind=kind, data=data, recipe=recipe)
+        return pool if placed_for is None else select(pool, blocks=placed_for)
 
     def mean(self, field: str, data: str, recipe: str, placed_for: str | None = None) -> float:
         """Return the mean of a column over the seeds that are done; NaN without rows."""
-        values = [row[field] for row in self.of(data, recipe, placed_for)]
-        return float(np.mean(values)) if values else NAN
+        return mean_of(self.of(data, recipe, placed_for), field)
 
     def spread(self, field: str, data: str, recipe: str, placed_for: str | None = None) -> float:
         """Return the standard deviation of a column over seeds; NaN for fewer than two."""

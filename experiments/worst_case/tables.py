@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.worst_case.results import NAN, Results
+from experiments.lab.markdown import table
+from experiments.lab.rows import NAN
+from experiments.worst_case.results import Results
 
 
 def share(value: float, spread: float = NAN) -> str:
@@ -12,12 +14,6 @@ def share(value: float, spread: float = NAN) -> str:
     if np.isnan(value):
         return ""
     return f"{value:.1%}" if np.isnan(spread) else f"{value:.1%} ± {spread:.1%}"
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table whose first column is of words."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
 def tables(results: Results) -> str:
@@ -43,7 +39,7 @@ def summary(results: Results) -> str:
         f"LeNet-5, every weight within th_g = {first:g} of its target; mean over {plan.chips} chips x "
         f"{plan.chip_images} test images; attacks on {plan.bounds[first]} test images. ±: over training seeds.\n\n"
     )
-    return caption + markdown(["data, training", "seeds", "clean", "mean", "published attack", "ensemble"], rows)
+    return caption + table(["data, training", "seeds", "clean", "mean", "published attack", "ensemble"], rows)
 
 
 def tries_table(results: Results) -> str:
@@ -69,7 +65,7 @@ def tries_table(results: Results) -> str:
         "the ensemble, which chooses tries.\n\n"
     )
     head = ["data, contest, family: try", "clean", "mean", "5 % pct", "worst, quick", "worst, ensemble"]
-    return caption + markdown(head, rows) if rows else ""
+    return caption + table(head, rows) if rows else ""
 
 
 def attack_table(results: Results) -> str:
@@ -97,7 +93,7 @@ def attack_table(results: Results) -> str:
     )
     head = ["data, recipe", "seeds", "clean", *(f"worst, th_g {b:g}" for b in bounds), "published attack"]
     head += [*(f"certified (attacked), {bound:g}" for bound in plan.certificate_bounds), "training time"]
-    return caption + markdown(head, rows) if rows else ""
+    return caption + table(head, rows) if rows else ""
 
 
 def budget_table(results: Results) -> str:
@@ -114,7 +110,7 @@ def budget_table(results: Results) -> str:
         f"restarts, {budgets.images} test images, first training seed.\n\n"
     )
     head = ["data, recipe", *(f"{steps} steps, {restarts} restarts" for steps, restarts in budgets.steps.items())]
-    return caption + markdown(head, rows) if rows else ""
+    return caption + table(head, rows) if rows else ""
 
 
 def chips_table(results: Results) -> str:
@@ -133,7 +129,7 @@ def chips_table(results: Results) -> str:
         f"{plan.chip_images} test images, mean over training seeds. write_verify_th: Gaussian of th / 2 censored at "
         "th; sigma: without write-verify.\n\n"
     )
-    return caption + markdown(["data, recipe", *plan.physics], rows) if rows else ""
+    return caption + table(["data, recipe", *plan.physics], rows) if rows else ""
 
 
 def blocks_table(results: Results) -> str:
@@ -161,4 +157,4 @@ def blocks_table(results: Results) -> str:
         f"th_g {results.first:g} on {plan.bounds[results.first]} images.\n\n"
     )
     head = ["data, recipe", "blocks placed for", "seeds", "+weights", "clean", "mean", "5 % pct", "1 % pct", "worst"]
-    return caption + markdown(head, rows) if rows else ""
+    return caption + table(head, rows) if rows else ""

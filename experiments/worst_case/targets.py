@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from experiments.lab.targets import target
-from experiments.worst_case.results import NAN, Results
+from experiments.lab.rows import NAN
+from experiments.lab.targets import Target, target
+from experiments.worst_case.results import Results
 
 COMMAND = "python -m experiments.worst_case"
-Target = dict[str, Any]
 
 
 def targets(results: Results, data: str = "mnist") -> list[Target]:
