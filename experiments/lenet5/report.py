@@ -111,19 +111,8 @@ def _table(results: Results, sigma: float) -> str:
         for method, label in METHODS.items()
         for line in _line(results, data, recipe, sigma, method, label)
     ]
-    head = [
-        "data, recipe",
-        "blocks",
-        "seeds",
-        "mean",
-        "std",
-        "1 % pct",
-        "of standard clean",
-        "+weights",
-        "+MACs",
-        "cost",
-    ]
-    return f"Sigma {sigma:g}:\n\n{table(head, rows, words=2)}" if rows else ""
+    head = ["data, recipe", "blocks", "seeds", "mean", "std", "1 % pct", "of standard clean", "+weights", "+MACs"]
+    return f"Sigma {sigma:g}:\n\n{table([*head, 'cost'], rows, words=2)}" if rows else ""
 
 
 def _line(results: Results, data: str, recipe: str, sigma: float, method: str, label: str) -> list[list[str]]:

@@ -5,7 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from experiments.surrogate.__main__ import DRAWS, main, rankings
+from experiments.surrogate.measure import DRAWS, rankings
+from experiments.surrogate.report import write_results
 
 
 def test_it_ranks_unseen_placements_and_better_the_more_it_knows():
@@ -18,10 +19,10 @@ def test_it_ranks_unseen_placements_and_better_the_more_it_knows():
     assert all(row.regret >= 0 for row in rows) and rows == rankings("lstm-3")
 
 
-def test_the_command_writes_rows_table_and_figure(tmp_path, capsys):
-    main([str(tmp_path), "lstm-3"])
+def test_rows_table_and_figure_are_written(tmp_path):
+    write_results(rankings("lstm-3"), tmp_path)
     with (tmp_path / "ranking.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * DRAWS and (tmp_path / "ranking.png").stat().st_size > 5_000
     taus = [float(row["tau"]) for row in rows if row["known"] == "12"]
-    assert f"| lstm-3 | 64 | {np.mean(taus):.2f} (" in capsys.readouterr().out
+    assert f"| lstm-3 | 64 | {np.mean(taus):.2f} (" in (tmp_path / "table.md").read_text()
