@@ -51,10 +51,10 @@ def figure(found: list[Ranking]) -> Any:
 
     drawn = Figure(figsize=(7.5, 4.4), layout="constrained")
     axes = drawn.subplots()
-    for k, (table, group) in enumerate(groupby(found, key=lambda row: row.table)):
+    for k, (name, group) in enumerate(groupby(found, key=lambda row: row.table)):
         by_count = {count: [row.tau for row in rows] for count, rows in groupby(list(group), key=lambda row: row.known)}
         means, line = [np.mean(taus) for taus in by_count.values()], "-" if k < 10 else "--"
-        axes.plot(list(by_count), means, color=f"C{k % 10}", ls=line, marker="o", ms=3, label=in_figure(table))
+        axes.plot(list(by_count), means, color=f"C{k % 10}", ls=line, marker="o", ms=3, label=in_figure(name))
     axes.set(xlabel="placements evaluated", ylabel="Kendall's tau over all others", xscale="log", ylim=(0, 1))
     axes.set_xticks(KNOWN, map(str, KNOWN))
     axes.minorticks_off()

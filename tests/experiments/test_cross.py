@@ -7,7 +7,7 @@ import pytest
 from cimenv.core.config import read_yaml
 from experiments.cross.measure import measure
 from experiments.cross.plan import Plan
-from experiments.cross.report import Results, best, table, write_results
+from experiments.cross.report import Results, best, everything, write_results
 from experiments.lab.journal import Journal
 
 SMALL = {
@@ -49,8 +49,8 @@ def test_table_and_winner_from_rows(plan, tmp_path):
         rows = [row(recipe, blocks, chips) for blocks in ("none", "affine", "digital", "greedy")]
         journal.add(plan.job("fashion", recipe, "lognormal", 0), rows)
     results = Results(plan, journal)
-    assert "| fashion, lognormal | standard | 1 | 90.0% | 80.0% ± 0.0% (80.0%) |" in table(results)
-    assert table(results).count("| 1.0%, 25% | 1.0%, 25% |") == 2
+    assert "| fashion, lognormal | standard | 1 | 90.0% | 80.0% ± 0.0% (80.0%) |" in everything(results)
+    assert everything(results).count("| 1.0%, 25% | 1.0%, 25% |") == 2
     assert "| fashion, lognormal | no blocks | noise | 4.0% ± 12.7% (standard) | 4.0% ± 12.7% |" in best(results)
     write_results(plan, journal, tmp_path)
     assert (tmp_path / "fashion.png").stat().st_size > 10_000

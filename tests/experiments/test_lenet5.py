@@ -8,7 +8,7 @@ from cimenv.core.config import read_yaml
 from cimenv.core.errors import ConfigError
 from experiments.lab.journal import Journal
 from experiments.lenet5.plan import Job, Plan
-from experiments.lenet5.report import Results, merged, table, targets
+from experiments.lenet5.report import Results, merged, targets, text_of
 
 CHIPS, IMAGES = 40, 500
 
@@ -93,4 +93,4 @@ def test_targets_that_were_not_measured_are_not_met(plan):
     missing = found["mnist: clean accuracy, recipe standard"]
     assert missing["measured"] is None and not missing["met"]
     assert all(set(target) >= {"target", "bound", "measured", "met", "command"} for target in found.values())
-    assert "| fashion, standard | agent | 1 | 85.0% |" in table(Results(plan, rows))
+    assert "| fashion, standard | agent | 1 | 85.0% |" in text_of(Results(plan, rows))
