@@ -3,7 +3,7 @@
 import json
 
 from cimenv.core.checked_rows import Checks
-from cimenv.tasks.files.enumeration_file import MAGIC
+from cimenv.tasks.files.header import MAGIC
 
 
 def signed(data: bytes) -> bytes:

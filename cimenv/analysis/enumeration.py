@@ -10,12 +10,11 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from cimenv.compensation.options import Placement
 from cimenv.core.checked_rows import Checks
@@ -23,36 +22,24 @@ from cimenv.core.config import canonical
 from cimenv.core.device import checked_device
 from cimenv.core.errors import ConfigError
 from cimenv.core.files import RECORD, read_bytes
-from cimenv.core.progress import Progress, silent
+from cimenv.core.progress import Advance, silent
 from cimenv.core.store import Store
-from cimenv.core.threads import allowed_threads
 from cimenv.core.writing import only_process, write_whole, writing
-from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
+from cimenv.tasks.engines import Engines
 from cimenv.tasks.evaluators.cluster import JOBS_PER_WORKER, Cluster, in_order
 from cimenv.tasks.evaluators.travel import run_shared
-from cimenv.tasks.files.enumeration_file import (
-    ENUMERATION_VERSION,
-    FIRST_ROW,
-    LARGEST,
-    MAGIC,
-    EnumeratedSplit,
-    Enumeration,
-    Header,
-    Row,
-    damaged,
-    parse,
-    read_header,
-    split_lines,
-    with_checksums,
-)
+from cimenv.tasks.files.enumeration_file import FIRST_ROW, LARGEST, Enumeration, parse, split_lines, with_checksums
+from cimenv.tasks.files.header import ENUMERATION_VERSION, MAGIC, EnumeratedSplit, Header, damaged, read_header
+from cimenv.tasks.files.row import Row
 from cimenv.tasks.files.site_shape import SiteShape
-from cimenv.tasks.jobs import chip_numbers, run_job
+from cimenv.tasks.jobs import run_job
 from cimenv.tasks.problem import Problem
+from cimenv.tasks.requests import Compute, Fidelity, Request, chip_numbers
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 
-FIDELITY = "bank"
+FIDELITY: Fidelity = "bank"
 FLUSH_S = 3.0  # of work: rows are written about this often
 LEAST_CHUNK = 16  # placements; fewer share so few prefixes that 3 at a time take 4 times as long as 27
 LARGEST_CHUNK = 4_096
@@ -64,12 +51,10 @@ def enumerate_placements(
     *,
     split: EnumeratedSplit = "val",
     chips: int | None = None,
-    threads: int | None = None,
     store: Store | None = None,
-    progress: Progress = silent,
+    compute: Compute = Compute(),
     flush_s: float = FLUSH_S,
     cluster: Cluster | None = None,
-    device: str = "cpu",
 ) -> Enumeration:
     """Evaluate every feasible placement into a file, or go on with one that an earlier run began.
 
@@ -81,18 +66,17 @@ def enumerate_placements(
         path: the CSV file; `path.lock` beside it keeps a second process away until it is finished.
         split: `val` or `test`.
         chips: chips per placement; default the task's for the split.
-        threads: worker threads; default torch's number, all cores.
         store: where trained weights are kept.
-        progress: opens bars.
+        compute: where to compute; rounding on a GPU may turn an image of a chip.
         flush_s: seconds of work between two writes; at least `LEAST_CHUNK` placements are evaluated together.
-        cluster: its workers evaluate, on `device`; this process writes.
-        device: where to compute, `cpu` or `cuda`; rounding there may turn an image of a chip.
+        cluster: its workers evaluate, on the device of `compute`; this process writes.
 
     Raises:
         ConfigError: the file cannot be written, is no enumeration or that of something else, is damaged, or another
             process is writing it; there are too many placements, several times, or a metric that counts do not tell.
     """
-    path, device = Path(path), checked_device(device, here=cluster is None)
+    path = Path(path)
+    checked_device(compute.device, here=cluster is None)
     _check_kind(task, path)
     space = PlacementSpace(task)
     numbers = chip_numbers(task, split, FIDELITY, chips)
@@ -105,19 +89,15 @@ def enumerate_placements(
         return begun
     with _only_writer(path) as file:
         begun = _begun(path, planned, space)  # again, now that nobody else writes, and before anything is trained
-        problem = Problem.build(task, store, progress)
+        problem = Problem.build(task, store, compute.progress)
         header = _measured(problem, planned)
         if begun is not None:
             _check_same(path, begun.header, header.model_dump(mode="json"))
         _cut(file, path, header)
         rows = list(begun.rows) if begun is not None else []
         before = len(rows)
-        threads = threads or allowed_threads(torch.get_num_threads())
-        if cluster is not None:
-            chunks = _evaluated_by(cluster, problem, header, space, placements, rows, progress, device)
-        else:
-            engine = problem.engine(split, threads=threads, device=device)
-            chunks = _evaluated(problem, engine, header, space, placements, rows, progress, flush_s)
+        work = _Work(problem, header, space, placements, tuple(rows), compute)
+        chunks = _evaluated(work, flush_s) if cluster is None else _evaluated_by(cluster, work)
         checks = Checks(header.text())
         for chunk in chunks:
             _append(file, path, "".join(f"{checks.signed(row.text())}\n" for row in chunk))
@@ -160,28 +140,40 @@ def _measured(problem: Problem, planned: Mapping[str, Any]) -> Header:
     )
 
 
-def _evaluated(
-    problem: Problem,
-    engine: Engine,
-    header: Header,
-    space: PlacementSpace,
-    placements: Sequence[Placement],
-    known: Sequence[Row],
-    progress: Progress,
-    flush_s: float,
-) -> Iterator[list[Row]]:
+@dataclass(frozen=True)
+class _Work:
+    """What is to be enumerated, and the rows that are there already."""
+
+    problem: Problem
+    header: Header
+    space: PlacementSpace
+    placements: Sequence[Placement]
+    known: tuple[Row, ...]
+    compute: Compute
+
+    def requests(self, placements: Sequence[Placement]) -> list[Request]:
+        """Return what is asked of some placements."""
+        return self.header.requests(placements)
+
+    def shown(self) -> AbstractContextManager[Advance]:
+        """Open the bar."""
+        return self.compute.progress("enumerating placements", len(self.placements), len(self.known))
+
+
+def _evaluated(work: _Work, flush_s: float) -> Iterator[list[Row]]:
     """Yield the rows that are missing, in chunks of about `flush_s` seconds; their numbers know no chunks."""
+    engines = Engines(work.problem)
 
     def run(chunk: Sequence[Placement]) -> list[Evaluation]:
-        return run_job(problem, chunk, header.split, FIDELITY, range(header.chips), engine=engine)
+        return run_job(engines, work.requests(chunk), replace(work.compute, progress=silent))
 
-    none = known[0].correct if known else run(placements[:1])[0].correct[0].tolist()
-    objective = header.objective(space, none)
-    done, size = len(known), LEAST_CHUNK
-    with progress("enumerating placements", len(placements), done) as advance:
-        while done < len(placements):
+    none = work.known[0].correct if work.known else run(work.placements[:1])[0].correct[0].tolist()
+    objective = work.header.objective(work.space, none)
+    done, size = len(work.known), LEAST_CHUNK
+    with work.shown() as advance:
+        while done < len(work.placements):
             start, busy = time.monotonic(), time.process_time()
-            chunk = placements[done : done + size]
+            chunk = work.placements[done : done + size]
             yield [Row.of(objective, evaluation) for evaluation in run(chunk)]
             advance(len(chunk))
             done += len(chunk)
@@ -191,27 +183,17 @@ def _evaluated(
             size = max(LEAST_CHUNK, min(fitting, 2 * size, LARGEST_CHUNK))
 
 
-def _evaluated_by(
-    cluster: Cluster,
-    problem: Problem,
-    header: Header,
-    space: PlacementSpace,
-    placements: Sequence[Placement],
-    known: Sequence[Row],
-    progress: Progress,
-    device: str,
-) -> Iterator[list[Row]]:
+def _evaluated_by(cluster: Cluster, work: _Work) -> Iterator[list[Row]]:
     """Yield the rows that are missing, in chunks for the workers; their numbers know no chunks."""
-    shared, rest = cluster.share(problem), (header.split, FIDELITY, range(header.chips), device)
-    size = -(-len(placements) // (JOBS_PER_WORKER * cluster.workers))
+    shared, left = cluster.share(work.problem), work.placements[len(work.known) :]
+    size = -(-len(work.placements) // (JOBS_PER_WORKER * cluster.workers))
     size = min(max(size, LEAST_CHUNK), LARGEST_CHUNK)
-    left = placements[len(known) :]
-    calls = [(run_shared, shared, left[start : start + size], *rest) for start in range(0, len(left), size)]
-    objective = header.objective(space, known[0].correct) if known else None
-    with progress("enumerating placements", len(placements), len(known)) as advance:
-        for chunk in in_order(cluster, calls):
+    parts = [work.requests(left[start : start + size]) for start in range(0, len(left), size)]
+    objective = work.header.objective(work.space, work.known[0].correct) if work.known else None
+    with work.shown() as advance:
+        for chunk in in_order(cluster, [(run_shared, shared, part, work.compute.device) for part in parts]):
             if objective is None:  # the first placement is that without blocks
-                objective = header.objective(space, chunk[0].correct[0].tolist())
+                objective = work.header.objective(work.space, chunk[0].correct[0].tolist())
             yield [Row.of(objective, evaluation) for evaluation in chunk]
             advance(len(chunk))
 

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from cimenv.compensation.options import Placement
 from cimenv.core.checked_rows import CHECK
 from cimenv.core.device import checked_device
 from cimenv.core.errors import ConfigError
-from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import numpy_generator
 from cimenv.core.store import Store
-from cimenv.core.threads import allowed_threads
-from cimenv.tasks.files.enumeration_file import FIRST_ROW, Enumeration, Row, Unfit, read_enumeration
+from cimenv.tasks.engines import Engines
+from cimenv.tasks.files.enumeration_file import FIRST_ROW, Enumeration, Unfit, read_enumeration
+from cimenv.tasks.files.row import Row
 from cimenv.tasks.files.site_shape import SiteShape
 from cimenv.tasks.jobs import run_job
 from cimenv.tasks.problem import Problem
+from cimenv.tasks.requests import Compute
 
 TOLERANCE = 0.001  # of the images per chip: what another processor's rounding may change
 ROUNDED = 2  # images per chip that a GPU may turn, however few there are
@@ -93,10 +93,8 @@ def validate(
     *,
     rows: int | None = ROWS,
     seed: int = 0,
-    threads: int | None = None,
     store: Store | None = None,
-    progress: Progress = silent,
-    device: str = "cpu",
+    compute: Compute = Compute(),
     trust: bool = False,
 ) -> Validation:
     """Evaluate rows of an enumeration afresh (no stored evaluation is read) and compare them with the file.
@@ -109,10 +107,8 @@ def validate(
         path: what `enumerate_placements` wrote, finished or not.
         rows: how many rows to draw; the best and the empty placement are always among them; None for all.
         seed: of the draw.
-        threads: worker threads; default torch's number, all cores.
         store: where trained weights are kept; what it lacks is trained.
-        progress: opens bars.
-        device: where to compute, `cpu` or `cuda`.
+        compute: where.
         trust: whether a backbone or data set of one's own that the file names may be imported.
 
     Raises:
@@ -121,16 +117,16 @@ def validate(
     """
     if rows is not None and rows < 1:
         raise ConfigError(f"rows: got {rows}; take at least 1.")
+    checked_device(compute.device)
     unfit: Unfit = {}
     found = read_enumeration(path, trust, unfit)
     checked = _drawn(found, rows, seed)
-    problem = Problem.build(found.header.task, store, progress)
+    problem = Problem.build(found.header.task, store, compute.progress)
     differences = [*_of_header(found, problem), *_of_columns(found), *_of_checksums(found, unfit)]
-    threads = threads or allowed_threads(torch.get_num_threads())
     chosen = [found.rows[k] for k in checked]
-    again = _again(found, problem, chosen, threads, progress, checked_device(device))
+    again = _again(found, problem, chosen, compute)
     for k, row, (chip, count, fresh) in zip(checked, chosen, again, strict=True):
-        if abs(count - row.correct[chip]) > _allowed(found, device):
+        if abs(count - row.correct[chip]) > _allowed(found, compute.device):
             column = f"correct, chip {chip}"
             differences.append(Difference(FIRST_ROW + k, row.placement, column, row.correct[chip], count))
         wrong = int(np.abs(np.subtract(fresh.errors, row.errors)).argmax())
@@ -139,7 +135,7 @@ def validate(
             differences.append(Difference(FIRST_ROW + k, row.placement, f"errors, number {wrong}", there, here))
     largest = max(abs(count - row.correct[chip]) for row, (chip, count, _) in zip(chosen, again, strict=True))
     differences.sort(key=lambda difference: difference.line)
-    return Validation(found, seed, checked, problem.weights_digest, largest, tuple(differences), device)
+    return Validation(found, seed, checked, problem.weights_digest, largest, tuple(differences), compute.device)
 
 
 def _allowed(found: Enumeration, device: str) -> float:
@@ -196,14 +192,9 @@ def _of_checksums(found: Enumeration, unfit: Unfit) -> Iterator[Difference]:
         yield Difference(line, found.rows[line - FIRST_ROW].placement, CHECK, there, here)
 
 
-def _again(
-    found: Enumeration, problem: Problem, rows: list[Row], threads: int, progress: Progress, device: str
-) -> list[tuple[int, int, Row]]:
+def _again(found: Enumeration, problem: Problem, rows: list[Row], compute: Compute) -> list[tuple[int, int, Row]]:
     """Evaluate rows afresh; return, for each, the chip that differs most, its correct images now, and the row now."""
-    header = found.header
-    placements = [row.placement for row in rows]
-    chips, how = range(header.chips), {"threads": threads, "device": device, "progress": progress}
-    fresh = run_job(problem, placements, header.split, header.fidelity, chips, **how)  # type: ignore[arg-type]
+    fresh = run_job(Engines(problem), found.header.requests([row.placement for row in rows]), compute)
     again = []
     for row, evaluation in zip(rows, fresh, strict=True):
         counts = evaluation.correct[0]

@@ -21,6 +21,7 @@ from cimenv.cli.output import print_row, save_picture
 
 if TYPE_CHECKING:
     from cimenv.data.splits import Split
+    from cimenv.tasks.requests import Fidelity
 
 
 def attack(
@@ -50,7 +51,6 @@ def attack(
       cimenv attack toy-4site --placement 1,0,2,0 --bound 0.02 --out curve.png
     """
     from cimenv.analysis.attack_strength import curve_figure, write_curve
-    from cimenv.core.progress import bar
     from cimenv.tasks.damage import attacked
 
     if out is not None:
@@ -59,11 +59,10 @@ def attack(
     evaluator = evaluator_of(task, [*(overrides or []), *changes])
     space, config = evaluator.space, evaluator.task.worst_case
     checked = parse_placement(placement, space.options) if placement is not None else space.empty()
-    problem = evaluator.problem
-    bank = problem.bank if fidelity == "bank" else problem.tuned_bank(checked, bar)
-    chosen, part = config.quick() if quick else config, cast("Split", split)
-    starts = None if quick or part == "test" else ()  # on validation they are what the ensemble finds without blocks
-    found = attacked(problem, checked, bank, part, chosen, evaluator.threads, bar, starts=starts)
+    chosen = config.quick() if quick else config
+    (request,) = evaluator.requests([checked], cast("Split", split), cast("Fidelity", fidelity))
+    starts = None if quick or split == "test" else ()  # on validation they are what the ensemble finds without blocks
+    found = attacked(evaluator.problem, request, chosen, evaluator.compute, starts)
     clean = found.target.accuracy(found.target.zero())
     if curve is not None:
         write_curve(curve, found.curve)

@@ -26,7 +26,8 @@ from cimenv.cli.output import as_text, print_json, print_row, print_tables, tabl
 
 if TYPE_CHECKING:
     from cimenv.analysis.validation import Difference, Validation
-    from cimenv.tasks.files.enumeration_file import EnumeratedSplit, Enumeration
+    from cimenv.tasks.files.enumeration_file import Enumeration
+    from cimenv.tasks.files.header import EnumeratedSplit
 
 SHOWN = 20  # differences in the table; JSON has all
 
@@ -62,12 +63,13 @@ def enumerate_task(
     from cimenv.analysis.enumeration import enumerate_placements
     from cimenv.core.progress import bar
     from cimenv.tasks import load_task
+    from cimenv.tasks.requests import Compute
 
     loaded, part = load_task(task, overrides), cast("EnumeratedSplit", split)
     try:
         with cluster_at(scheduler, tls_ca, tls_cert, tls_key) as cluster:
             found = enumerate_placements(
-                loaded, out, split=part, chips=chips, threads=threads, progress=bar, cluster=cluster, device=device
+                loaded, out, split=part, chips=chips, compute=Compute(threads, device, bar), cluster=cluster
             )
     except KeyboardInterrupt:
         print(f"Stopped; the same command goes on with {out}.", file=sys.stderr)
@@ -104,9 +106,10 @@ def validate_file(
     """
     from cimenv.analysis.validation import validate
     from cimenv.core.progress import bar
+    from cimenv.tasks.requests import Compute
 
     drawn = None if every else rows
-    found = validate(file, rows=drawn, seed=seed, threads=threads, progress=bar, device=device, trust=trust)
+    found = validate(file, rows=drawn, seed=seed, compute=Compute(threads, device, bar), trust=trust)
     if as_json:
         print_json(_report(found))
     else:

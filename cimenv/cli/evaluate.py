@@ -24,6 +24,7 @@ from cimenv.core.progress import bar
 if TYPE_CHECKING:
     from cimenv.data.splits import Split
     from cimenv.tasks import MonteCarloEvaluator
+    from cimenv.tasks.requests import Fidelity
 
 
 def evaluate(
@@ -72,7 +73,7 @@ def evaluate(
         return
     evaluator = own.evaluator(device, blocks=True) if own.given else evaluator_of(task, overrides, device)
     chosen = parse_placement(placement, evaluator.space.options)
-    found = evaluator.evaluate(chosen, part, fidelity, chips)
+    found = evaluator.evaluate(chosen, part, cast("Fidelity", fidelity), chips)
     shares = evaluator.space.shares(found.placement)
     row = {
         "placement": list(found.placement),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cimenv.data.splits import Split
     from cimenv.search import PlacementResult, SearchResult
     from cimenv.tasks import MonteCarloEvaluator
+    from cimenv.tasks.requests import Fidelity
 
 METHOD_HELP = (
     "greedy, swap, backward, knapsack; transfer, which begins with what the tables of other tasks teach; "
@@ -255,7 +256,7 @@ def render(
     check_picture(out)
     evaluator, part = evaluator_of(task, overrides), cast("Split", split)
     chosen = parse_placement(placement, evaluator.space.options)
-    placed = evaluator.evaluate(chosen, part, fidelity, chips)
+    placed = evaluator.evaluate(chosen, part, cast("Fidelity", fidelity), chips)
     none = evaluator.evaluate(evaluator.space.empty(), part, chips=chips)
     objective = Objective.of(evaluator, part, chips)
     save_picture(figure(objective, none, placed), out)

@@ -54,7 +54,7 @@ def sensitivity(
     evaluator = MonteCarloEvaluator(plain, progress=bar)
 
     def measured() -> sensitivity.Sensitivity:
-        return sensitivity.Sensitivity(evaluator.problem, chips, evaluator.threads)
+        return sensitivity.Sensitivity(evaluator.problem, chips, evaluator.compute.workers)
 
     rows = sensitivity.run(measured, out / "sensitivity.csv", names, error=error, share=share, progress=bar)
     save_picture(sensitivity.figure(rows), out / "sensitivity.png")

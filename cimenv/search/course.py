@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from cimenv.core.progress import Advance, Told, duration
 from cimenv.tasks.evaluators.base import Evaluator
@@ -104,7 +105,7 @@ def shown(evaluator: Evaluator, method: str, limit: int | None) -> Iterator[Cour
         yield Course(method, limit, f"{task.chips} chips", _unseen)
         return
     images = evaluator.problem.images("val")
-    with evaluator.progress("evaluation 1", limit or 1) as advance, joined(evaluator) as bars:
+    with evaluator.compute.progress("evaluation 1", limit or 1) as advance, joined(evaluator) as bars:
         yield Course(method, limit, f"{task.chips} chips x {images} images", advance, bars, len(task.times_s))
 
 
@@ -145,7 +146,7 @@ class Stages:
 @contextmanager
 def stages(evaluator: MonteCarloEvaluator, description: str, total: float) -> Iterator[Stages]:
     """Show pieces of work of `total` weight on one of the evaluator's bars, which shows no others meanwhile."""
-    with evaluator.progress(description, Stages.UNITS) as advance, joined(evaluator) as bars:
+    with evaluator.compute.progress(description, Stages.UNITS) as advance, joined(evaluator) as bars:
         yield Stages(advance, bars, total)
 
 
@@ -177,9 +178,9 @@ class Bars:
 @contextmanager
 def joined(evaluator: MonteCarloEvaluator) -> Iterator[Bars]:
     """Give the evaluator bars that move another one."""
-    before, bars = evaluator.progress, Bars()
-    evaluator.progress = bars.open
+    before, bars = evaluator.compute, Bars()
+    evaluator.compute = replace(before, progress=bars.open)
     try:
         yield bars
     finally:
-        evaluator.progress = before
+        evaluator.compute = before

@@ -9,8 +9,8 @@ from cimenv.compensation.options import Placement
 from cimenv.core.progress import Progress, silent
 from cimenv.evaluation.metrics import smallest_chips
 from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
-from cimenv.tasks.jobs import Fidelity
 from cimenv.tasks.objective import Objective
+from cimenv.tasks.requests import Fidelity
 
 SHARES = (1 / 16, 1 / 4, 1)  # of chips x images
 KEPT = 1 / 4  # of the placements of a rung
@@ -56,15 +56,7 @@ def coarser(evaluator: MonteCarloEvaluator, share: float) -> MonteCarloEvaluator
     fewest = smallest_chips(task.percentile) if task.metric == "percentile" else FEWEST_CHIPS
     chips = max(min(fewest, task.chips), round(task.chips * share**0.5))
     images = max(min(FEWEST_IMAGES, task.images), round(task.images * share * task.chips / chips))
-    return MonteCarloEvaluator(
-        task.with_changes(chips=chips, images=images),
-        evaluator.store,
-        threads=evaluator.threads,
-        device=evaluator.device,
-        executor=evaluator.executor,
-        progress=evaluator.progress,
-        objects=evaluator.objects,
-    )
+    return evaluator.with_task(task.with_changes(chips=chips, images=images))
 
 
 def climb(

@@ -146,7 +146,7 @@ def report(evaluator: MonteCarloEvaluator, found: SearchResult, fallback: bool =
         for placement in (found.best, affine_everywhere(space)):
             if placement is not None and any(placement):
                 with work.piece(tuning):
-                    evaluator.problem.tuned_bank(placement, evaluator.progress)
+                    evaluator.problem.tuned_bank(placement, evaluator.compute.progress)
         with work.piece(3 * val, 3 * len(task.times_s)):
             comparison = compare(evaluator, found.best)
         chosen = comparison.best.placement if fallback else found.best

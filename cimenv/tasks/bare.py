@@ -20,9 +20,9 @@ from cimenv.data import DataSplits
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import ERROR_COLUMNS, Evaluation
 from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
-from cimenv.tasks.jobs import chip_numbers
 from cimenv.tasks.own import AnyCrossbar, own_task
 from cimenv.tasks.problem import default_store
+from cimenv.tasks.requests import chip_numbers
 from cimenv.tasks.task import Task
 
 CHIPS = 25

@@ -9,10 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cimenv.compensation.bank import CompensationBank
-from cimenv.compensation.options import Placement
 from cimenv.core.config import canonical
-from cimenv.core.progress import Progress, silent
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Record
 from cimenv.crossbar.mapping import map_network
@@ -20,6 +17,7 @@ from cimenv.data.splits import Split
 from cimenv.evaluation.record import Damage
 from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearch, worst_case
 from cimenv.tasks.problem import Problem
+from cimenv.tasks.requests import Compute, Request
 from cimenv.tasks.stages.identity import arrays_digest
 from cimenv.tasks.stages.keys import STAGE_VERSIONS
 from cimenv.tasks.task import Task
@@ -34,46 +32,33 @@ def attack_of(task: Task, split: Split) -> WorstCaseSearch:
 
 def attacked(
     problem: Problem,
-    placement: Placement,
-    bank: CompensationBank,
-    split: Split,
+    request: Request,
     attack: WorstCaseSearch,
-    threads: int = 1,
-    progress: Progress = silent,
-    *,
+    compute: Compute = Compute(),
     starts: Sequence[Mapping[str, Tensor]] | None = None,
 ) -> WorstCase:
     """Search the worst deviation of a placement on the images of a split; the other split is never seen.
 
     Args:
         problem: backbone, data.
-        placement: one option per site.
-        bank: its blocks, shared or fitted.
-        split: `val` or `test`.
+        request: placement, split and fidelity; the worst case has no chips.
         attack: members, bound and budget.
-        threads: worker threads.
-        progress: opens a bar.
+        compute: its threads.
         starts: deviations that the attacks also start from; None: what `transfer` found.
     """
-    target = AttackTarget(problem.network, *problem.evaluated(split), bank, placement, threads)
+    split, blocks = request.split, problem.blocks(request, compute.progress)
+    target = AttackTarget(problem.network, *problem.evaluated(split), blocks, request.placement, compute.workers)
     if starts is None:
         source: Source = "reference" if split == "test" else "backbone"
-        starts = [transfer(problem, split, attack, source, threads, progress)]
+        starts = [transfer(problem, split, attack, source, compute)]
     draws = torch_generator("worst-case", problem.task.chip_seed, split)
-    return worst_case(target, attack, draws, transferred=starts, progress=progress)
+    return worst_case(target, attack, draws, transferred=starts, progress=compute.progress)
 
 
-def damage(
-    problem: Problem,
-    placement: Placement,
-    bank: CompensationBank,
-    split: Split,
-    threads: int = 1,
-    progress: Progress = silent,
-) -> Damage:
+def damage(problem: Problem, request: Request, compute: Compute) -> Damage:
     """Return what the task's attacks leave of a placement, and every site's share of the damage."""
-    attack = attack_of(problem.task, split)
-    found = attacked(problem, placement, bank, split, attack, threads, progress)
+    attack = attack_of(problem.task, request.split)
+    found = attacked(problem, request, attack, compute)
     shares = found.target.site_shares(found.deviation)
     return Damage(attack.bound, found.correct, found.images, found.member, tuple(shares))
 
@@ -83,8 +68,7 @@ def transfer(
     split: Split,
     attack: WorstCaseSearch,
     source: Source,
-    threads: int = 1,
-    progress: Progress = silent,
+    compute: Compute = Compute(),
 ) -> dict[str, Tensor]:
     """Return the worst deviation that the task's ensemble finds on a network without blocks; kept in the store.
 
@@ -97,8 +81,7 @@ def transfer(
         split: `val` or `test`.
         attack: its bound and number of images are the ensemble's.
         source: the network without blocks.
-        threads: worker threads.
-        progress: opens a bar.
+        compute: its threads.
     """
     network = problem.network
     if source == "reference":
@@ -115,11 +98,11 @@ def transfer(
         "chip_seed": problem.task.chip_seed,
     }
 
-    def compute() -> Record:
-        target = AttackTarget(network, *problem.evaluated(split), threads=threads)
+    def searched() -> Record:
+        target = AttackTarget(network, *problem.evaluated(split), threads=compute.workers)
         draws = torch_generator("worst-case", problem.task.chip_seed, split)
-        found = worst_case(target, ensemble, draws, progress=progress)
+        found = worst_case(target, ensemble, draws, progress=compute.progress)
         return Record({"accuracy": found.accuracy}, {name: d.numpy() for name, d in found.deviation.items()})
 
-    record = problem.store.once(canonical(key), compute, "the attack on the network without blocks")
+    record = problem.store.once(canonical(key), searched, "the attack on the network without blocks")
     return {name: torch.from_numpy(np.array(value)) for name, value in record.arrays.items()}

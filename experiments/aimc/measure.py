@@ -14,6 +14,7 @@ from cimenv.evaluation.metrics import normalised_accuracy
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Task
 from cimenv.tasks.problem import default_store
+from cimenv.tasks.requests import Fidelity
 from cimenv.training.hwa import scaled
 from experiments.aimc.plan import HOUR_S, Job, Plan
 from experiments.lab.placements import digital_evaluator
@@ -62,7 +63,7 @@ def bare(task: Task, store: Store) -> Row:
     return {**row, "training_s": trained - start, "evaluation_s": time.perf_counter() - trained}
 
 
-def points(evaluator: MonteCarloEvaluator, placement: Placement, fidelity: str) -> Row:
+def points(evaluator: MonteCarloEvaluator, placement: Placement, fidelity: Fidelity) -> Row:
     """Return the correct images of every time and chip, and what A* needs."""
     found = evaluator.evaluate(placement, "test", fidelity)
     shares = evaluator.space.shares(placement)

@@ -14,6 +14,7 @@ from cimenv.core.progress import silent
 from cimenv.core.seeding import torch_generator
 from cimenv.core.threads import torch_threads
 from cimenv.tasks import MonteCarloEvaluator
+from cimenv.tasks.engines import engine_of
 from cimenv.tasks.problem import default_store
 from cimenv.training import fit_placement
 from experiments.bank_ranking.plan import Job, Plan
@@ -38,6 +39,6 @@ def stand_alone_accuracy(evaluator: MonteCarloEvaluator, placement: Placement) -
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         bank = CompensationBank(problem.options).eval()
         fit_placement(problem.network, bank, placement, problem.data.train, task.tuned, generator, silent, task.times_s)
-    engine = problem.engine("val", bank, evaluator.threads)
+    engine = engine_of(problem, "val", evaluator.compute, bank)
     tally = engine.run([placement], range(task.chips))
     return float(tally.correct.mean() / tally.images)

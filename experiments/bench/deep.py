@@ -9,7 +9,7 @@ import torch
 from cimenv.core.threads import torch_threads
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.tasks import load_task
-from cimenv.tasks.problem import KEPT_WIDE_ACTIVATIONS
+from cimenv.tasks.engines import KEPT_WIDE_ACTIVATIONS
 from experiments.lab.timing import Figure, median_ratio, seconds, untrained
 
 CHIPS, IMAGES, RUNS = 25, 500, 3

@@ -22,8 +22,9 @@ from cimenv.core.checked_rows import with_checksums
 from cimenv.core.errors import CimenvError, DataError
 from cimenv.core.store import Store
 from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX
-from cimenv.tasks.files.enumeration_file import MAGIC, UNCHECKED_VERSION, Enumeration, read_enumeration
+from cimenv.tasks.files.enumeration_file import Enumeration, read_enumeration
 from cimenv.tasks.files.enumeration_file import with_checksums as whole_table
+from cimenv.tasks.files.header import MAGIC, UNCHECKED_VERSION
 from cimenv.tasks.problem import SHIPPED, Problem
 from cimenv.tasks.space import PlacementSpace
 from experiments.lab.folders import ROOT

@@ -28,6 +28,7 @@ from cimenv.core.store import INDEX, Store, kind_of
 from cimenv.tasks import Task, load_task
 from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX, load_table
 from cimenv.tasks.problem import SHIPPED
+from cimenv.tasks.requests import Compute
 from cimenv.tasks.stages.keys import training_environment
 from experiments.lab.folders import ROOT
 from experiments.lab.table_files import LARGE_TABLES
@@ -75,7 +76,7 @@ def make(name: str, task: Task, into: Path, store: Store, work: Path = WORK, dev
     work.mkdir(parents=True, exist_ok=True)
     into.mkdir(parents=True, exist_ok=True)
     plain, table = work / f"{name}.csv", into / f"{name}{SUFFIX}"
-    enumerate_placements(task, plain, store=store, progress=bar, device=device)
+    enumerate_placements(task, plain, store=store, compute=Compute(None, device, bar))
     temporary = table.with_name(f"{table.name}.tmp")
     temporary.write_bytes(lzma.compress(plain.read_bytes(), preset=9 | lzma.PRESET_EXTREME))
     os.replace(temporary, table)

@@ -9,18 +9,21 @@ from typing import Any
 from cimenv.compensation.options import Placement
 from cimenv.core.seeding import torch_generator
 from cimenv.core.store import Store
+from cimenv.data.splits import Split
 from cimenv.evaluation.record import Evaluation
 from cimenv.evaluation.worst_case import AttackTarget, WorstCase, WorstCaseSearch, certified_correct, worst_case
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Problem, load_task
 from cimenv.tasks.damage import attacked, transfer
 from cimenv.tasks.problem import default_store
+from cimenv.tasks.requests import Compute, Request
 from cimenv.training import recipe_named
 from experiments.lab.placements import random_placements
 from experiments.lab.rows import Row
 from experiments.lab.timing import epoch_of, median_ratio
 from experiments.worst_case.plan import Job, Plan
 
+ONE = Compute(1)
 SEARCH_CHIPS, SEARCH_IMAGES = 59, 500
 PART = 5_000  # images of an epoch that is timed
 
@@ -48,8 +51,8 @@ def judged(plan: Plan, job: Job, store: Store) -> list[Row]:
     assert contest is not None
     problem = Problem.build(plan.task(job, images=SEARCH_IMAGES), store)
     attack = WorstCaseSearch(bound=contest.judged["bound"])
-    starts = [transfer(problem, "val", attack, "reference")]
-    found = attacked(problem, none(problem), problem.bank, "val", attack, starts=starts)
+    starts = [transfer(problem, "val", attack, "reference", ONE)]
+    found = attacked(problem, none(problem, "val"), attack, ONE, starts)
     return [{"val_accuracy": found.accuracy, "images": found.images, "member": found.member}]
 
 
@@ -64,7 +67,7 @@ def net(plan: Plan, job: Job, store: Store) -> list[Row]:
     }
     for bound, images in plan.bounds.items():
         part = Problem.build(plan.task(job, report_images=images), store)
-        found = attacked(part, none(part), part.bank, "test", WorstCaseSearch(bound=bound))
+        found = attacked(part, none(part), WorstCaseSearch(bound=bound), ONE)
         row |= attack_columns(bound, found, curve=bound == plan.first_bound and job.seed == plan.seeds[0])
     row |= certificates(plan, Problem.build(plan.task(job, report_images=plan.certificate_images), store))
     for name, device in plan.physics.items():
@@ -74,9 +77,9 @@ def net(plan: Plan, job: Job, store: Store) -> list[Row]:
     return [row]
 
 
-def none(problem: Problem) -> Placement:
-    """Return the placement without blocks."""
-    return (0,) * len(problem.options.sites)
+def none(problem: Problem, split: Split = "test") -> Request:
+    """Return what is asked of the placement without blocks."""
+    return Request.of(problem.task, (0,) * len(problem.options.sites), split)
 
 
 def certificates(plan: Plan, problem: Problem) -> Row:
@@ -150,7 +153,7 @@ def blocks(plan: Plan, job: Job, store: Store) -> list[Row]:
     report = MonteCarloEvaluator(plan.task(job, **changes, report_images=plan.chip_images), store, threads=1)
     rows = []
     for placed_for, placement in found.items():
-        worst = attacked(attacking, placement, attacking.tuned_bank(placement), "test", attack)
+        worst = attacked(attacking, Request.of(attacking.task, placement, "test", "tuned"), attack, ONE)
         shares = report.space.shares(placement)
         rows.append(
             {
@@ -174,9 +177,10 @@ def fidelity(plan: Plan, job: Job, store: Store) -> list[Row]:
     rows = []
     for placement in placements:
         start = time.perf_counter()
-        quick = attacked(problem, placement, problem.bank, "val", full.quick())
+        request = Request.of(problem.task, placement)
+        quick = attacked(problem, request, full.quick(), ONE)
         took = time.perf_counter() - start
-        ensemble = attacked(problem, placement, problem.bank, "val", full)
+        ensemble = attacked(problem, request, full, ONE)
         found = {"quick": quick.accuracy, "quick_seconds": took, "ensemble": ensemble.accuracy}
         rows.append({"placement": list(placement), "images": ensemble.images, **found})
     return rows
@@ -188,7 +192,7 @@ def budget(plan: Plan, job: Job, store: Store) -> list[Row]:
     rows: list[Row] = []
     for steps, restarts in plan.budgets.steps.items():
         search = WorstCaseSearch(bound=plan.first_bound, steps=steps, restarts=restarts)
-        found = attacked(problem, none(problem), problem.bank, "test", search)
+        found = attacked(problem, none(problem), search, ONE)
         passes = max(point.passes for point in found.curve)
         row: Row = {"steps": steps, "restarts": restarts, "passes": passes, "images": found.images}
         rows.append({**row, "worst": found.accuracy, "member": found.member})

@@ -21,8 +21,11 @@ from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import ConfigError
 from cimenv.cost.hardware import COST_TERMS
 from cimenv.tasks import load_task
-from cimenv.tasks.files.enumeration_file import COLUMNS, MAGIC, Row, read_enumeration
+from cimenv.tasks.files.enumeration_file import read_enumeration
+from cimenv.tasks.files.header import COLUMNS, MAGIC
+from cimenv.tasks.files.row import Row
 from cimenv.tasks.problem import Problem
+from cimenv.tasks.requests import Compute
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 TASK = load_task("toy-4site")  # 4 sites with 2 options and none: 3 ** 4 = 81 placements on 8 chips x 500 images
@@ -33,7 +36,7 @@ KILLS = 10
 def whole(toy, tmp_path_factory):
     """The file of an uninterrupted run."""
     path = tmp_path_factory.mktemp("enumeration") / "whole.csv"
-    assert enumerate_placements(TASK, path, threads=1).new == 81
+    assert enumerate_placements(TASK, path, compute=Compute(1)).new == 81
     return path.read_bytes()
 
 
@@ -72,8 +75,8 @@ def row_by_row(monkeypatch):
 
 def test_numbers_know_neither_chunks_nor_threads(whole, tmp_path, row_by_row):
     one_by_one, two_threads = tmp_path / "a.csv", tmp_path / "b.csv"
-    enumerate_placements(TASK, one_by_one, threads=1, flush_s=0)
-    enumerate_placements(TASK, two_threads, threads=2)
+    enumerate_placements(TASK, one_by_one, compute=Compute(1), flush_s=0)
+    enumerate_placements(TASK, two_threads, compute=Compute(2))
     assert one_by_one.read_bytes() == two_threads.read_bytes() == whole
     assert list(tmp_path.glob("*.lock")) == []
 
@@ -97,7 +100,7 @@ def test_killed_ten_times(whole, tmp_path, row_by_row):
         assert process.exitcode == -signal.SIGKILL
         assert path.read_bytes() == whole[:size]
     kept = whole[:size].count(b"\n") - 2
-    assert enumerate_placements(TASK, path, threads=1).new == 81 - kept > 0
+    assert enumerate_placements(TASK, path, compute=Compute(1)).new == 81 - kept > 0
     assert path.read_bytes() == whole
 
 
@@ -113,7 +116,7 @@ def _enumerate_until(path, size):
 
     torch.set_num_threads(1)  # OpenMP does not survive a fork
     enumeration._append = append
-    enumerate_placements(TASK, path, threads=1, flush_s=0)
+    enumerate_placements(TASK, path, compute=Compute(1), flush_s=0)
 
 
 @pytest.mark.slow
@@ -155,7 +158,7 @@ def test_the_command_killed_ten_times(toy, tmp_path):
 def test_torn_anywhere(whole, tmp_path, kept, rows):
     path = tmp_path / "all.csv"
     path.write_bytes(whole[: kept(whole)])
-    assert enumerate_placements(TASK, path, threads=1).new == 81 - rows
+    assert enumerate_placements(TASK, path, compute=Compute(1)).new == 81 - rows
     assert path.read_bytes() == whole
 
 
@@ -171,8 +174,8 @@ def test_full_disk_stops_with_a_sentence_and_goes_on(whole, tmp_path, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         with pytest.raises(ConfigError, match="No space left on device"):
-            enumerate_placements(TASK, path, threads=1, flush_s=0)
-    enumerate_placements(TASK, path, threads=1)
+            enumerate_placements(TASK, path, compute=Compute(1), flush_s=0)
+    enumerate_placements(TASK, path, compute=Compute(1))
     assert path.read_bytes() == whole
 
 
@@ -301,7 +304,7 @@ def test_a_file_of_the_version_before_goes_on_and_gets_checksums(whole, tmp_path
     path = tmp_path / "all.csv"
     path.write_bytes(as_version_2(whole)[:kept])
     new = 81 - (as_version_2(whole)[:kept].count(b"\n") - 2)
-    assert enumerate_placements(TASK, path, threads=1).new == new and (new == 0) == (kept is None)
+    assert enumerate_placements(TASK, path, compute=Compute(1)).new == new and (new == 0) == (kept is None)
     assert path.read_bytes() == whole
     assert sorted(each.name for each in tmp_path.iterdir()) == ["all.csv"]
 

@@ -16,6 +16,7 @@ from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import ConfigError, EpisodeError, InvalidActionError, UnknownNameError
 from cimenv.envs import CompensationEnv, EvaluationBudget
 from cimenv.tasks import MonteCarloEvaluator, TableEvaluator, load_task
+from cimenv.tasks.requests import Compute
 from cimenv.training import Recipe
 
 IDS = ("CiMCompensation-v0", "CiMCompensationWalk-v0")  # the tabular one has tests of its own
@@ -318,7 +319,7 @@ def test_stable_baselines_vec_env_and_statistics(toy):
 
 
 def test_table_environment_equals_the_real_one(toy, tmp_path):
-    enumerate_placements(toy.task, tmp_path / "t.csv", store=toy.store, threads=1)
+    enumerate_placements(toy.task, tmp_path / "t.csv", store=toy.store, compute=Compute(1))
     tabular = CompensationEnv(evaluator=TableEvaluator(tmp_path / "t.csv"))
     real = CompensationEnv(task="toy-4site")
     for seed in range(3):
@@ -361,7 +362,7 @@ def test_async_workers_train_on_a_cold_store(tmp_path):
 
 def test_first_reset_of_the_default_task_trains_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(Recipe, "fit", lambda *a: pytest.fail("a recipe ran"))
-    monkeypatch.setattr("cimenv.tasks.stages.stages.fit_bank", lambda *a: pytest.fail("the bank was fitted"))
+    monkeypatch.setattr("cimenv.tasks.stages.blocks.fit_bank", lambda *a: pytest.fail("the bank was fitted"))
     env = CompensationEnv(store=str(tmp_path))
     _, info = env.reset(seed=0)
     assert 0.70 < info["accuracy"] < 0.80 < info["clean_accuracy"] < info["reference_accuracy"] < 0.90

@@ -19,6 +19,7 @@ from cimenv.sb3.tokens import layout_of
 from cimenv.tasks import MonteCarloEvaluator, Objective, shipped_tables
 from cimenv.tasks.evaluators.table import TableEvaluator, load_table
 from cimenv.tasks.problem import SHIPPED
+from cimenv.tasks.requests import Compute
 
 NAME = "CiMCompensationTabular-v0"
 BUNDLED = [name for name in shipped_tables() if load_table(name).header.task.data == "fashion-mini"]
@@ -27,7 +28,7 @@ BUNDLED = [name for name in shipped_tables() if load_table(name).header.task.dat
 @pytest.fixture(scope="module")
 def table(toy, tmp_path_factory):
     path = tmp_path_factory.mktemp("table") / "toy.csv"
-    enumerate_placements(toy.task, path, store=toy.store, threads=1)
+    enumerate_placements(toy.task, path, store=toy.store, compute=Compute(1))
     return str(path)
 
 
@@ -35,7 +36,7 @@ def table(toy, tmp_path_factory):
 def capped(toy, tmp_path_factory):
     """A table with a budget: some actions are never allowed."""
     path = tmp_path_factory.mktemp("table") / "capped.csv"
-    enumerate_placements(toy.task.with_changes(budget={"weights": 0.02}), path, store=toy.store, threads=1)
+    enumerate_placements(toy.task.with_changes(budget={"weights": 0.02}), path, store=toy.store, compute=Compute(1))
     return str(path)
 
 

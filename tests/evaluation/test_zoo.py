@@ -8,6 +8,7 @@ import cimenv
 from cimenv.core.store import Store
 from cimenv.evaluation.segments import Product
 from cimenv.tasks import Problem, Task, UserObjects
+from cimenv.tasks.engines import engine_of
 
 timm = pytest.importorskip("timm")
 models = pytest.importorskip("torchvision").models
@@ -71,6 +72,6 @@ def test_ideal_crossbars_give_the_networks_own_output(name, tmp_path):
         fed = images.to(memory_format=problem.network.layout) if images.dim() == 4 else images
         found = problem.segments.forward(fed, site, chip)
     assert float((found - expected).norm()) <= EQUAL * float(expected.norm())
-    tally = problem.engine("val").run([(0,) * len(chip)], [0])
+    tally = engine_of(problem, "val").run([(0,) * len(chip)], [0])
     assert int(tally.correct[0, 0]) == int((expected.argmax(1) == labels).sum())
     assert problem.network.report.mac_share == 1.0

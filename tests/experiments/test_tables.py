@@ -8,8 +8,10 @@ import pytest
 
 from cimenv.core.store import Store
 from cimenv.tasks import Problem, TableEvaluator, load_task, shipped_tables
+from cimenv.tasks.engines import engine_of
 from cimenv.tasks.evaluators.table import SHIPPED_TABLES, load_table
 from cimenv.tasks.problem import SHIPPED
+from cimenv.tasks.requests import Compute
 from cimenv.tasks.space import PlacementSpace
 from experiments.lab.table_files import located
 from experiments.tables import __main__ as tables
@@ -49,7 +51,7 @@ def test_a_cpu_agrees_with_the_gpus_table(tmp_path):
     problem = Problem.build(found.header.task, Store(tmp_path, layers=(SHIPPED,)))
     assert problem.weights_digest == found.header.weights_digest
     rows = [found.rows[0], found.rows[300], found.best]
-    tally = problem.engine("val", threads=2).run([row.placement for row in rows], range(4))
+    tally = engine_of(problem, "val", Compute(2)).run([row.placement for row in rows], range(4))
     assert np.abs(tally.correct - [row.correct[:4] for row in rows]).max() <= 2
 
 

@@ -10,6 +10,7 @@ from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import ConfigError
 from cimenv.envs import CompensationEnv, TabularVectorEnv
 from cimenv.sb3 import MixedVecEnv, SitePolicy, TabularVecEnv
+from cimenv.tasks.requests import Compute
 
 SITES = 6
 
@@ -17,7 +18,7 @@ SITES = 6
 @pytest.fixture(scope="module")
 def table(toy, tmp_path_factory):
     path = tmp_path_factory.mktemp("table") / "toy.csv"
-    enumerate_placements(toy.task, path, store=toy.store, threads=1)
+    enumerate_placements(toy.task, path, store=toy.store, compute=Compute(1))
     return str(path)
 
 

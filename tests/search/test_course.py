@@ -10,6 +10,7 @@ from cimenv.search import run_search
 from cimenv.search.course import Bars, Course, stages
 from cimenv.tasks import MonteCarloEvaluator
 from cimenv.tasks.own import own_task
+from cimenv.tasks.requests import Compute
 
 
 class Recorded:
@@ -47,30 +48,33 @@ def evaluator(nearest, prototypes, quick):
 
 def test_a_search_shows_one_bar_and_says_once_how_long_it_takes(evaluator):
     _ = evaluator.problem
-    evaluator.progress = shown = Recorded()
+    shown = Recorded()
+    evaluator.compute = Compute(progress=shown)
     found = run_search(evaluator, "exhaustive")
     assert shown.opened == [("evaluation 1", 1)] and sum(shown.steps) == found.evaluations == 4
     (line,) = shown.said
     assert line.startswith("exhaustive search: at least 4 evaluations of 12 chips x 50 images, ") and "about" in line
     assert shown.descriptions[-1] == (f"evaluation 4 of 4, best so far J {found.objective:.3f}", 4)
     assert ("evaluation 2 of 4, best so far J 0.000", 4) in shown.descriptions
-    assert evaluator.progress is shown
+    assert evaluator.compute.progress is shown
 
 
 def test_what_is_known_takes_no_time_and_a_limit_is_the_total(evaluator):
     run_search(evaluator, "exhaustive")
-    evaluator.progress = shown = Recorded()
+    shown = Recorded()
+    evaluator.compute = Compute(progress=shown)
     run_search(evaluator, "random", 3)
     assert shown.said == [] and shown.opened == [("evaluation 1", 3)] and sum(shown.steps) == 3
 
 
 def test_a_search_that_fails_puts_the_bars_back(evaluator, monkeypatch):
-    evaluator.progress = before = Recorded()
+    before = Recorded()
+    evaluator.compute = Compute(progress=before)
     _ = evaluator.problem
-    monkeypatch.setattr(MonteCarloEvaluator, "evaluate_many", lambda *_: 1 / 0)
+    monkeypatch.setattr(MonteCarloEvaluator, "answers", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_search(evaluator, "greedy")
-    assert evaluator.progress is before
+    assert evaluator.compute.progress is before
 
 
 def test_bars_of_an_evaluation_move_the_searchs_by_their_share():
@@ -91,9 +95,10 @@ def test_bars_of_an_evaluation_move_the_searchs_by_their_share():
 
 
 def test_stages_are_one_bar_by_their_weights(evaluator):
-    evaluator.progress = shown = Recorded()
+    shown = Recorded()
+    evaluator.compute = Compute(progress=shown)
     with stages(evaluator, "reporting", 10.0) as work:
-        with work.piece(4.0, 2), evaluator.progress("tuning", 10) as advance:
+        with work.piece(4.0, 2), evaluator.compute.progress("tuning", 10) as advance:
             advance(5)
             assert sum(shown.steps) == 10  # half of the first of two bars, which are 40 % together
         assert sum(shown.steps) == 40
@@ -103,6 +108,6 @@ def test_stages_are_one_bar_by_their_weights(evaluator):
 
 
 def test_silence_is_kept(evaluator, capsys):
-    assert evaluator.progress is silent and not isinstance(lambda steps=1: None, Told)
+    assert evaluator.compute.progress is silent and not isinstance(lambda steps=1: None, Told)
     run_search(evaluator, "greedy", 3)
     assert capsys.readouterr() == ("", "")

@@ -122,13 +122,13 @@ def test_where_the_search_saw_all_images_only_the_chips_are_fresh(nearest, proto
 
 
 def test_the_test_split_is_touched_once_after_all_choices(nearest, prototypes, quick, monkeypatch):
-    asked, evaluate_many = [], MonteCarloEvaluator.evaluate_many
+    asked, answers = [], MonteCarloEvaluator.answers
 
-    def spied(self, placements, split="val", *rest, **named):
-        asked.append((split, tuple(placements)))
-        return evaluate_many(self, placements, split, *rest, **named)
+    def spied(self, requests, *rest):
+        asked.append((requests[0].split, tuple(request.placement for request in requests)))
+        return answers(self, requests, *rest)
 
-    monkeypatch.setattr(MonteCarloEvaluator, "evaluate_many", spied)
+    monkeypatch.setattr(MonteCarloEvaluator, "answers", spied)
     result = cimenv.place(nearest, prototypes, method="exhaustive", **quick)
     splits = [split for split, _ in asked]
     assert splits[splits.index("test") :] == ["test", "test"] and asked[-2] == ("test", ((0,),))
@@ -140,9 +140,9 @@ def test_what_was_found_is_said_before_its_blocks_are_fitted_and_is_not_searched
 ):
     asked, run_job = [], monte_carlo.run_job
 
-    def spied(problem, placements, split, fidelity, chips, **rest):
-        asked.append((split, fidelity, chips))
-        return run_job(problem, placements, split, fidelity, chips, **rest)
+    def spied(engines, requests, compute):
+        asked.append((requests[0].split, requests[0].fidelity, requests[0].chips))
+        return run_job(engines, requests, compute)
 
     class StoppedError(Exception):
         """The process was killed."""

@@ -9,9 +9,11 @@ from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import ConfigError
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator
+from cimenv.tasks.engines import Engines
 from cimenv.tasks.evaluators.cluster import Cluster
 from cimenv.tasks.evaluators.travel import run_shared
 from cimenv.tasks.jobs import run_job
+from cimenv.tasks.requests import Compute
 
 distributed = pytest.importorskip("distributed")
 
@@ -20,7 +22,7 @@ def test_a_cluster_enumerates_the_same_bytes(toy, tmp_path, scheduler):
     with Cluster(scheduler.scheduler_address) as cluster:
         assert cluster.workers == 2
         found = enumerate_placements(toy.task, tmp_path / "far.csv", store=toy.store, cluster=cluster)
-    enumerate_placements(toy.task, tmp_path / "near.csv", store=toy.store, threads=1)
+    enumerate_placements(toy.task, tmp_path / "near.csv", store=toy.store, compute=Compute(1))
     assert found.finished and found.new == len(found.rows)
     assert (tmp_path / "far.csv").read_bytes() == (tmp_path / "near.csv").read_bytes()
 
@@ -30,8 +32,12 @@ def test_every_worker_has_the_problem_before_the_first_job_and_keeps_its_engine(
         handle = cluster.share(toy.problem)
         assert len(cluster._client.who_has([handle])[handle.key]) == 2  # else Dask gives all jobs to one of them
         assert cluster.share(toy.problem) is handle
-        same = cluster.submit(lambda shared: shared.engine("val", "cpu") is shared.engine("val", "cpu"), handle)
+        same = cluster.submit(lambda shared: _engine(shared) is _engine(shared), handle)
         assert same.result()
+
+
+def _engine(shared):
+    return shared.engines.of("val", Compute(1))
 
 
 def test_a_search_on_a_cluster_finds_the_same(toy, scheduler):
@@ -40,7 +46,7 @@ def test_a_search_on_a_cluster_finds_the_same(toy, scheduler):
         evaluator = MonteCarloEvaluator(task, toy.store, executor=cluster)
         found = run_search(evaluator, "greedy")
     placements = [step.placement for step in found.steps]
-    alone = run_job(evaluator.problem, placements, "val", "bank", range(task.chips))
+    alone = run_job(Engines(evaluator.problem), evaluator.requests(placements))
     assert [e.correct.tolist() for e in evaluator.evaluate_many(placements)] == [e.correct.tolist() for e in alone]
     assert found.evaluations == len(placements) > 10
 
@@ -65,7 +71,7 @@ def test_a_killed_worker_costs_only_its_own_work(toy, tmp_path, scheduler):
         found = enumerate_placements(toy.task, path, store=toy.store, cluster=cluster)
         assert cluster.calls > 3
     assert found.finished and int(killed.read_text()) != os.getpid()
-    enumerate_placements(toy.task, tmp_path / "whole.csv", store=toy.store, threads=1)
+    enumerate_placements(toy.task, tmp_path / "whole.csv", store=toy.store, compute=Compute(1))
     assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 

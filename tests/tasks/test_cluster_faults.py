@@ -23,9 +23,11 @@ from cimenv.core.errors import ConfigError
 from cimenv.core.store import Store
 from cimenv.tasks import MonteCarloEvaluator, load_task
 from cimenv.tasks import cluster as cluster_module
+from cimenv.tasks.engines import Engines
 from cimenv.tasks.evaluators.cluster import Cluster, tls
 from cimenv.tasks.evaluators.travel import SharedProblem, _is_own, own_modules_by_value
 from cimenv.tasks.jobs import run_job
+from cimenv.tasks.requests import Compute
 
 distributed = pytest.importorskip("distributed")
 PACKAGE = Path(cimenv.__file__).parent
@@ -243,7 +245,7 @@ def test_what_is_gone_is_said_within_thirty_seconds_and_rows_are_kept(toy, tmp_p
     assert seconds < 30 and closing < 15
     kept = path.read_bytes()
     assert kept.count(b"\n") > 20
-    found = enumerate_placements(toy.task, path, store=toy.store, threads=1)
+    found = enumerate_placements(toy.task, path, store=toy.store, compute=Compute(1))
     assert found.finished and 0 < found.new < 81 and path.read_bytes().startswith(kept)
 
 
@@ -326,7 +328,7 @@ def test_a_users_own_module_travels_by_value(own_module, workers_at, tmp_path):
         evaluator = MonteCarloEvaluator(task, store, executor=cluster)
         placements = list(evaluator.space.all_placements())[:6]
         far = evaluator.evaluate_many(placements)
-    near = run_job(evaluator.problem, placements, "val", "bank", range(3))
+    near = run_job(Engines(evaluator.problem), evaluator.requests(placements))
     assert [e.correct.tolist() for e in far] == [e.correct.tolist() for e in near]
     assert [e.key for e in far] == [e.key for e in near]
 
@@ -403,5 +405,5 @@ def test_a_cluster_by_tls(toy, tmp_path, certificates):
             with pytest.raises(ConfigError, match="nothing answers at") as caught:
                 Cluster(address, timeout_s=3, security=tls(ca, cert, ca if address.startswith("tls") else key))
             assert one_sentence(caught.value)
-    enumerate_placements(toy.task, tmp_path / "near.csv", store=toy.store, threads=1)
+    enumerate_placements(toy.task, tmp_path / "near.csv", store=toy.store, compute=Compute(1))
     assert (tmp_path / "far.csv").read_bytes() == (tmp_path / "near.csv").read_bytes()

@@ -15,6 +15,7 @@ from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Objective, Task, load_task
 from cimenv.tasks.damage import attack_of, attacked, transfer
 from cimenv.tasks.jobs import evaluation_key
+from cimenv.tasks.requests import Request
 
 BOUND = 0.02
 OVERRIDES = ["metric=worst_case", f"worst_case.bound={BOUND}", "images=200", "chips=2", "report_images=200"]
@@ -39,8 +40,9 @@ def test_a_search_starts_from_what_the_ensemble_finds_without_blocks(evaluator):
     """So the placement without blocks is worth in a search what the ensemble leaves of it, or less."""
     problem, empty = evaluator.problem, evaluator.space.empty()
     quick, full = attack_of(evaluator.task, "val"), evaluator.task.worst_case
-    cold = attacked(problem, empty, problem.bank, "val", quick, starts=()).correct
-    ensemble = attacked(problem, empty, problem.bank, "val", full, starts=()).correct
+    (request,) = evaluator.requests([empty])
+    cold = attacked(problem, request, quick, starts=()).correct
+    ensemble = attacked(problem, request, full, starts=()).correct
     warm = evaluator.evaluate(empty).damage
     assert warm.correct <= min(cold, ensemble) and warm.correct < cold
     again = transfer(problem, "val", quick, "backbone")
@@ -61,7 +63,7 @@ def test_the_reference_belongs_to_the_key_of_a_report(evaluator):
     other = replace(problem, reference=copy.deepcopy(problem.reference))
     next(other.reference.parameters()).mul_(2.0)
     keys = [
-        evaluation_key(each, (1, 0, 0, 0), split, "bank", test)
+        evaluation_key(each, Request.of(each.task, (1, 0, 0, 0), split, chips=test))
         for split in ("val", "test")
         for each in (problem, other)
     ]

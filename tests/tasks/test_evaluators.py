@@ -32,6 +32,7 @@ from cimenv.tasks import (
     UserObjects,
     load_task,
 )
+from cimenv.tasks.requests import Compute
 from cimenv.training import Recipe
 
 QUICK = [
@@ -86,7 +87,7 @@ def test_executors_agree_with_one_process(toy, kind):
     context = {"mp_context": get_context("spawn")} if kind == "processes" else {}
     pool = (ProcessPoolExecutor if kind == "processes" else ThreadPoolExecutor)(2, **context)
     with pool:
-        parts = evaluator._made(placements, "val", "bank", range(8), pool)
+        parts = evaluator._made(evaluator.requests(placements, chips=8), pool)
         found = [evaluation for part in parts for evaluation in part]
     assert sorted(evaluation.placement for evaluation in found) == sorted(placements)  # as they were done
     for evaluation in found:
@@ -142,7 +143,7 @@ def test_ledger_counts_distinct_placements_warm_or_cold(toy):
 
 
 def test_table_answers_as_the_real_evaluator(toy, tmp_path):
-    enumerate_placements(toy.task, tmp_path / "toy.csv", store=toy.store, threads=1)
+    enumerate_placements(toy.task, tmp_path / "toy.csv", store=toy.store, compute=Compute(1))
     (tmp_path / "toy.csv.xz").write_bytes(lzma.compress((tmp_path / "toy.csv").read_bytes()))
     table = pickle.loads(pickle.dumps(TableEvaluator(tmp_path / "toy.csv.xz")))
     assert table.task.key == toy.task.key

@@ -23,7 +23,8 @@ from cimenv.core.errors import ConfigError, UnknownNameError
 from cimenv.search.transfer import learned
 from cimenv.tasks import MonteCarloEvaluator, Problem, TableEvaluator, load_task
 from cimenv.tasks.evaluators.table import SHIPPED_TABLES, SUFFIX
-from cimenv.tasks.files.enumeration_file import MAGIC, read_enumeration
+from cimenv.tasks.files.enumeration_file import read_enumeration
+from cimenv.tasks.files.header import MAGIC
 from cimenv.tasks.files.site_shape import SiteShape
 from cimenv.tasks.stages.weights import load_weights
 

@@ -11,12 +11,12 @@ from cimenv.core.errors import BudgetError
 from cimenv.data.splits import Split
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.evaluators.base import Evaluator
-from cimenv.tasks.jobs import Fidelity
+from cimenv.tasks.requests import Request
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 
 
-class Ledger:
+class Ledger(Evaluator):
     """An evaluator that counts the distinct placements of one run.
 
     Args:
@@ -61,35 +61,19 @@ class Ledger:
         """Return whether nothing new may be requested."""
         return self.budget is not None and self.spent >= self.budget
 
-    def evaluate(
-        self,
-        placement: Placement,
-        split: Split = "val",
-        fidelity: Fidelity = "bank",
-        chips: int | range | None = None,
-    ) -> Evaluation:
-        """Return the evaluation of one placement.
+    def answers(self, requests: Sequence[Request]) -> list[Evaluation]:
+        """Return the evaluations of requests; all or none are charged.
 
         Raises:
-            BudgetError: it would be one distinct placement too many.
+            BudgetError: these would be too many distinct placements.
         """
-        return self.evaluate_many([placement], split, fidelity, chips)[0]
-
-    def evaluate_many(
-        self,
-        placements: Sequence[Placement],
-        split: Split = "val",
-        fidelity: Fidelity = "bank",
-        chips: int | range | None = None,
-    ) -> list[Evaluation]:
-        """Return the evaluations of many placements; all or none are charged."""
-        new = {tuple(placement) for placement in placements} - self.requested.keys()
+        new = {request.placement for request in requests} - self.requested.keys()
         if self.budget is not None and self.spent + len(new) > self.budget:
             raise BudgetError(
                 f"{self.spent} of {self.budget} evaluations are spent and {len(new)} more were requested; "
                 "raise the budget or stop the search."
             )
-        evaluations = self.evaluator.evaluate_many(placements, split, fidelity, chips)
+        evaluations = self.evaluator.answers(requests)
         for evaluation in evaluations:
             self.requested.setdefault(evaluation.placement, evaluation)
         return evaluations

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from functools import lru_cache
 from typing import Any
 
-import torch
-
 from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
-from cimenv.core.config import checked_int
 from cimenv.core.device import checked_device
 from cimenv.core.errors import ConfigError, brief
 from cimenv.core.global_state import own_torch_state
 from cimenv.core.progress import Progress, silent
 from cimenv.core.store import Store
-from cimenv.core.threads import allowed_threads
 from cimenv.data.splits import Split, checked_split
-from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
+from cimenv.tasks.engines import Engines
+from cimenv.tasks.evaluators.base import Evaluator
 from cimenv.tasks.evaluators.cluster import JOBS_PER_WORKER, Cluster, as_done
 from cimenv.tasks.evaluators.travel import run_shared
-from cimenv.tasks.jobs import Fidelity, chip_numbers, evaluation_key, run_job
+from cimenv.tasks.jobs import evaluation_key, run_job
 from cimenv.tasks.own import own_options
 from cimenv.tasks.problem import Problem, UserObjects, default_store
+from cimenv.tasks.requests import Compute, Fidelity, Request, alike
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 
-MOST_THREADS = 1_024
 REMEMBERED = 20_000  # evaluations held in memory: a few hundred bytes each
 
 
-class MonteCarloEvaluator:
+class MonteCarloEvaluator(Evaluator):
     """Evaluates on simulated chips; everything is kept in memory and in the store.
 
     Args:
@@ -63,21 +60,15 @@ class MonteCarloEvaluator:
     ) -> None:
         if not isinstance(task, Task):
             raise ConfigError(f"task: got a {type(task).__name__}; give load_task(...).")
-        if threads is not None:
-            checked_int("threads", threads, 1, MOST_THREADS)
-        if not callable(progress):
-            raise ConfigError(f"progress: got {brief(progress)}; give cimenv.core.progress.bar or silent.")
         if store is not None and not isinstance(store, Store):
             raise ConfigError(f"store: got {brief(store)}; give default_store(folder).")
         if objects is not None and not isinstance(objects, UserObjects):
             raise ConfigError(f"objects: got {brief(objects)}; give UserObjects(model, data).")
-        self.task = task
+        self._task = task
+        self.compute = Compute(threads, checked_device(device), progress)
         self.store = store or default_store()
-        self.device = checked_device(device)
-        self.executor, self.progress, self.objects = executor, progress, objects
-        self._threads = threads
-        self._problem: Problem | None = None
-        self._engines: dict[Split, Engine] = {}
+        self.executor, self.objects = executor, objects
+        self._engines: Engines | None = None
         self._known: OrderedDict[str, Evaluation] = OrderedDict()
         self._clean: dict[tuple[str, Split], float] = {}
         self._space: PlacementSpace | None = None
@@ -86,8 +77,8 @@ class MonteCarloEvaluator:
         return {
             "task": self.task,
             "store": self.store,
-            "threads": self._threads,
-            "device": self.device,
+            "threads": self.compute.threads,
+            "device": self.compute.device,
             "objects": self.objects,
         }
 
@@ -96,25 +87,33 @@ class MonteCarloEvaluator:
 
     def serving(self, problem: Problem) -> MonteCarloEvaluator:
         """Return an evaluator like this one for another problem of the same network, which is built."""
-        twin = MonteCarloEvaluator(
-            problem.task, self.store, threads=self._threads, device=self.device, progress=self.progress
-        )
-        twin._problem, twin._space = problem, self.space
+        twin = MonteCarloEvaluator(problem.task, self.store)
+        twin.compute, twin._engines, twin._space = self.compute, Engines(problem), self.space
+        return twin
+
+    def with_task(self, task: Task) -> MonteCarloEvaluator:
+        """Return an evaluator like this one for another task on the same network and data."""
+        twin = MonteCarloEvaluator(task, self.store, executor=self.executor, objects=self.objects)
+        twin.compute = self.compute
         return twin
 
     @property
-    def threads(self) -> int:
-        """Return the number of worker threads."""
-        if self._threads is not None:
-            return self._threads
-        return allowed_threads(torch.get_num_threads())
+    def task(self) -> Task:
+        """Return the task."""
+        return self._task
+
+    @property
+    def engines(self) -> Engines:
+        """Return the engines of the problem, which is built on first use."""
+        if self._engines is None:
+            problem = Problem.build(self.task, self.store, self.compute.progress, self.objects)
+            self._engines = Engines(problem)
+        return self._engines
 
     @property
     def problem(self) -> Problem:
         """Return the problem, building it on first use."""
-        if self._problem is None:
-            self._problem = Problem.build(self.task, self.store, self.progress, self.objects)
-        return self._problem
+        return self.engines.problem
 
     @property
     def space(self) -> PlacementSpace:
@@ -129,29 +128,6 @@ class MonteCarloEvaluator:
         """Return what every block added to accuracy while the bank was fitted."""
         return self.problem.gains
 
-    def evaluate(
-        self,
-        placement: Placement,
-        split: Split = "val",
-        fidelity: Fidelity = "bank",
-        chips: int | range | None = None,
-    ) -> Evaluation:
-        """Return the evaluation of one placement.
-
-        Args:
-            placement: one option index per site.
-            split: `val` or `test`.
-            fidelity: `bank` or `tuned`.
-            chips: number of chips, or the range of their numbers; default the task's `chips` on val, `report_chips`
-                on test.
-
-        Raises:
-            PlacementError: wrong length or an option out of range.
-            ConfigError: unknown split or fidelity.
-        """
-        return self.evaluate_many([placement], split, fidelity, chips)[0]
-
-    @own_torch_state()
     def evaluate_many(
         self,
         placements: Sequence[Placement],
@@ -161,19 +137,18 @@ class MonteCarloEvaluator:
         executor: Executor | None = None,
     ) -> list[Evaluation]:
         """Return the evaluations of many placements, in their order; `executor` replaces the evaluator's own."""
-        numbers = chip_numbers(self.task, split, fidelity, chips)
-        given: Any = placements
-        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-            raise ConfigError(f"placements: got {brief(given)}; give a list of placements.")
-        checked = [self.space.options.checked(placement) for placement in given]
-        keys = {p: evaluation_key(self.problem, p, split, fidelity, numbers) for p in checked}
-        known = {p: self._recall(key) for p, key in keys.items()}
-        missing = sorted(p for p, evaluation in known.items() if evaluation is None)
-        if missing:
-            for made in self._made(missing, split, fidelity, numbers, executor or self.executor):
-                self.store.keep(((each.key, each.to_record()) for each in made), "an evaluation")
-                known.update((each.placement, self._remember(each)) for each in made)
-        return [evaluation for p in checked if (evaluation := known[p]) is not None]
+        return self.answers(self.requests(placements, split, fidelity, chips), executor)
+
+    @own_torch_state()
+    def answers(self, requests: Sequence[Request], executor: Executor | None = None) -> list[Evaluation]:
+        """Return the evaluations of requests: from memory, from the store, else simulated now."""
+        keys = {request: evaluation_key(self.problem, request) for request in requests}
+        known = {key: self._recall(key) for key in keys.values()}
+        missing = sorted((r for r, key in keys.items() if known[key] is None), key=lambda r: r.placement)
+        for made in self._made(missing, executor or self.executor):
+            self.store.keep(((each.key, each.to_record()) for each in made), "an evaluation")
+            known.update((each.key, self._remember(each)) for each in made)
+        return [evaluation for request in requests if (evaluation := known[keys[request]]) is not None]
 
     def reference_accuracy(self, split: Split = "val") -> float:
         """Return acc_ref on the images of an evaluation."""
@@ -189,42 +164,20 @@ class MonteCarloEvaluator:
             self._clean["backbone", split] = self.problem.clean_accuracy(split)
         return self._clean["backbone", split]
 
-    def _made(
-        self,
-        placements: list[Placement],
-        split: Split,
-        fidelity: Fidelity,
-        numbers: range,
-        executor: Executor | None,
-    ) -> Iterator[list[Evaluation]]:
+    def _made(self, requests: Sequence[Request], executor: Executor | None) -> Iterator[list[Evaluation]]:
         """Yield evaluations in parts, each as soon as it is there: what a failure leaves is kept."""
-        if executor is None or len(placements) == 1:
-            engine = None
-            if fidelity == "bank":
-                if split not in self._engines:
-                    self._engines[split] = self.problem.engine(split, threads=self.threads, device=self.device)
-                engine = self._engines[split]
-            yield run_job(
-                self.problem,
-                placements,
-                split,
-                fidelity,
-                numbers,
-                engine=engine,
-                threads=self.threads,
-                device=self.device,
-                progress=self.progress,
-            )
+        if not requests:
             return
-        size = -(-len(placements) // (JOBS_PER_WORKER * _workers(executor))) if fidelity == "bank" else 1
-        parts = [placements[start : start + size] for start in range(0, len(placements), size)]
-        rest = (split, fidelity, numbers, self.device)
+        if executor is None or len(requests) == 1:
+            yield run_job(self.engines, requests, self.compute)
+            return
+        parts, device = _parts(requests, _workers(executor)), self.compute.device
         if isinstance(executor, Cluster):
             shared = executor.share(self.problem)
-            calls: list[tuple[Any, ...]] = [(run_shared, shared, part, *rest) for part in parts]
+            calls: list[tuple[Any, ...]] = [(run_shared, shared, part, device) for part in parts]
         else:
-            calls = [(_run_in_pool, self, part, *rest) for part in parts]
-        with self.progress("evaluating placements", len(placements)) as advance:
+            calls = [(_run_in_pool, self, part, device) for part in parts]
+        with self.compute.progress("evaluating placements", len(requests)) as advance:
             for found in as_done(executor, calls):
                 yield found
                 advance(len(found))
@@ -249,24 +202,24 @@ def _workers(executor: Executor) -> int:
     return executor.workers if isinstance(executor, Cluster) else int(getattr(executor, "_max_workers", 0) or 2)
 
 
+def _parts(requests: Sequence[Request], workers: int) -> Iterator[Sequence[Request]]:
+    """Yield jobs for workers: placements of the bank share prefixes, so that a few jobs a worker hold many each."""
+    for group in alike(requests):
+        size = -(-len(group) // (JOBS_PER_WORKER * workers)) if group[0].fidelity == "bank" else 1
+        yield from (group[start : start + size] for start in range(0, len(group), size))
+
+
 @lru_cache(maxsize=2)
 def _worker_problem(task: str, root: str, layers: tuple[str, ...]) -> Problem:
     """Build a problem once per worker process, from the task's JSON."""
     return Problem.build(Task.model_validate_json(task), Store(root, layers))
 
 
-def _run_in_pool(
-    evaluator: MonteCarloEvaluator,
-    placements: list[Placement],
-    split: Split,
-    fidelity: Fidelity,
-    numbers: range,
-    device: str,
-) -> list[Evaluation]:
+def _run_in_pool(evaluator: MonteCarloEvaluator, requests: Sequence[Request], device: str) -> list[Evaluation]:
     """Evaluate in a local process, which shares the store, or in a thread, which shares the problem."""
-    if evaluator.objects is not None or evaluator._problem is not None:
+    if evaluator.objects is not None or evaluator._engines is not None:
         problem = evaluator.problem
     else:
         store = evaluator.store
         problem = _worker_problem(evaluator.task.model_dump_json(), str(store.root), tuple(map(str, store.layers)))
-    return run_job(problem, placements, split, fidelity, numbers, device=device)
+    return run_job(Engines(problem), requests, Compute(1, device))

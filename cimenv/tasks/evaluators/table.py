@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -15,17 +15,19 @@ import numpy.typing as npt
 from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError, PlacementError, known_name
-from cimenv.data.splits import Split
+from cimenv.data.splits import Split, checked_split
 from cimenv.evaluation.record import Evaluation
+from cimenv.tasks.evaluators.base import Evaluator
 from cimenv.tasks.files.enumeration_file import Enumeration, read_enumeration
-from cimenv.tasks.jobs import Fidelity, chip_numbers
 from cimenv.tasks.objective import Objective
+from cimenv.tasks.requests import Fidelity, Request
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 
 SHIPPED_TABLES = Path(str(files("cimenv.tasks"))) / "tables"
 SUFFIX = ".csv.xz"
 SMALLEST_SPREAD = 1e-12
+FIRST_CHIP = range(1)
 CHANGEABLE = ("budget", "cost_weight", "cost_weights", "metric", "percentile", "name")
 
 
@@ -81,7 +83,7 @@ def regret(objective: float, optimum: float, mean: float) -> float:
     return (optimum - objective) / max(optimum - mean, SMALLEST_SPREAD)
 
 
-class TableEvaluator:
+class TableEvaluator(Evaluator):
     """Answers from an enumerated table; computes nothing.
 
     Args:
@@ -103,10 +105,10 @@ class TableEvaluator:
         self.table, self.changes, self.trust = str(table), changed, trust
         self.enumeration = load_table(self.table, trust)
         header = self.enumeration.header
-        self.task: Task = header.task
+        self._task: Task = header.task
         if header.chips != self.task.chips:
-            self.task = self.task.with_changes(chips=header.chips)
-        self.space: PlacementSpace = self.enumeration.space
+            self._task = self.task.with_changes(chips=header.chips)
+        self._space: PlacementSpace = self.enumeration.space
         if self.changes:
             self._change()
         kept = [row for row in self.enumeration.rows if "budget" not in changed or self.space.feasible(row.placement)]
@@ -116,7 +118,7 @@ class TableEvaluator:
         for name in self.changes:
             known_name("change of a table", name, CHANGEABLE)
         table = self.task.budget
-        self.task = self.task.with_changes(**self.changes)
+        self._task = self.task.with_changes(**self.changes)
         if self.task.metric == "worst_case":
             raise ConfigError("changes: metric worst_case is no function of a table's counts; use CiMCompensation-v0.")
         for term, limit in table.items():
@@ -125,7 +127,7 @@ class TableEvaluator:
                     f"changes: budget {term} {self.task.budget[term]:g} is looser than the table's {limit:g}, which "
                     "placements beyond it are not in; give at most that."
                 )
-        self.space = PlacementSpace(self.task, self.space.options)
+        self._space = PlacementSpace(self.task, self.space.options)
 
     @cached_property
     def objective(self) -> Objective:
@@ -178,38 +180,45 @@ class TableEvaluator:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["table"], state["changes"], trust=state["trust"])  # type: ignore[misc]
 
-    def evaluate(
+    @property
+    def task(self) -> Task:
+        """Return the table's task, with the changes."""
+        return self._task
+
+    @property
+    def space(self) -> PlacementSpace:
+        """Return the placements, costs and masks."""
+        return self._space
+
+    def requests(
         self,
-        placement: Placement,
+        placements: Iterable[Placement],
         split: Split = "val",
         fidelity: Fidelity = "bank",
         chips: int | range | None = None,
-    ) -> Evaluation:
-        """Return a row of the table.
+    ) -> list[Request]:
+        """Return what is asked, checked; by default of all chips of the table."""
+        return super().requests(placements, split, fidelity, self.enumeration.header.chips if chips is None else chips)
+
+    def answers(self, requests: Sequence[Request]) -> list[Evaluation]:
+        """Return rows of the table.
 
         Raises:
             ConfigError: another split or fidelity than the table holds, or more chips. With fewer chips the site
                 errors are still those over all of them.
-            PlacementError: the placement is not in the table.
+            PlacementError: a placement is not in the table.
         """
-        numbers = self._check(split, fidelity, chips)
-        checked = self.space.options.checked(placement)
-        if checked not in self._rows:
-            raise PlacementError(f"placement {checked} is not in the table {self.table}; it is not feasible.")
-        row = self._rows[checked]
-        part = row.correct[numbers.start : numbers.stop]
-        found = self.enumeration.header.evaluation(checked, part, row.errors)
-        return replace(found, first_chip=numbers.start)
+        return [self._answer(request) for request in requests]
 
-    def evaluate_many(
-        self,
-        placements: Sequence[Placement],
-        split: Split = "val",
-        fidelity: Fidelity = "bank",
-        chips: int | range | None = None,
-    ) -> list[Evaluation]:
-        """Return rows of the table."""
-        return [self.evaluate(placement, split, fidelity, chips) for placement in placements]
+    def _answer(self, request: Request) -> Evaluation:
+        self._check(request.split, request.fidelity, request.chips)
+        placement, numbers = request.placement, request.chips
+        if placement not in self._rows:
+            raise PlacementError(f"placement {placement} is not in the table {self.table}; it is not feasible.")
+        row = self._rows[placement]
+        part = row.correct[numbers.start : numbers.stop]
+        found = self.enumeration.header.evaluation(placement, part, row.errors)
+        return replace(found, first_chip=numbers.start)
 
     @property
     def gains(self) -> Gains | None:
@@ -218,21 +227,19 @@ class TableEvaluator:
 
     def reference_accuracy(self, split: Split = "val") -> float:
         """Return acc_ref on the table's images."""
-        self._check(split)
+        self._check(checked_split(split))
         return self.enumeration.header.reference_accuracy
 
     def clean_accuracy(self, split: Split = "val") -> float:
         """Return the backbone's clean accuracy on the table's images."""
-        self._check(split)
+        self._check(checked_split(split))
         return self.enumeration.header.clean_accuracy
 
-    def _check(self, split: Split, fidelity: Fidelity = "bank", chips: int | range | None = None) -> range:
+    def _check(self, split: Split, fidelity: Fidelity = "bank", chips: range = FIRST_CHIP) -> None:
         header = self.enumeration.header
-        numbers = chip_numbers(self.task, split, fidelity, header.chips if chips is None else chips)
-        if split != header.split or fidelity != header.fidelity or numbers.stop > header.chips:
+        if split != header.split or fidelity != header.fidelity or chips.stop > header.chips:
             raise ConfigError(
                 f"The table {self.table} holds {header.chips} chips of split '{header.split}' at fidelity "
-                f"'{header.fidelity}', not chip {numbers.stop - 1} of '{split}' at '{fidelity}'; use a "
+                f"'{header.fidelity}', not chip {chips.stop - 1} of '{split}' at '{fidelity}'; use a "
                 "MonteCarloEvaluator for reports."
             )
-        return numbers

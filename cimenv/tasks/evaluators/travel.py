@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -13,13 +12,12 @@ from types import ModuleType
 
 import cloudpickle
 
-from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
-from cimenv.data.splits import Split
-from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks.jobs import Fidelity, run_job
+from cimenv.tasks.engines import Engines
+from cimenv.tasks.jobs import run_job
 from cimenv.tasks.problem import Problem, default_store
+from cimenv.tasks.requests import Compute, Request
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt
 INSTALLED = ("site-packages", "dist-packages")  # folders of what workers have by installing it, too
@@ -33,14 +31,7 @@ class SharedProblem:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self._engines: dict[tuple[Split, str, int], Engine] = {}
-
-    def engine(self, split: Split, device: str) -> Engine:
-        """Return the engine of this thread for the placements of the bank."""
-        where = split, device, threading.get_ident()
-        if where not in self._engines:
-            self._engines[where] = self.problem.engine(split, device=device)
-        return self._engines[where]
+        self.engines = Engines(problem)
 
     def __getstate__(self) -> bytes:
         problem = self.problem
@@ -64,12 +55,9 @@ class SharedProblem:
         _keep_freed_memory()
 
 
-def run_shared(
-    shared: SharedProblem, placements: Sequence[Placement], split: Split, fidelity: Fidelity, chips: range, device: str
-) -> list[Evaluation]:
-    """Evaluate placements on a worker; see `run_job`."""
-    engine = shared.engine(split, device) if fidelity == "bank" else None
-    return run_job(shared.problem, placements, split, fidelity, chips, engine=engine, device=device)
+def run_shared(shared: SharedProblem, requests: Sequence[Request], device: str) -> list[Evaluation]:
+    """Evaluate requests on a worker; see `run_job`."""
+    return run_job(shared.engines, requests, Compute(1, device))
 
 
 @contextmanager
