@@ -120,7 +120,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str
         unchecked(path)
         return _plain(path, text)
     head, *lines = text.split("\n")
-    checks, found = Checks(f"{head}\n"), []
+    checks, rows = Checks(f"{head}\n"), []
     for number, line in enumerate(lines[:-1], 2):
         row = checks.row(line)
         cells = _cells(row) if row is not None else []
@@ -129,8 +129,8 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str
                 f"Line {number} of {path} is not as it was written (its checksum does not fit); restore it, or delete "
                 "the line to have it made again."
             )
-        found.append(dict(zip(names, map(of_cell, cells), strict=False)))
-    return found
+        rows.append(dict(zip(names, map(of_cell, cells), strict=False)))
+    return rows
 
 
 def with_checksums(path: Path) -> bool:

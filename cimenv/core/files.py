@@ -83,9 +83,9 @@ def checked_file(path: str | Path, at_most: int, error: type[CimenvError] = Conf
         OSError: the file is missing.
         CimenvError: it is no regular file, or larger than `at_most`.
     """
-    found = os.stat(path)
-    _check(path, found, at_most, error)
-    return found.st_size
+    status = os.stat(path)
+    _check(path, status, at_most, error)
+    return status.st_size
 
 
 def digest_of_file(path: str | Path, at_most: int = WEIGHTS, error: type[CimenvError] = ConfigError) -> str:
@@ -96,11 +96,11 @@ def digest_of_file(path: str | Path, at_most: int = WEIGHTS, error: type[CimenvE
         CimenvError: it is no regular file, or larger than `at_most`.
     """
     checked_file(path, at_most, error)
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     with open(path, "rb") as file:
         while part := file.read(2**20):
-            found.update(part)
-    return found.hexdigest()[:32]
+            sha256.update(part)
+    return sha256.hexdigest()[:32]
 
 
 def unpacked(path: str | Path, data: bytes, at_most: int = RECORD, error: type[CimenvError] = ConfigError) -> bytes:
@@ -132,12 +132,12 @@ def shown(size: int) -> str:
     return f"{size} bytes"
 
 
-def _check(path: str | Path, found: os.stat_result, at_most: int, error: type[CimenvError]) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((name for is_kind, name in KINDS if is_kind(found.st_mode)), "no regular file")
+def _check(path: str | Path, status: os.stat_result, at_most: int, error: type[CimenvError]) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for is_kind, name in KINDS if is_kind(status.st_mode)), "no regular file")
         raise error(f"{path} is {kind}; give a regular file.")
-    if found.st_size > at_most:
-        raise _too_large(path, found.st_size, at_most, error)
+    if status.st_size > at_most:
+        raise _too_large(path, status.st_size, at_most, error)
 
 
 def _too_large(path: str | Path, size: int, at_most: int, error: type[CimenvError]) -> CimenvError:

@@ -50,7 +50,7 @@ def own_torch_state() -> Iterator[None]:
 def _process_settings() -> Iterator[None]:
     with _LOCK:
         if not _OPEN.count:
-            _OPEN.changed = [(s, found) for s in _SETTINGS if (found := s.read()) != s.default]
+            _OPEN.changed = [(s, value) for s in _SETTINGS if (value := s.read()) != s.default]
             for setting, _ in _OPEN.changed:
                 setting.write(setting.default)
         _OPEN.count += 1
@@ -60,8 +60,8 @@ def _process_settings() -> Iterator[None]:
         with _LOCK:
             _OPEN.count -= 1
             if not _OPEN.count:
-                for setting, found in _OPEN.changed:
-                    setting.write(found)
+                for setting, value in _OPEN.changed:
+                    setting.write(value)
                 _OPEN.changed = []
 
 

@@ -20,13 +20,13 @@ from typing import Any
 
 def installation() -> dict[str, str]:
     """Return versions of Python, cimenv and torch, and a digest of cimenv's source files; "" for what is missing."""
-    found = {"python": f"{sys.version_info[0]}.{sys.version_info[1]}", "cimenv": "", "torch": "", "source": ""}
+    versions = {"python": f"{sys.version_info[0]}.{sys.version_info[1]}", "cimenv": "", "torch": "", "source": ""}
     for name in ("torch", "cimenv"):
         if importlib.util.find_spec(name) is not None:
-            found[name] = str(getattr(importlib.import_module(name), "__version__", "?")).split("+")[0]
-    if found["cimenv"]:
-        found["source"] = source_digest(Path(str(sys.modules["cimenv"].__file__)).parent)
-    return found
+            versions[name] = str(getattr(importlib.import_module(name), "__version__", "?")).split("+")[0]
+    if versions["cimenv"]:
+        versions["source"] = source_digest(Path(str(sys.modules["cimenv"].__file__)).parent)
+    return versions
 
 
 def source_digest(folder: Path) -> str:
@@ -40,19 +40,19 @@ def source_digest(folder: Path) -> str:
 
 def changed_functions(package: str = "cimenv") -> list[str]:
     """Return the names of functions and methods in memory that are not what their modules' files define."""
-    found = []
+    names = []
     for name, module in sorted(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if name.partition(".")[0] == package and hasattr(getattr(spec, "loader", None), "get_code"):
             code = spec.loader.get_code(spec.name)  # type: ignore[union-attr]
             if code is not None:
-                found += [f"{name}.{inner}" for inner in [*_changed(vars(module), code), *_rebound(vars(module), code)]]
-    return sorted(found)
+                names += [f"{name}.{inner}" for inner in [*_changed(vars(module), code), *_rebound(vars(module), code)]]
+    return sorted(names)
 
 
 def _rebound(members: Any, code: CodeType) -> list[str]:
     """Return the functions that a module imports and that are, there, not those of the module they come from."""
-    found, home, attribute = [], "", ""
+    names, home, attribute = [], "", ""
     for step in dis.get_instructions(code):
         if step.opname == "IMPORT_NAME":
             home = str(step.argval)
@@ -62,9 +62,9 @@ def _rebound(members: Any, code: CodeType) -> list[str]:
             origin = vars(sys.modules.get(home, sys)).get(attribute)
             there = members.get(str(step.argval), origin)  # a lazy import has not been made yet
             if inspect.isfunction(origin) and there is not origin:
-                found.append(str(step.argval))
+                names.append(str(step.argval))
             attribute = ""
-    return found
+    return names
 
 
 def _changed(members: Any, code: CodeType) -> list[str]:
@@ -73,17 +73,17 @@ def _changed(members: Any, code: CodeType) -> list[str]:
     for const in code.co_consts:
         if isinstance(const, CodeType):
             defined.setdefault(const.co_name, []).append(const)
-    found = []
+    names = []
     for name, codes in defined.items():
         member = members.get(name)
         if isinstance(member, type):
             inner = [_changed(vars(member), one) for one in codes]
-            found += [f"{name}.{deeper}" for deeper in min(inner, key=len)]
+            names += [f"{name}.{deeper}" for deeper in min(inner, key=len)]
         else:
             there = _code(member)
             if there is not None and there not in codes:
-                found.append(name)
-    return found
+                names.append(name)
+    return names
 
 
 def _code(member: Any) -> CodeType | None:

@@ -49,7 +49,7 @@ def _free(path: Path) -> bool:
     if path.stem in sys.modules:
         return False
     try:
-        found = importlib.util.find_spec(path.stem)
+        spec = importlib.util.find_spec(path.stem)
     except (ImportError, ValueError):
         return False
-    return found is None or found.origin == str(path)
+    return spec is None or spec.origin == str(path)

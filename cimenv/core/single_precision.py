@@ -73,14 +73,14 @@ def _as_by_default() -> bool:
 
 def _own_values() -> tuple[str, ...]:
     """Return every switch's own value: torch answers with an inherited one unless what it inherits from is cleared."""
-    found = []
+    values = []
     for name in (*GENERAL, *PRODUCTS):
-        found.append(torch._C._get_fp32_precision_getter(*name))
+        values.append(torch._C._get_fp32_precision_getter(*name))
         if name in GENERAL:
             torch._C._set_fp32_precision_setter(*name, INHERITED)
-    for name, value in zip(GENERAL, found, strict=False):
+    for name, value in zip(GENERAL, values, strict=False):
         torch._C._set_fp32_precision_setter(*name, value)
-    return tuple(found)
+    return tuple(values)
 
 
 def _unless_mixed(read: Callable[[], T]) -> T | None:

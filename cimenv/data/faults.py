@@ -23,7 +23,7 @@ def what_is_wrong(kind: Any, folder: Path, error: Exception) -> str:
             return f"was not found in {folder.resolve()} ({told})"
         for path in expected:
             if not path.exists():
-                packed = [found.name for found in path.parent.glob(f"{path.name}.*")] if path.parent.is_dir() else []
+                packed = [near.name for near in path.parent.glob(f"{path.name}.*")] if path.parent.is_dir() else []
                 lies = f"{packed[0]} is there, unpacked it is not" if packed else "it is missing"
                 return f"is incomplete in {folder.resolve()}: {path.relative_to(folder)}: {lies}"
             path.open("rb").close()

@@ -187,19 +187,19 @@ class DataSplits:
 
     def for_training(self, device: torch.device | str) -> DataSplits:
         """Return the same splits with `train` and `val` on a device; training never sees `test`."""
-        found = copy.copy(self)  # not checked again, which would read `test`
+        splits = copy.copy(self)  # not checked again, which would read `test`
         for name in ("train", "val"):
-            object.__setattr__(found, name, getattr(self, name).to(device))
-        return found
+            object.__setattr__(splits, name, getattr(self, name).to(device))
+        return splits
 
     def after_val(self, images: int) -> DataSplits:
         """Return the same splits without the first `images` validation images, of which some must be left."""
-        found = copy.copy(self)  # not checked or hashed again
+        splits = copy.copy(self)  # not checked or hashed again
         val = replace(self.val, images=self.val.images[images:], labels=self.val.labels[images:])
-        object.__setattr__(found, "val", val)
+        object.__setattr__(splits, "val", val)
         told = f"{self.digest} without the first {images} of val"
-        found.__dict__["digest"] = hashlib.sha256(told.encode()).hexdigest()[:32]
-        return found
+        splits.__dict__["digest"] = hashlib.sha256(told.encode()).hexdigest()[:32]
+        return splits
 
     def __getitem__(self, split: Split) -> ImageSet:
         return {"train": self.train, "val": self.val, "test": self.test}[split]

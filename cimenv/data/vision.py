@@ -70,8 +70,8 @@ def load_vision(name: str, root: str | Path | None = None, download: bool = Fals
                 checked_file(path, RECORD, DataError)
         parts = [factory(str(folder), train=train, download=download) for train in (True, False)]
         (images, labels), (test_images, test_labels) = (_tensors(part) for part in parts)
-        for found in (images, test_images):
-            if tuple(found.shape[1:]) != described.image_shape:
+        for pixels in (images, test_images):
+            if tuple(pixels.shape[1:]) != described.image_shape:
                 raise ValueError(f"images are {tuple(found.shape[1:])}")
     except DataError:
         raise

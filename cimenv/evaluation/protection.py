@@ -46,13 +46,13 @@ def channel_scores(network: MappedNetwork, train: ImageSet, kind: Sensitivity, t
 
 def _noisy(network: MappedNetwork, chip: int, t_s: float) -> dict[str, Tensor]:
     """Return the weights of a chip whose products are exact, so that they can be compared with the nominal ones."""
-    found = {}
+    weights = {}
     for site in network.sites:
         config = network.config.at(site.name).model_copy(update={"analog": False})
         with torch.no_grad():
             weight = matrix_of(network.model, site)
-            found[site.name] = program_weight(weight, config, torch_generator("protection", chip, site.name), t_s=t_s)
-    return found  # type: ignore[return-value]
+            weights[site.name] = program_weight(weight, config, torch_generator("protection", chip, site.name), t_s=t_s)
+    return weights  # type: ignore[return-value]
 
 
 def by_second_derivative(network: MappedNetwork, images: Tensor, chips: NoisyWeights) -> dict[str, Tensor]:

@@ -42,9 +42,9 @@ class Board:
         """Write what the HPARAMS tab shows; its metrics are the scalars `final/...`."""
         if self.format is None:
             return
-        found = {name: getattr(model, name) for name in HYPER_PARAMETERS if hasattr(model, name)}
+        settings = {name: getattr(model, name) for name in HYPER_PARAMETERS if hasattr(model, name)}
         values: dict[str, bool | str | float | None] = {"algorithm": type(model).__name__, "task": task}
-        values.update({name: value for name, value in found.items() if isinstance(value, bool | int | float | str)})
+        values.update({name: value for name, value in settings.items() if isinstance(value, bool | int | float | str)})
         values["net_arch"] = str(model.policy_kwargs.get("net_arch", "default"))
         metrics = {f"final/{name}": 0.0 for name in FINAL}
         self.format.write({"hparams": HParam(values, metrics)}, {"hparams": ()}, 0)

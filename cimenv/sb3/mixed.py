@@ -49,11 +49,11 @@ class MixedVecEnv(VecEnv):
                 part.seed(seeds[0])  # SB3 counts on from there
             if any(options):
                 part.set_options(list(options))
-        found = [part.reset() for part in self.parts]
+        observations = [part.reset() for part in self.parts]
         self.reset_infos = [info for part in self.parts for info in part.reset_infos]
         self._reset_seeds()
         self._reset_options()
-        return np.concatenate(found)
+        return np.concatenate(observations)
 
     def step_async(self, actions: np.ndarray) -> None:
         """Hand every part its actions."""
@@ -62,9 +62,9 @@ class MixedVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Collect what the parts return."""
-        found = [part.step_wait() for part in self.parts]
-        observations, rewards, ended = (np.concatenate([each[k] for each in found]) for k in range(3))
-        return observations, rewards, ended, [info for each in found for info in each[3]]
+        parts = [part.step_wait() for part in self.parts]
+        observations, rewards, ended = (np.concatenate([each[k] for each in parts]) for k in range(3))
+        return observations, rewards, ended, [info for each in parts for info in each[3]]
 
     def close(self) -> None:
         """Close all parts."""
@@ -122,5 +122,5 @@ class MixedVecEnv(VecEnv):
         """Return what the parts answer, in the order of `indices`."""
         answers = [answer for part, own in self._chosen(indices) for answer in ask(part, own)]
         numbers = self._numbers(indices)
-        found = dict(zip(sorted(set(numbers)), answers, strict=True))
-        return [found[number] for number in numbers]
+        by_number = dict(zip(sorted(set(numbers)), answers, strict=True))
+        return [by_number[number] for number in numbers]

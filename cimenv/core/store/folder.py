@@ -121,10 +121,10 @@ class Folder:
         if not self.index.exists():
             return []
         try:
-            found = self.index.read(lambda index: index.execute("SELECT key, bytes FROM entries").fetchall())
+            rows = self.index.read(lambda index: index.execute("SELECT key, bytes FROM entries").fetchall())
         except DamagedIndexError:
             return []
-        return [(str(key), size) for key, size in found]
+        return [(str(key), size) for key, size in rows]
 
     def _checked(self, number: int) -> list[str]:
         """Return the key of an entry if it is damaged, which is dropped where the folder can be written."""

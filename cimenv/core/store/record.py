@@ -50,8 +50,8 @@ def key_of(data: bytes) -> str | None:
     try:
         header, body = _parts(data)
         said = dict(header["__metadata__"])
-        found = said.get("checksum")
-        if found is not None and found != _checksum(header, body):
+        checksum = said.get("checksum")
+        if checksum is not None and checksum != _checksum(header, body):
             return None
         Record.from_bytes(data)
         return str(said["key"])

@@ -33,10 +33,10 @@ def default_root() -> Path:
 def _absolute(path: str | Path | None) -> Path:
     """Return a path that stays the same wherever the process goes; for None, that of the user's cache folder."""
     try:
-        found = Path(path or platformdirs.user_cache_dir("cimenv")).expanduser()
-        if found.parts[:1] == ("~",):  # what older platformdirs return where the system knows no home
+        folder = Path(path or platformdirs.user_cache_dir("cimenv")).expanduser()
+        if folder.parts[:1] == ("~",):  # what older platformdirs return where the system knows no home
             raise RuntimeError
-        return found.absolute()
+        return folder.absolute()
     except RuntimeError:
         where = path or "the cache"
         raise StoreError(f"No home folder is known for {where}; set {CACHE_VARIABLE} or HOME to a folder.") from None
@@ -119,15 +119,15 @@ class Store:
             compute: makes the record.
             what: names the work for the process that has to wait for another one.
         """
-        found = self.get(key)
-        if found is not None:
-            return found
+        record = self.get(key)
+        if record is not None:
+            return record
         with self._lock(key, what):
-            found = self.get(key)
-            if found is None:
-                found = compute()
-                self.keep([(key, found)], what)
-        return found
+            record = self.get(key)
+            if record is None:
+                record = compute()
+                self.keep([(key, record)], what)
+        return record
 
     def close(self) -> None:
         """Close this process's connections; the next use opens them again."""
@@ -137,8 +137,8 @@ class Store:
     def info(self) -> dict[str, Any]:
         """Return the folder, its entries and bytes in all and by kind, and the same of every read-only layer."""
         with guarded(self.root, "read"):
-            found = self._own.summary()
-        return {**found, "layers": [self._of_layer(layer) for layer in self._below]}
+            summary = self._own.summary()
+        return {**summary, "layers": [self._of_layer(layer) for layer in self._below]}
 
     def keys(self) -> list[str]:
         """Return every key of this store (not of its layers)."""
@@ -155,11 +155,11 @@ class Store:
 
     def verify_layers(self, progress: Progress = silent) -> list[tuple[Path, str]]:
         """Read every entry of the read-only layers; return folder and key of damaged ones, which stay there."""
-        found = []
+        damaged = []
         for layer in self._below:
             with guarded(layer.path, "read"), _quiet():
-                found += [(layer.path, key) for key in layer.verify(progress)]
-        return found
+                damaged += [(layer.path, key) for key in layer.verify(progress)]
+        return damaged
 
     def clear(self) -> None:
         """Remove every entry of this store (never of its layers) and give the space back."""

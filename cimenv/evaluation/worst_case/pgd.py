@@ -34,11 +34,11 @@ class Pgd:
         """Descend from `deviation`; every iterate is visited."""
         velocity = search.target.zero()
         for step in range(self.steps):
-            found = search.target.gradient(deviation, self.loss)
-            search.visit(member, start, step, deviation, found.correct)
+            slope = search.target.gradient(deviation, self.loss)
+            search.visit(member, start, step, deviation, slope.correct)
             share = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.decay else 1.0
             length = self.step * search.bound * share
-            for name, gradient in found.by_site.items():
+            for name, gradient in slope.by_site.items():
                 gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # a root or a norm at 0 gives no direction
                 scaled = gradient / gradient.abs().mean().clamp_min(1e-30)
                 velocity[name] = self.momentum * velocity[name] + scaled

@@ -123,9 +123,9 @@ class AttackTarget:
             return int(count_correct(logits, labels)), total.item(), parts
 
         weights = self._weights(leaves)
-        found = list(self._each(one, blocks if blocks is not None else range(self.blocks)))
-        sums = [torch.stack(parts).sum(0) for parts in zip(*(grads for _, _, grads in found), strict=True)]
-        correct, value = sum(c for c, _, _ in found), sum(v for _, v, _ in found)
+        of_blocks = list(self._each(one, blocks if blocks is not None else range(self.blocks)))
+        sums = [torch.stack(parts).sum(0) for parts in zip(*(grads for _, _, grads in of_blocks), strict=True)]
+        correct, value = sum(c for c, _, _ in of_blocks), sum(v for _, v, _ in of_blocks)
         return Gradient(correct, value, dict(zip(leaves, sums, strict=True)))
 
     def site_shares(self, deviation: Mapping[str, Tensor]) -> list[float]:
