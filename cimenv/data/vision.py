@@ -72,7 +72,7 @@ def load_vision(name: str, root: str | Path | None = None, download: bool = Fals
         (images, labels), (test_images, test_labels) = (_tensors(part) for part in parts)
         for pixels in (images, test_images):
             if tuple(pixels.shape[1:]) != described.image_shape:
-                raise ValueError(f"images are {tuple(found.shape[1:])}")
+                raise ValueError(f"images are {tuple(pixels.shape[1:])}")
     except DataError:
         raise
     except Exception as error:  # whatever a reader of damaged files does

@@ -70,7 +70,7 @@ def test_appending_goes_on_after_a_kill(path):
 def test_a_file_without_checksums_is_read_with_a_notice_and_gets_them(tmp_path, end):
     path = tmp_path / "old.csv"
     path.write_bytes(f'name,value,placement{end}"a, b",0.5,0 1{end}c,1'.encode())
-    with pytest.warns(UserWarning, match=r"old.csv has no checksums: .*add_checksums.py adds them") as caught:
+    with pytest.warns(UserWarning, match=r"old.csv has no checksums: .*add_checksums adds them") as caught:
         assert read_rows(path) == [{"name": "a, b", "value": "0.5", "placement": "0 1"}]
     assert len(caught) == 1 and "\n" not in str(caught[0].message)
     appending(path, COLUMNS)(("d", 2, "1"))
