@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from cimenv.core.errors import CimenvError, ConfigError, UnknownNameError, brief
 from cimenv.core.files import CONFIGURATION, read_text
-from cimenv.core.modules import module_of
+from cimenv.core.modules import check_trusted, module_of
 from cimenv.core.strict import WHOLE, named_fields, strict
 from cimenv.core.yaml_text import parsed
 
@@ -190,8 +190,9 @@ def load_object(path: str) -> Any:
     """Import what `package.module:name`, or `folder/file.py:name`, names.
 
     Raises:
-        ConfigError: the text has no colon, or the module, the file or the name does not exist.
+        ConfigError: the text has no colon, module, file or name does not exist, or a file of others says it.
     """
+    check_trusted(path)
     module, _, name = path.rpartition(":")
     try:
         return getattr(module_of(module), name)
@@ -209,7 +210,14 @@ def call_object(path: str, arguments: Mapping[str, Any] | None = None, field: st
     Raises:
         ConfigError: it does not exist, does not take the arguments (`field` is where they were given), or fails.
     """
-    function, given = load_object(path), dict(arguments or {})
+    return called(load_object(path), path, arguments, field)
+
+
+def called(
+    function: Callable[..., Any], path: str, arguments: Mapping[str, Any] | None = None, field: str = "arguments"
+) -> Any:
+    """Call a user's function, which `path` names; see `call_object`."""
+    given = dict(arguments or {})
     try:
         inspect.signature(function).bind(**given)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A user's module, from its name or from its file."""
+"""A user's module, from its name or from its file; while a file of others is read, none is imported."""
 
 from __future__ import annotations
 
@@ -6,10 +6,38 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 
 from cimenv.core.errors import ConfigError
+
+_FILE: ContextVar[str | None] = ContextVar("file of others", default=None)
+
+
+@contextmanager
+def untrusted(file: str | Path) -> Iterator[None]:
+    """While a file of others is read, refuse to import what it names."""
+    token = _FILE.set(str(file))
+    try:
+        yield
+    finally:
+        _FILE.reset(token)
+
+
+def check_trusted(name: str) -> None:
+    """Refuse to import what a file of others names.
+
+    Raises:
+        ConfigError: one is being read.
+    """
+    if (file := _FILE.get()) is not None:
+        raise ConfigError(
+            f"'{name}' is named by {file}, and what a file names is not imported; if you trust it, give trust=True, or "
+            "--trust to the command."
+        )
 
 
 def module_of(name: str) -> ModuleType:
