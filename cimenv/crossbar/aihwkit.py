@@ -8,10 +8,8 @@ from typing import Any
 from torch import nn
 
 from cimenv.core.errors import ConfigError
-from cimenv.crossbar.conductance import Pcm
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.converters import steps
-from cimenv.crossbar.devices import Ideal
 from cimenv.crossbar.mapping import MappedNetwork
 
 
@@ -55,15 +53,8 @@ def to_rpu_config(config: CrossbarConfig) -> Any:
     rpu.mapping.max_input_size = config.max_inputs or 0
     rpu.mapping.max_output_size = 0
     rpu.drift_compensation = GlobalDriftCompensation() if config.drift_compensation else None
-    if isinstance(config.device, Pcm):
-        rpu.noise_model = PCMLikeNoiseModel(
-            g_max=config.device.g_max_us,
-            prog_noise_scale=config.device.programming_noise,
-            drift_scale=config.device.drift,
-            read_noise_scale=config.device.read_noise,
-            t_0=config.device.t_0_s,
-            t_read=config.device.t_read_s,
-        )
+    if (noise := config.device.aihwkit_noise()) is not None:
+        rpu.noise_model = PCMLikeNoiseModel(**noise)
     return rpu
 
 
@@ -89,10 +80,7 @@ def _check(config: CrossbarConfig) -> None:
     """Refuse what the kit cannot be told."""
     if not config.analog:
         raise ConfigError("analog: got False; aihwkit simulates the whole chain, so switch it on.")
-    if not isinstance(config.device, Ideal | Pcm):
-        raise ConfigError(f"device: got '{config.device.kind}'; to_rpu_config knows ideal and pcm.")
-    if isinstance(config.device, Pcm) and config.device.drift_variation != 1.0:
-        raise ConfigError("device.drift_variation: aihwkit has no scale for it; leave it at 1.")
+    config.device.aihwkit_noise()
     for field in ("voltage_offset", "overrides"):
         if getattr(config, field):
             raise ConfigError(f"{field}: to_rpu_config has no counterpart; leave it off.")

@@ -17,7 +17,7 @@ from torch import Tensor
 from cimenv.core.errors import ConfigError, DataError
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.converters import converted, in_learned_range
-from cimenv.crossbar.devices import before_ageing, checked_time, programmed_at
+from cimenv.crossbar.device import before_ageing, checked_time
 from cimenv.crossbar.variation import normal_like
 
 WIRE = 0.35 * 5e-6  # wire resistance of a cell times largest conductance (aihwkit, Rasch et al. 2023)
@@ -298,14 +298,14 @@ def _written(
 ) -> Tile:
     """Return the tile with programmed and read devices, and its drift compensation."""
     device, targets = config.device, tile.weights
-    if device.kind == "ideal":
+    if device.exact:
         return tile
     if generator is None:
         raise ConfigError(
             f"generator: got None, but '{device.kind}' devices draw their errors; give a torch.Generator."
         )
     start = generator.get_state()
-    now = replace(tile, weights=programmed_at(device, targets, generator, t_s, read))
+    now = replace(tile, weights=device.program(targets, generator, t_s, read))
     if not (config.drift_compensation and device.ages and t_s > 0):
         return now
     fresh = replace(tile, weights=before_ageing(device, targets, generator, start))

@@ -9,7 +9,7 @@ import torch
 
 from cimenv.core.global_state import own_torch_state
 from cimenv.core.seeding import torch_generator
-from cimenv.crossbar.devices import checked_time
+from cimenv.crossbar.device import checked_time
 from cimenv.crossbar.layers import ProgrammedWeight
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.sites import Site

@@ -9,23 +9,24 @@ from __future__ import annotations
 import csv
 import io
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from cimenv.core.config import Frozen
 from cimenv.core.errors import ConfigError
 from cimenv.core.files import CONFIGURATION, read_text
+from cimenv.crossbar.device import DeviceModel
 from cimenv.crossbar.variation import normal_like
 
 DAY_S = 86_400.0
 
 
-class Conductance(Frozen):
-    """What differential pairs share; subclasses say what a target conductance becomes."""
+class Conductance(DeviceModel):
+    """Differential pairs of devices; subclasses say what a target conductance becomes."""
 
     g_max_us: float = Field(25.0, ge=1e-6, le=1e6, description="largest conductance in microsiemens")
 
@@ -33,11 +34,6 @@ class Conductance(Frozen):
     def ages(self) -> bool:
         """Return whether conductances change with time."""
         return True
-
-    @property
-    def known_times_s(self) -> tuple[float, ...] | None:
-        """Return the times at which the model is known; None: at any."""
-        return None
 
     def program(
         self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
@@ -91,6 +87,7 @@ class Pcm(Conductance):
     read_noise: float = Field(1.0, ge=0, le=1e6, description="scale of the 1/f noise")
     t_0_s: float = Field(20.0, ge=1e-6, le=1e9, description="time from programming to the first reading")
     t_read_s: float = Field(250e-9, ge=1e-12, le=1e9, description="duration of a reading, at most t_0_s")
+    scaled_fields: ClassVar[tuple[str, ...]] = ("programming_noise", "drift_variation", "read_noise")
 
     @model_validator(mode="after")
     def _check(self) -> Pcm:
@@ -124,6 +121,19 @@ class Pcm(Conductance):
         spread = (-0.0125 * log - 0.0059).clamp_(0.008, 0.045) * self.drift_variation
         return (mean + spread * normal_like(targets, generator)).abs_() * self.drift
 
+    def aihwkit_noise(self) -> Mapping[str, float] | None:
+        """Return the same scales and times; see `DeviceModel.aihwkit_noise`."""
+        if self.drift_variation != 1.0:
+            raise ConfigError("device.drift_variation: aihwkit has no scale for it; leave it at 1.")
+        return {
+            "g_max": self.g_max_us,
+            "prog_noise_scale": self.programming_noise,
+            "drift_scale": self.drift,
+            "read_noise_scale": self.read_noise,
+            "t_0": self.t_0_s,
+            "t_read": self.t_read_s,
+        }
+
 
 RERAM_US = {  # sigma(r) in microsiemens for g_max 40, coefficients of r^0 ... r^4; Wan et al., Nature 608 (2022)
     1.0: (0.348, 16.030, -43.853, 45.393, -16.815),
@@ -136,12 +146,14 @@ class Reram(Conductance):
     """Resistive memory: a spread around the target that grows within two days; no drift of the mean.
 
     Source: Wan et al., Nature 608 (2022), as fitted in aihwkit; the fit is for 40 uS and scales with g_max.
+
     Known at 1 s (also the programming noise), 1 day and 2 days; another time is an error.
     """
 
     kind: Literal["reram_wan2022"] = "reram_wan2022"
     g_max_us: float = Field(40.0, ge=1e-6, le=1e6, description="largest conductance in microsiemens")
     noise: float = Field(1.0, ge=0, le=1e6, description="scale of the spread")
+    scaled_fields: ClassVar[tuple[str, ...]] = ("noise",)
 
     @property
     def known_times_s(self) -> tuple[float, ...]:
@@ -199,6 +211,10 @@ class DeviceTable(Conductance):
     def ages(self) -> bool:
         """Return whether conductances change with time: a table knows one time only."""
         return False
+
+    def scaled(self, factor: float) -> DeviceModel:
+        """Return the table with `factor` times its standard deviations."""
+        return self.model_copy(update={"rows": tuple((r, mean, std * factor) for r, mean, std in self.rows)})
 
     def conductances(self, targets: Tensor, generator: torch.Generator, t_s: float, read: torch.Generator) -> Tensor:
         """Return the interpolated mean with its spread; see `Conductance.conductances`."""

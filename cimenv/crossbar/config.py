@@ -10,7 +10,8 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from cimenv.core.config import Frozen, merged
 from cimenv.core.errors import ConfigError
-from cimenv.crossbar.devices import Device, DeviceModel, LogNormal
+from cimenv.crossbar.device import DeviceModel
+from cimenv.crossbar.devices import LogNormal
 from cimenv.crossbar.presets import preset_fields
 
 BatchNormMode = Literal["none", "shared", "per_chip"]
@@ -38,7 +39,7 @@ class CrossbarConfig(Frozen):
     no data from the chip in use); `per_chip` re-estimates them on every chip (a calibration, always named).
     """
 
-    device: Device = LogNormal()
+    device: DeviceModel = LogNormal()
     analog: bool = Field(False, description="simulate converters, IR drop and read noise of every product")
     batch_norm: BatchNormMode = "none"
     batch_norm_chips: int = Field(64, ge=1, le=10_000, description="chips that `shared` averages over")

@@ -1,87 +1,109 @@
-"""Device models: one small class each. `program` makes one chip's weights from the nominal ones.
-
-These act on weights and know no time; `conductance` has those that hold conductances.
-"""
+"""Device models that act on weights and know no time, one small class each; `conductance` has the others."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from cimenv.core.config import Frozen
-from cimenv.core.errors import ConfigError
 from cimenv.crossbar import variation
-from cimenv.crossbar.conductance import DeviceTable, Pcm, Reram
+from cimenv.crossbar.device import DeviceModel
 
 
-class Timeless(Frozen):
-    """Devices that are the same at any time."""
+class Variation(DeviceModel):
+    """Devices whose weights deviate once, when they are programmed, and then stay."""
 
-    @property
-    def ages(self) -> bool:
-        """Return whether weights change with time: here they do not."""
-        return False
+    def program(
+        self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
+    ) -> Tensor:
+        """Return one chip's weights, the same at any time; see `DeviceModel.program`."""
+        del t_s, read
+        return self.varied(w, generator)
 
-    @property
-    def known_times_s(self) -> tuple[float, ...] | None:
-        """Return the times at which the model is known; None: at any."""
-        return None
+    def varied(self, w: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the weights with the deviations of one chip."""
+        raise NotImplementedError
 
 
-class Ideal(Timeless):
+class Ideal(Variation):
     """Exact devices: the digital network."""
 
     kind: Literal["ideal"] = "ideal"
 
-    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
+    def varied(self, w: Tensor, generator: torch.Generator) -> Tensor:
         """Return `w` itself."""
         del generator
         return w
 
     @property
-    def relative_strength(self) -> float:
-        """Return the standard deviation of dW relative to |W| or to full scale: here 0."""
-        return 0.0
+    def exact(self) -> bool:
+        """Return True."""
+        return True
+
+    def scaled(self, factor: float) -> DeviceModel:
+        """Return the same: there is no noise."""
+        del factor
+        return self
+
+    def aihwkit_noise(self) -> Mapping[str, float] | None:
+        """Return None: aihwkit's tiles are exact without a noise model."""
+        return None
 
 
-class LogNormal(Timeless):
-    """Multiplicative log-normal variation, fixed per chip (CorrectNet, DATE 2023)."""
+class Spread(Variation):
+    """Variation of one strength, `sigma`."""
 
-    kind: Literal["log_normal"] = "log_normal"
-    sigma: float = Field(0.5, ge=0, le=5, description="standard deviation of ln(w / w_nominal)")
-
-    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
-        """Return one chip's weights: `w * exp(theta)`."""
-        return variation.log_normal(w, self.sigma, generator)
+    sigma: float = Field(0.1, ge=0, le=5)
+    scaled_fields: ClassVar[tuple[str, ...]] = ("sigma",)
 
     @property
     def relative_strength(self) -> float:
         """Return sigma."""
         return self.sigma
 
+    @property
+    def label(self) -> str:
+        """Return the kind and sigma."""
+        return f"{self.kind} {self.sigma:g}"
 
-class Gaussian(Timeless):
-    """Additive Gaussian variation in units of the layer's full scale S = max|W|, censored from above on request."""
+
+class LogNormal(Spread):
+    """Multiplicative log-normal variation, fixed per chip.
+
+    Source: CorrectNet (DATE 2023).
+    """
+
+    kind: Literal["log_normal"] = "log_normal"
+    sigma: float = Field(0.5, ge=0, le=5, description="standard deviation of ln(w / w_nominal)")
+
+    def varied(self, w: Tensor, generator: torch.Generator) -> Tensor:
+        """Return one chip's weights: `w * exp(theta)`."""
+        return variation.log_normal(w, self.sigma, generator)
+
+
+class Gaussian(Spread):
+    """Additive Gaussian variation in units of the layer's full scale S = max|W|, censored from above on request.
+
+    Source: TRICE (ICCAD 2022).
+    """
 
     kind: Literal["gaussian"] = "gaussian"
     sigma: float = Field(0.1, ge=0, le=5, description="sigma_t: standard deviation of dW/S before censoring")
     threshold: float | None = Field(None, gt=0, description="largest deviation in units of sigma (TRICE); None: none")
 
-    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
+    def varied(self, w: Tensor, generator: torch.Generator) -> Tensor:
         """Return one chip's weights: `w + min(Z, threshold) * sigma * S`."""
         return variation.censored_gaussian(w, self.sigma, self.threshold, generator)
 
-    @property
-    def relative_strength(self) -> float:
-        """Return sigma."""
-        return self.sigma
 
+class BitSlicedGaussian(Spread):
+    """M-bit weights on M/K devices of K bits, each off by N(0, sigma) of its range.
 
-class BitSlicedGaussian(Timeless):
-    """M-bit weights on M/K devices of K bits, each off by N(0, sigma) of its range (ICCAD 2022, TRICE)."""
+    Source: worst-case analysis (ICCAD 2022) and TRICE (ICCAD 2022).
+    """
 
     kind: Literal["bit_sliced_gaussian"] = "bit_sliced_gaussian"
     sigma: float = Field(0.1, ge=0, le=5, description="per device, in units of one device's full range")
@@ -98,7 +120,7 @@ class BitSlicedGaussian(Timeless):
             raise ValueError("write_verify bounds every device, so mid_range_factor must stay 1")
         return self
 
-    def program(self, w: Tensor, generator: torch.Generator) -> Tensor:
+    def varied(self, w: Tensor, generator: torch.Generator) -> Tensor:
         """Return one chip's weights: quantised, plus the summed deviations of its devices."""
         return variation.bit_sliced_gaussian(
             w,
@@ -116,23 +138,26 @@ class BitSlicedGaussian(Timeless):
         return self.sigma * variation.bit_slicing_factor(self.weight_bits, self.device_bits)
 
 
-WorkingDevice = Annotated[
-    Ideal | LogNormal | Gaussian | BitSlicedGaussian | Pcm | Reram | DeviceTable, Field(discriminator="kind")
-]
-
-
-class Stuck(Frozen):
+class Stuck(DeviceModel):
     """Other devices, some of which are stuck: each of the two devices of a weight, independently.
 
     A stuck device holds nothing, the largest conductance, or anything between; the rest is as `device` says.
+
     Source: the fault study of Rasch et al. (Nature Communications 14:5282, 2023).
     """
 
     kind: Literal["stuck"] = "stuck"
-    device: WorkingDevice = Ideal()
+    device: DeviceModel = Ideal()
     at_zero: float = Field(0.0, ge=0, le=1, description="share of devices stuck at zero")
     at_max: float = Field(0.0, ge=0, le=1, description="share of devices stuck at the largest conductance")
     at_random: float = Field(0.0, ge=0, le=1, description="share of devices stuck anywhere between, uniformly")
+
+    @field_validator("device")
+    @classmethod
+    def _works(cls, device: DeviceModel) -> DeviceModel:
+        if isinstance(device, Stuck):
+            raise ValueError("give working devices; which of them are stuck is said once, around them")
+        return device
 
     @model_validator(mode="after")
     def _check(self) -> Stuck:
@@ -155,68 +180,19 @@ class Stuck(Frozen):
         """Return that of the working devices."""
         return self.device.relative_strength
 
+    @property
+    def label(self) -> str:
+        """Return the kind and that of the working devices."""
+        return f"{self.kind} {self.device.label}"
+
+    def scaled(self, factor: float) -> DeviceModel:
+        """Return the same with working devices of `factor` times their noise; as many are stuck."""
+        return self.model_copy(update={"device": self.device.scaled(factor)})
+
     def program(
         self, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
     ) -> Tensor:
         """Return one chip's weights; the same devices are stuck at any time."""
         shares = (self.at_zero, self.at_max, self.at_random)
         fates, levels = (variation.uniform((2, *w.shape), generator).to(w.device) for _ in range(2))
-        return variation.stuck(programmed_at(self.device, w, generator, t_s, read), w, shares, fates, levels)
-
-
-LONGEST_S = 1e12  # 30,000 years; the fits of all devices are of seconds to a year
-DeviceModel = Ideal | LogNormal | Gaussian | BitSlicedGaussian | Pcm | Reram | DeviceTable | Stuck
-Device = Annotated[DeviceModel, Field(discriminator="kind")]
-
-
-def checked_time(t_s: float) -> float:
-    """Return a time after programming in seconds.
-
-    Raises:
-        ConfigError: it is negative, NaN, or beyond LONGEST_S.
-    """
-    if not 0 <= t_s <= LONGEST_S:
-        raise ConfigError(f"t_s: got {t_s}; give a time of at least 0 seconds, and at most {LONGEST_S:g}.")
-    return float(t_s)
-
-
-def programmed_at(
-    device: DeviceModel, w: Tensor, generator: torch.Generator, t_s: float = 0.0, read: torch.Generator | None = None
-) -> Tensor:
-    """Return one chip's weights at a time.
-
-    Args:
-        device: the model.
-        w: nominal weights.
-        generator: draws the devices: the same state gives the same devices at any time.
-        t_s: seconds after programming.
-        read: draws what is new at every reading; default `generator`.
-    """
-    if isinstance(device, Timeless):
-        return device.program(w, generator)
-    return device.program(w, generator, t_s, read)
-
-
-def before_ageing(device: DeviceModel, w: Tensor, generator: torch.Generator, start: Tensor) -> Tensor:
-    """Return the weights that the same devices had directly after programming; the generator is left as it is.
-
-    Args:
-        device: the model.
-        w: nominal weights.
-        generator: has drawn the devices.
-        start: its state before it did.
-    """
-    now = generator.get_state()
-    generator.set_state(start)
-    fresh = programmed_at(device, w.detach(), generator)
-    generator.set_state(now)
-    return fresh
-
-
-def drift_gain(fresh: Tensor, aged: Tensor) -> Tensor:
-    """Return by what factor of the outputs drift is compensated: mean|fresh| / mean|aged|, a scalar.
-
-    Where nothing is left that a factor could bring back (no device holds anything), it is 1.
-    """
-    left = aged.detach().abs().mean()
-    return torch.where(left > 0, fresh.abs().mean() / left, torch.ones_like(left))
+        return variation.stuck(self.device.program(w, generator, t_s, read), w, shares, fates, levels)

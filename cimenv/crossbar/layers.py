@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cimenv.core.errors import ConfigError
 from cimenv.crossbar.array import AnalogArray, program_array
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.devices import before_ageing, checked_time, drift_gain, programmed_at
+from cimenv.crossbar.device import before_ageing, checked_time, drift_gain
 from cimenv.crossbar.operations import (
     Channels,
     Convolution,
@@ -132,7 +132,7 @@ def program_weight(
     checked_time(t_s)
     if not config.analog:
         start = generator.get_state()
-        noisy = programmed_at(config.device, weight, generator, t_s, read)
+        noisy = config.device.program(weight, generator, t_s, read)
         if not (config.drift_compensation and config.device.ages and t_s > 0):
             return noisy
         fresh = before_ageing(config.device, weight, generator, start)

@@ -16,7 +16,7 @@ from cimenv.core.config import checked_int
 from cimenv.core.errors import CimenvError, ConfigError, DataError, brief
 from cimenv.core.global_state import own_torch_state
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.devices import DeviceModel
+from cimenv.crossbar.device import DeviceModel
 from cimenv.crossbar.discovery import Seen, discovered
 from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.finding import (

@@ -12,7 +12,7 @@ from cimenv.compensation.options import Options, options_by_type
 from cimenv.core.config import call_object, load_object
 from cimenv.core.errors import ConfigError, DataError
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.devices import DeviceModel
+from cimenv.crossbar.device import DeviceModel
 from cimenv.crossbar.mapping import map_network
 from cimenv.crossbar.prepared import copied
 from cimenv.crossbar.sites import SITE_TYPES

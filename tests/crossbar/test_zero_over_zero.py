@@ -10,7 +10,8 @@ from cimenv.core.errors import ConfigError
 from cimenv.crossbar import CrossbarConfig, map_network, mvm, preset, programmed
 from cimenv.crossbar.array import program_array
 from cimenv.crossbar.conductance import DeviceTable, Pcm, Reram
-from cimenv.crossbar.devices import LONGEST_S, BitSlicedGaussian, Gaussian, LogNormal, Stuck, drift_gain
+from cimenv.crossbar.device import LONGEST_S, drift_gain
+from cimenv.crossbar.devices import BitSlicedGaussian, Gaussian, LogNormal, Stuck
 from cimenv.crossbar.layers import program_weight
 from cimenv.crossbar.operations import Dense
 from cimenv.crossbar.variation import censored_moments

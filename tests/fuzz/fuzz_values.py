@@ -10,6 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from cimenv.core.registry import Registry
+from cimenv.crossbar.device import DEVICES
+from cimenv.training import RECIPES
+
+REGISTRIES: dict[str, Registry[Any]] = {"DeviceModel": DEVICES, "Recipe": RECIPES}
+
 HOSTILE: tuple[Callable[[], Any], ...] = (
     lambda: None,
     lambda: True,
@@ -117,6 +123,8 @@ class SchemaDraws:
         return {name: self.draw(schema["properties"][name], depth) for name in (*kinds, *sorted(chosen - {*kinds}))}
 
     def _object(self, part: Mapping[str, Any], depth: int) -> dict[str, Any]:
+        if part.get("title") in REGISTRIES:
+            return self._tagged(REGISTRIES[part["title"]], depth)
         if "properties" in part:
             return self.fields(part, self.rng.randint(0, 3), depth)
         inner = part.get("additionalProperties")
@@ -127,6 +135,10 @@ class SchemaDraws:
             key = self.draw(keys, 0)
             drawn[key] = hostile(self.rng) if not isinstance(inner, Mapping) else self.draw(inner, depth)
         return drawn
+
+    def _tagged(self, registry: Registry[Any], depth: int) -> dict[str, Any]:
+        schema = registry[self.rng.choice(registry.names)].model_json_schema()
+        return SchemaDraws(schema, self.rng, self.wild).fields(schema, self.rng.randint(0, 3), depth)
 
     def _array(self, part: Mapping[str, Any], depth: int) -> list[Any]:
         low = part.get("minItems", 0)
