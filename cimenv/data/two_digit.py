@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cimenv.core.seeding import torch_generator
+from cimenv.data.data_set import DataSet
 from cimenv.data.splits import DataSplits, ImageSet, Split
-from cimenv.data.vision import load_vision
+from cimenv.data.vision import MNIST
 
 NAME, SEED = "two-digit-mnist", 0
 SIDE = 32
@@ -30,7 +31,7 @@ def two_digit_mnist(root: str | Path | None = None, download: bool = False) -> D
     Raises:
         DataError: MNIST is missing or damaged.
     """
-    digits = load_vision("mnist", root, download)
+    digits = MNIST.load(root, download)
     counts: dict[Split, int] = {"train": 60_000, "val": 5_000, "test": 10_000}
     made = {}
     for split, count in counts.items():
@@ -49,3 +50,14 @@ def _pairs(images: Tensor, chosen: Tensor) -> Tensor:
         small = F.interpolate(wide, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
         made.append(small.round_().clamp_(0, 255).to(torch.uint8))
     return torch.cat(made)
+
+
+class TwoDigit(DataSet):
+    """Two digits side by side."""
+
+    def load(self, root: str | Path | None = None, download: bool = False) -> DataSplits:
+        """Return its splits; see `DataSet.load`."""
+        return two_digit_mnist(root, download)
+
+
+TWO_DIGIT = TwoDigit(NAME, (1, SIDE, SIDE), "Pairs of MNIST digits, 100 classes (LeCun et al., 1998).")

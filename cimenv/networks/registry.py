@@ -8,28 +8,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from cimenv.core.config import call_object
-from cimenv.core.errors import CimenvError, ConfigError, known_name
-from cimenv.networks.dense import mlp4
-from cimenv.networks.lenet import lenet5, toy_cnn
-from cimenv.networks.recurrent import lstm_rows
-from cimenv.networks.resnet import resnet8, resnet18, resnet20
-from cimenv.networks.transformer import vit
-from cimenv.networks.vgg import VGG16
+from cimenv.core.config import called
+from cimenv.core.errors import CimenvError, ConfigError
+from cimenv.core.registry import Registry
 
 MOST_WEIGHTS = 2**30  # of a backbone by name
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {
-    "lenet5": lenet5,
-    "toy_cnn": toy_cnn,
-    "mlp4": mlp4,
-    "resnet8": resnet8,
-    "resnet18": resnet18,
-    "resnet20": resnet20,
-    "vgg16": VGG16,
-    "lstm_rows": lstm_rows,
-    "vit": vit,
-}
+BACKBONES: Registry[Callable[..., nn.Module]] = Registry(
+    "backbone",
+    Callable,
+    {
+        "lenet5": "cimenv.networks.lenet:lenet5",
+        "toy_cnn": "cimenv.networks.lenet:toy_cnn",
+        "mlp4": "cimenv.networks.dense:mlp4",
+        "resnet8": "cimenv.networks.resnet:resnet8",
+        "resnet18": "cimenv.networks.resnet:resnet18",
+        "resnet20": "cimenv.networks.resnet:resnet20",
+        "vgg16": "cimenv.networks.vgg:VGG16",
+        "lstm_rows": "cimenv.networks.recurrent:lstm_rows",
+        "vit": "cimenv.networks.transformer:vit",
+    },
+    tag="name",
+    objects=True,
+)
 
 
 def build_backbone(name: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
@@ -43,17 +44,17 @@ def build_backbone(name: str, arguments: Mapping[str, Any] | None = None) -> nn.
         UnknownNameError: no such backbone.
         ConfigError: the factory refuses the arguments, fails, or returns no module.
     """
-    if isinstance(name, str) and ":" in name:
-        model = call_object(name, arguments, "backbone_args")
+    if BACKBONES.is_built_in(name):
+        model = _built_in(name, arguments or {})
     else:
-        model = _registered(known_name("backbone", name, BACKBONES), arguments or {})
+        model = called(BACKBONES.find(name), name, arguments, "backbone_args")
     if not isinstance(model, nn.Module):
         raise ConfigError(f"backbone: '{name}' returned a {type(model).__name__}; return a torch.nn.Module.")
     return model
 
 
-def _registered(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Build a backbone of `BACKBONES` once it is known, without memory for them, that its weights can be held."""
+def _built_in(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a backbone of ours once it is known, without memory for them, that its weights can be held."""
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             size = sum(parameter.numel() for parameter in BACKBONES[name](**arguments).parameters())
@@ -71,5 +72,5 @@ def without_weights(name: str, arguments: Mapping[str, Any] | None = None) -> nn
 
     A user's module may hold tensors besides its parameters, which would lose their values too.
     """
-    with torch.random.fork_rng(devices=[]), torch.device("cpu" if ":" in name else "meta"):
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if BACKBONES.is_built_in(name) else "cpu"):
         return build_backbone(name, arguments)

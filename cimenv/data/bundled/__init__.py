@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from cimenv.data.data_set import DataSet
 from cimenv.data.splits import DataSplits, ImageSet
 
 FASHION_MEAN, FASHION_STD = (0.2860,), (0.3530,)
 
 
+@lru_cache(maxsize=1)  # decompressing it takes longer than a search step
 def fashion_mini() -> DataSplits:
     """Return 10,000 / 2,000 / 2,000 class-balanced Fashion-MNIST images (train / val / test).
 
@@ -30,3 +34,15 @@ def fashion_mini() -> DataSplits:
             for split in ("train", "val", "test")
         }
     return DataSplits("fashion-mini", parts["train"], parts["val"], parts["test"], classes=10)
+
+
+class Bundled(DataSet):
+    """A data set that ships with the package."""
+
+    def load(self, root: str | Path | None = None, download: bool = False) -> DataSplits:
+        """Return its splits; see `DataSet.load`."""
+        del root, download
+        return fashion_mini()
+
+
+FASHION_MINI = Bundled("fashion-mini", (1, 28, 28), "A class-balanced subset of Fashion-MNIST (Xiao et al., 2017).")
