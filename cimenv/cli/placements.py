@@ -30,6 +30,7 @@ from cimenv.cli.arguments import (
 )
 from cimenv.cli.output import print_json, print_note, print_row, save_picture
 from cimenv.cli.own import Crossbar, DataName, OwnNetwork, Weights
+from cimenv.search.methods import METHODS
 
 if TYPE_CHECKING:
     from cimenv.data.splits import Split
@@ -37,12 +38,7 @@ if TYPE_CHECKING:
     from cimenv.tasks import MonteCarloEvaluator
     from cimenv.tasks.requests import Fidelity
 
-METHOD_HELP = (
-    "greedy, swap, backward, knapsack; transfer, which begins with what the tables of other tasks teach; "
-    "surrogate, annealing, genetic, tpe, nsga2, random; lstm_controller, one_step; racing, ladder; exhaustive; "
-    "rules: uniform, first, last, error, error_per_cost."
-)
-
+METHOD_HELP = f"One of {', '.join(METHODS)}; or a search of your own, mine.py:Mine."
 
 Method = Annotated[str, typer.Option(metavar="NAME", help=METHOD_HELP, show_default=True)]
 Evaluations = Annotated[

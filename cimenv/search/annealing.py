@@ -10,12 +10,12 @@ from pydantic import Field
 
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
-from cimenv.search.base import Positive, Share
+from cimenv.search.base import Positive, Search, Share
 from cimenv.search.moves import moved_blocks, single_changes
 from cimenv.tasks.objective import Objective
 
 
-class Annealing:
+class Annealing(Search):
     """Walks from the empty placement; a worse neighbour is taken with probability exp(change of J / temperature).
 
     Args:
@@ -26,6 +26,9 @@ class Annealing:
         moves: share of steps that move a block to another site instead of changing one site.
     """
 
+    name = "annealing"
+    draws = endless = True
+
     def __init__(
         self,
         objective: Objective,
@@ -35,7 +38,7 @@ class Annealing:
         cooling: Annotated[float, Field(gt=0, le=1)] = 0.97,
         moves: Share = 0.3,
     ) -> None:
-        self.space, self.generator = objective.space, generator
+        super().__init__(objective, generator)
         self.temperature, self.cooling, self.moves = temperature, cooling, moves
         self.present, self.value = self.space.empty(), -math.inf
         self.seen: set[Placement] = set()

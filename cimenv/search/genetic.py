@@ -6,12 +6,12 @@ import numpy as np
 
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
-from cimenv.search.base import Count, NotNegative
+from cimenv.search.base import Count, NotNegative, Search
 from cimenv.search.moves import random_placement, repaired
 from cimenv.tasks.objective import Objective
 
 
-class Genetic:
+class Genetic(Search):
     """Keeps the best placements seen as its population.
 
     Args:
@@ -23,6 +23,9 @@ class Genetic:
         mutations: expected number of sites that change in a child.
     """
 
+    name = "genetic"
+    draws = endless = True
+
     def __init__(
         self,
         objective: Objective,
@@ -33,7 +36,7 @@ class Genetic:
         tournament: Count = 3,
         mutations: NotNegative = 1.0,
     ) -> None:
-        self.objective, self.space, self.generator = objective, objective.space, generator
+        super().__init__(objective, generator)
         self.size, self.children, self.tournament = population, children, tournament
         self.sites = np.flatnonzero(self.space.candidates[:, 1:].any(axis=1))
         self.mutation = min(1.0, mutations / max(len(self.sites), 1))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
+from cimenv.search.base import Search
 from cimenv.search.moves import moved_blocks, single_changes, with_option
 from cimenv.tasks.objective import Objective
 
 SMALLEST_COST = 1e-3  # an option that costs nothing is worth its gain times a thousand
 
 
-class Greedy:
+class Greedy(Search):
     """Adds the block with the best score gain per cost while it raises the objective; then tries larger options.
 
     Every round evaluates all single changes of the present placement: blocks at empty sites and other options at
@@ -18,8 +21,10 @@ class Greedy:
     placement that no single change improves.
     """
 
-    def __init__(self, objective: Objective) -> None:
-        self.objective, self.space = objective, objective.space
+    name = "greedy"
+
+    def __init__(self, objective: Objective, generator: np.random.Generator) -> None:
+        super().__init__(objective, generator)
         self.present = self.space.empty()
         self.values: dict[Placement, float] = {}
 
@@ -54,20 +59,24 @@ class Greedy:
 class Swap(Greedy):
     """Greedy forward search; where it ends, blocks are moved to empty sites, and it goes on from what is better."""
 
+    name = "swap"
+
     def propose(self) -> list[Placement]:
         """Return the greedy search's changes, then all moves of one block."""
         changes = super().propose()
         return changes or [p for p in moved_blocks(self.space, self.present) if p not in self.values]
 
 
-class Backward:
+class Backward(Search):
     """Starts with as many of the largest blocks as the budget allows and drops or shrinks blocks while J rises.
 
     Every round evaluates all changes to a cheaper option at one site; the one with the largest J wins.
     """
 
-    def __init__(self, objective: Objective) -> None:
-        self.objective, self.space = objective, objective.space
+    name = "backward"
+
+    def __init__(self, objective: Objective, generator: np.random.Generator) -> None:
+        super().__init__(objective, generator)
         self.present: Placement = self.space.empty()
         for site, option in enumerate(self.space.largest()):
             fits = self.space.affordable_at(self.present, site)

@@ -12,6 +12,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.cost.hardware import COST_TERMS
 from cimenv.evaluation.record import Evaluation
+from cimenv.search.base import Search
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.space import PlacementSpace
 
@@ -19,11 +20,13 @@ Floats = npt.NDArray[np.float64]
 GRID = 2_000  # steps into which a budget is divided
 
 
-class Knapsack:
+class Knapsack(Search):
     """Evaluates every option alone, and then the solution: sites * options + 1 evaluations."""
 
-    def __init__(self, objective: Objective) -> None:
-        self.space = objective.space
+    name = "knapsack"
+
+    def __init__(self, objective: Objective, generator: np.random.Generator) -> None:
+        super().__init__(objective, generator)
         self.values: dict[Placement, float] = {}
         self.proposals = 0
 
@@ -52,17 +55,17 @@ class Knapsack:
         return best_sum(self.space, gains)
 
 
-class LoggedKnapsack:
+class LoggedKnapsack(Search):
     """Solves with the gains that the bank's fit logged: one placement beside the empty one.
-
-    Args:
-        objective: of the task.
 
     Raises:
         ConfigError: nobody kept such a log.
     """
 
-    def __init__(self, objective: Objective) -> None:
+    name = "fit_log"
+
+    def __init__(self, objective: Objective, generator: np.random.Generator) -> None:
+        super().__init__(objective, generator)
         sites, options = np.argwhere(objective.space.affordable(objective.space.empty())[:, 1:]).T
         self.left: list[Placement] = []
         if not len(sites):
@@ -81,10 +84,6 @@ class LoggedKnapsack:
         """Return the solution, once."""
         proposed, self.left = self.left, []
         return proposed
-
-    def observe(self, evaluation: Evaluation, value: float) -> None:
-        """Take no note: everything was known."""
-        del evaluation, value
 
 
 def nothing(space: PlacementSpace) -> Floats:

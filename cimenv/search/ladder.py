@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cimenv.compensation.options import Placement
+from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.evaluation.metrics import smallest_chips
+from cimenv.search.base import Search, SearchResult, Step
+from cimenv.search.surrogate import Surrogate
+from cimenv.tasks.evaluators.ledger import Ledger
 from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.requests import Fidelity
 
+LOWEST = 1 / 4  # of the ladder's work on each of its two lower rungs
 SHARES = (1 / 16, 1 / 4, 1)  # of chips x images
 KEPT = 1 / 4  # of the placements of a rung
 TUNED = 3  # placements whose blocks are fitted
@@ -95,3 +101,39 @@ def climb(
             rungs.append(Rung("tuned", evaluator.task.chips, evaluator.problem.images("val"), values))
             advance()
     return rungs
+
+
+class Ladder(Search):
+    """Lets `surrogate` draw on few chips and images, and its best climb to more; the last have blocks of their own.
+
+    Its budget is work: that of so many evaluations at full fidelity.
+    """
+
+    name = "ladder"
+    draws = endless = chooses_chips = True
+
+    @classmethod
+    def run(cls, ledger: Ledger, seed: int, settings: Mapping[str, Any]) -> SearchResult:
+        """Climb; the steps are those at full fidelity with shared blocks; see `Search.run`."""
+        del settings
+        evaluator, budget = ledger.evaluator, ledger.budget
+        if not isinstance(evaluator, MonteCarloEvaluator):
+            raise ConfigError("method: ladder needs an evaluator that simulates chips; use another search on a table.")
+        assert budget is not None
+        objective = Objective.of(evaluator)
+        empty = evaluator.evaluate(objective.space.empty())
+        one, coarse = evaluator.task.chips * empty.images, coarser(evaluator, SHARES[0])
+        share = coarse.task.chips * coarse.problem.images("val") / one
+        low = Surrogate.run(Ledger(coarse, max(1, int(LOWEST * budget / share))), seed, {})
+        ranked = sorted(low.steps, key=lambda step: step.objective, reverse=True)
+        middle = coarser(evaluator, SHARES[1])
+        share = middle.task.chips * middle.problem.images("val") / one
+        best_low = [step.placement for step in ranked[: max(1, int(LOWEST * budget / share))]]
+        rungs = climb(evaluator, best_low, shares=SHARES[1:])
+        reached = [objective.space.empty(), *rungs[-2].objectives]
+        full = evaluator.evaluate_many(list(dict.fromkeys(reached)))
+        steps = [Step(e.placement, objective.value(e), objective.accuracy(e)) for e in full]
+        best = evaluator.evaluate(rungs[-1].ranked[0], "val", "tuned")
+        empties = one + middle.task.chips * middle.problem.images("val")  # J is measured from the empty placement
+        passes = low.passes + empties + sum(rung.passes for rung in rungs)
+        return SearchResult(cls.name, best.placement, objective.value(best), best, low.evaluations, steps, passes)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
+from cimenv.search.base import Search
 from cimenv.search.moves import random_placement
 from cimenv.tasks.objective import Objective
 
@@ -25,7 +26,7 @@ class Predicts(Protocol):
         """Return mean and standard deviation of the accuracy of placements."""
 
 
-class ModelBased:
+class ModelBased(Search):
     """A search that remembers what it observed, for a model to predict from.
 
     Args:
@@ -35,8 +36,10 @@ class ModelBased:
         exploration: standard deviations added to a prediction.
     """
 
+    draws = endless = True
+
     def __init__(self, objective: Objective, generator: np.random.Generator, batch: int, exploration: float) -> None:
-        self.objective, self.space, self.generator = objective, objective.space, generator
+        super().__init__(objective, generator)
         self.batch, self.exploration = batch, exploration
         self.values: dict[Placement, float] = {}
         self.accuracies: dict[Placement, float] = {}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
-from cimenv.search.base import Count, NotNegative
+from cimenv.search.base import Count, NotNegative, Search
 from cimenv.tasks.objective import Objective
 
 PATIENCE = 100  # updates in a row without a placement that is new and feasible, after which a search is over
@@ -53,7 +55,7 @@ class OneStep(nn.Module):
         return self.logits.expand(len(placements), -1, -1)
 
 
-class PolicyGradient:
+class PolicyGradient(Search):
     """REINFORCE with a moving baseline and an entropy bonus; Adam.
 
     A placement over the budget is not evaluated and is paid `-penalty`, as the literature does.
@@ -61,38 +63,45 @@ class PolicyGradient:
     Args:
         objective: of the task.
         generator: draws weights and placements.
-        kind: `lstm` or `one_step`.
         batch: placements of an update.
-        learning_rate: of the policy.
+        learning_rate: of the policy; default `rate`.
         entropy: weight of the entropy of a choice.
         penalty: for a placement over the budget, in units of J.
         width: of the LSTM.
     """
+
+    draws = endless = True
+    rate: ClassVar[float]
 
     def __init__(
         self,
         objective: Objective,
         generator: np.random.Generator,
         *,
-        kind: str,
         batch: Count = 4,
-        learning_rate: NotNegative = 0.03,
+        learning_rate: NotNegative | None = None,
         entropy: NotNegative = 0.02,
         penalty: NotNegative = 1.0,
         width: Count = 32,
     ) -> None:
-        self.space, self.batch, self.entropy, self.penalty = objective.space, batch, entropy, penalty
+        super().__init__(objective, generator)
+        self.batch, self.entropy, self.penalty = batch, entropy, penalty
         self.allowed = torch.from_numpy(self.space.candidates)
         seed = int(generator.integers(2**62))
         self.draws = torch.Generator().manual_seed(seed)
         sites, choices = self.allowed.shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.policy = LstmController(sites, choices, width) if kind == "lstm" else OneStep(sites, choices)
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=learning_rate)
+            self.policy = self.made(sites, choices, width)
+        rate = self.rate if learning_rate is None else learning_rate
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=rate)
         self.baseline: float | None = None
         self.sampled: list[Placement] = []
         self.values: dict[Placement, float] = {}
+
+    def made(self, sites: int, choices: int, width: int) -> nn.Module:
+        """Return a policy: it takes placements `[n, sites]` and gives the logits of every choice."""
+        raise NotImplementedError
 
     def propose(self) -> list[Placement]:
         """Learn from the last placements and draw until one is new; those that are known cost nothing."""
@@ -136,3 +145,27 @@ class PolicyGradient:
         loss.backward()
         self.optimizer.step()
         self.baseline = MEMORY * self.baseline + (1 - MEMORY) * float(rewards.mean())
+
+
+class LstmSearch(PolicyGradient):
+    """Policy gradient on an LSTM that chooses site after site.
+
+    Source: Zoph and Le (ICLR 2017).
+    """
+
+    name, rate = "lstm_controller", 0.03
+
+    def made(self, sites: int, choices: int, width: int) -> nn.Module:
+        """Return the LSTM."""
+        return LstmController(sites, choices, width)
+
+
+class OneStepSearch(PolicyGradient):
+    """Policy gradient on a policy that chooses all sites at once."""
+
+    name, rate = "one_step", 0.1
+
+    def made(self, sites: int, choices: int, width: int) -> nn.Module:
+        """Return one table of logits."""
+        del width
+        return OneStep(sites, choices)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.evaluation.metrics import percentile_interval, smallest_chips, value
+from cimenv.search.base import Search, SearchResult, Step
 from cimenv.tasks.evaluators.base import Evaluator
+from cimenv.tasks.evaluators.ledger import Ledger
 from cimenv.tasks.objective import Objective
 
 FIRST_CHIPS = 8
@@ -104,6 +107,31 @@ def race(
     ran = {p: len(field.accuracy[p]) for p in runners}
     accuracies, values = ({p: of(p) for p in runners} for of in (field.metric, field.value))
     return RaceResult(ordered[0], tuple(ordered), accuracies, values, ran, last, last * len(runners))
+
+
+class Racing(Search):
+    """Races all feasible placements, or as many random ones as the budget allows, on few chips first; see `race`."""
+
+    name = "racing"
+    draws = chooses_chips = True
+
+    @classmethod
+    def run(cls, ledger: Ledger, seed: int, settings: Mapping[str, Any]) -> SearchResult:
+        """Race; see `Search.run`."""
+        del settings
+        space, generator = ledger.space, np.random.default_rng(seed)
+        runners = list(space.all_placements())
+        room = len(runners) if ledger.budget is None else ledger.budget - 1
+        if room < len(runners):
+            runners = [runners[k] for k in sorted(generator.choice(len(runners), room, replace=False))]
+        result = race(ledger, [space.empty(), *runners])
+        objective = Objective.of(ledger)
+        steps = [Step(p, value, result.accuracies[p]) for p, value in result.objectives.items()]
+        best = result.best
+        evaluation = ledger.evaluate(best)
+        more = ledger.task.chips - result.chips[best]  # the winner's evaluation is on all chips
+        passes = (result.spent + more) * evaluation.images
+        return SearchResult(cls.name, best, objective.value(evaluation), evaluation, ledger.spent, steps, passes)
 
 
 class _Field:

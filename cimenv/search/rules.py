@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
+from cimenv.search.base import Search
 from cimenv.search.moves import with_option
 from cimenv.tasks.objective import Objective
 from cimenv.tasks.space import PlacementSpace
@@ -17,18 +19,18 @@ Order = Callable[[PlacementSpace, Evaluation], Sequence[int]]
 SMALLEST_COST = 1e-3  # an option that costs nothing is worth its error times a thousand
 
 
-class Rule:
-    """Evaluates, for every option, the placements with it at the first k sites of an order, k = 1 ... all.
+class Rule(Search):
+    """Evaluates, for every option, the placements with it at the first k sites of an order, k = 1 ... all."""
 
-    Args:
-        objective: of the task.
-        order: from the space and the evaluation without blocks, sites.
-        only_all: k = all sites only.
-    """
+    only_all: ClassVar[bool] = False  # k = all sites only
 
-    def __init__(self, objective: Objective, order: Order, *, only_all: bool = False) -> None:
-        self.space, self.order, self.only_all = objective.space, order, only_all
+    def __init__(self, objective: Objective, generator: np.random.Generator) -> None:
+        super().__init__(objective, generator)
         self.left: list[Placement] = []
+
+    def order(self, none: Evaluation) -> Sequence[int]:
+        """Return sites in order, given the evaluation without blocks."""
+        raise NotImplementedError
 
     def propose(self) -> list[Placement]:
         """Return all placements of the rule, once."""
@@ -40,7 +42,7 @@ class Rule:
         del value
         if any(evaluation.placement):
             return
-        sites = self.order(self.space, evaluation)
+        sites = self.order(evaluation)
         for option in range(1, self.space.terms.shape[1]):
             nested = self._nested(sites, option)
             self.left += nested[-1:] if self.only_all else nested
@@ -81,3 +83,54 @@ def by_error_per_cost(space: PlacementSpace, none: Evaluation) -> Sequence[int]:
 def _errors(none: Evaluation) -> npt.NDArray[np.float64]:
     """Return the relative feature error of every site, the mean over chips."""
     return np.asarray(none.site_errors[..., 0], dtype=np.float64)
+
+
+class Uniform(Rule):
+    """Evaluates every option at all sites that it fits at."""
+
+    name = "uniform"
+    only_all = True
+
+    def order(self, none: Evaluation) -> Sequence[int]:
+        """Return all sites."""
+        return first_sites(self.space, none)
+
+
+class First(Rule):
+    """Evaluates every option at the first k sites."""
+
+    name = "first"
+
+    def order(self, none: Evaluation) -> Sequence[int]:
+        """Return sites in order; see `first_sites`."""
+        return first_sites(self.space, none)
+
+
+class Last(Rule):
+    """Evaluates every option at the last k sites."""
+
+    name = "last"
+
+    def order(self, none: Evaluation) -> Sequence[int]:
+        """Return sites in order; see `last_sites`."""
+        return last_sites(self.space, none)
+
+
+class ByError(Rule):
+    """Evaluates every option at the k sites with the largest feature error."""
+
+    name = "error"
+
+    def order(self, none: Evaluation) -> Sequence[int]:
+        """Return sites in order; see `by_error`."""
+        return by_error(self.space, none)
+
+
+class ByErrorPerCost(Rule):
+    """Evaluates every option at the k sites with the largest feature error per cost of a block."""
+
+    name = "error_per_cost"
+
+    def order(self, none: Evaluation) -> Sequence[int]:
+        """Return sites in order; see `by_error_per_cost`."""
+        return by_error_per_cost(self.space, none)

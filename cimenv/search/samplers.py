@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import InstanceOf
 
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.evaluation.record import Evaluation
+from cimenv.search.base import Search
 from cimenv.search.moves import repaired
 from cimenv.tasks.objective import Objective
 
@@ -17,54 +19,45 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 
-def _optuna(kind: str) -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise ConfigError(f"method: {kind} needs Optuna; pip install 'cimenv[agents]'.") from None
-    return optuna
-
-
-def sampler_settings(kind: Literal["tpe", "nsga2"]) -> list[str]:
-    """Return the settings that a search on one of Optuna's samplers takes.
-
-    Raises:
-        ConfigError: Optuna is not installed.
-    """
-    samplers = _optuna(kind).samplers
-    made = samplers.TPESampler if kind == "tpe" else samplers.NSGAIISampler
-    return [name for name in inspect.signature(made).parameters if name != "seed"]
-
-
-class Sampler:
+class Sampler(Search):
     """Asks one of Optuna's samplers for an option at every candidate site; what breaks the budget is repaired.
-
-    TPE maximises J. NSGA-II keeps the front of accuracy (as a score) against scalar cost, of which J is the best.
 
     Args:
         objective: of the task.
         generator: seeds the sampler, mends.
-        kind: `tpe` or `nsga2`.
-        settings: of Optuna's TPESampler or NSGAIISampler.
+        settings: of the sampler.
 
     Raises:
         ConfigError: Optuna is not installed.
     """
 
-    def __init__(
-        self, objective: Objective, generator: np.random.Generator, *, kind: Literal["tpe", "nsga2"], **settings: Any
-    ) -> None:
-        optuna = _optuna(kind)
+    draws = endless = True
+    sampler: ClassVar[str]  # its name in Optuna
+    directions: ClassVar[tuple[str, ...]] = ("maximize",)
+    defaults: ClassVar[dict[str, Any]]  # that differ from Optuna's
+
+    def __init__(self, objective: Objective, generator: np.random.Generator, **settings: Any) -> None:
+        super().__init__(objective, generator)
+        optuna = self._optuna()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.objective, self.space, self.generator, self.kind = objective, objective.space, generator, kind
         seed = int(generator.integers(2**31))
-        if kind == "tpe":
-            sampler: Any = optuna.samplers.TPESampler(seed=seed, **{"multivariate": True, **settings})
-            self.study = optuna.create_study(direction="maximize", sampler=sampler)
-        else:
-            sampler = optuna.samplers.NSGAIISampler(seed=seed, **{"population_size": 16, **settings})
-            self.study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        sampler = getattr(optuna.samplers, self.sampler)(seed=seed, **{**self.defaults, **settings})
+        self.study = optuna.create_study(directions=list(self.directions), sampler=sampler)
         self.asked: Trial | None = None
+
+    @classmethod
+    def settings(cls) -> dict[str, Any]:
+        """Return the arguments of the sampler; Optuna checks what they hold."""
+        known = inspect.signature(getattr(cls._optuna().samplers, cls.sampler)).parameters
+        return {name: (InstanceOf[object], None) for name in known if name != "seed"}
+
+    @classmethod
+    def _optuna(cls) -> Any:
+        try:
+            import optuna
+        except ImportError:
+            raise ConfigError(f"method: {cls.name} needs Optuna; pip install 'cimenv[agents]'.") from None
+        return optuna
 
     def propose(self) -> list[Placement]:
         """Return the sampler's next placement."""
@@ -79,8 +72,34 @@ class Sampler:
         """Tell the sampler."""
         if self.asked is None:  # the placement without blocks was not asked for
             return
-        if self.kind == "tpe":
-            self.study.tell(self.asked, value)
-        else:
-            self.study.tell(self.asked, [self.objective.score(evaluation), self.objective.cost(evaluation.placement)])
+        self.study.tell(self.asked, self.values(evaluation, value))
         self.asked = None
+
+    def values(self, evaluation: Evaluation, value: float) -> list[float]:
+        """Return what the sampler is told of an evaluation, one number a direction."""
+        raise NotImplementedError
+
+
+class Tpe(Sampler):
+    """Tree-structured Parzen estimator of Optuna, which maximises J."""
+
+    name, sampler = "tpe", "TPESampler"
+    defaults: ClassVar[dict[str, Any]] = {"multivariate": True}
+
+    def values(self, evaluation: Evaluation, value: float) -> list[float]:
+        """Return J."""
+        del evaluation
+        return [value]
+
+
+class Nsga2(Sampler):
+    """NSGA-II of Optuna, which keeps the front of accuracy (as a score) against scalar cost, of which J is the best."""
+
+    name, sampler = "nsga2", "NSGAIISampler"
+    directions = ("maximize", "minimize")
+    defaults: ClassVar[dict[str, Any]] = {"population_size": 16}
+
+    def values(self, evaluation: Evaluation, value: float) -> list[float]:
+        """Return score and cost."""
+        del value
+        return [self.objective.score(evaluation), self.objective.cost(evaluation.placement)]

@@ -77,6 +77,8 @@ class Surrogate(ModelBased):
         exploration: standard deviations added to a prediction.
     """
 
+    name = "surrogate"
+
     def __init__(
         self,
         objective: Objective,

@@ -35,6 +35,8 @@ class Transfer(ModelBased):
         exploration: standard deviations added to a prediction.
     """
 
+    name = "transfer"
+
     def __init__(
         self,
         objective: Objective,

@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 
 from cimenv.core.errors import ConfigError
-from cimenv.search import METHODS, run_search
+from cimenv.search import METHODS, Search, run_search
 from cimenv.search.annealing import Annealing
 from cimenv.search.exhaustive import Exhaustive
 from cimenv.search.ladder import Rung, climb, coarser
-from cimenv.search.methods import NAMES
-from cimenv.search.moves import moved_blocks, random_placement, repaired, single_changes
+from cimenv.search.moves import moved_blocks, random_placement, repaired, single_changes, with_option
 from cimenv.search.steps import write_steps
 from cimenv.search.surrogate import PENALTIES, Ridge
 from cimenv.tasks import MonteCarloEvaluator, Objective
 from cimenv.tasks.evaluators.table import TableEvaluator
 
+PROPOSING = tuple(name for name, search in METHODS.items() if not search.chooses_chips)
 DRAWING = ("annealing", "genetic", "tpe", "nsga2", "surrogate", "lstm_controller", "one_step")
 
 
 def test_exhaustive_leaves_none_out_between_batches(toy, monkeypatch):
     monkeypatch.setattr("cimenv.search.exhaustive.BATCH", 7)
-    method = Exhaustive(Objective.of(toy))
+    method = Exhaustive(Objective.of(toy), np.random.default_rng(0))
     batches = list(iter(method.propose, []))
     assert [p for batch in batches for p in batch] == list(toy.space.all_placements()) and len(batches) == 12  # 81 / 7
 
@@ -35,7 +35,7 @@ def test_a_budget_of_nothing_leaves_the_knapsack_what_is_free():
         assert run_search(table, "knapsack").best == run_search(table, "exhaustive").best == (1, 1, 1, 1, 1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PROPOSING)
 def test_every_method_keeps_budgets_and_returns_its_best(toy, method):
     task = toy.task.with_changes(budget={"weights": 0.02, "macs": 0.05})
     evaluator = MonteCarloEvaluator(task, toy.store)
@@ -78,7 +78,7 @@ def test_rules_by_error_begin_at_the_largest(toy):
 
 def test_a_task_without_options_has_one_placement(toy):
     bare = MonteCarloEvaluator(toy.task.with_changes(options={"conv": [], "dense": []}), toy.store)
-    for method in METHODS:
+    for method in PROPOSING:
         assert run_search(bare, method, 3).best == (0, 0, 0, 0)
 
 
@@ -213,4 +213,37 @@ def test_bad_arguments(toy, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"tpe needs Optuna; pip install 'cimenv\[agents\]'"):
         run_search(toy, "tpe", 5)
-    assert set(METHODS) < set(NAMES)
+
+
+def test_what_every_search_says_of_itself(toy):
+    assert set(PROPOSING) == set(METHODS) - {"racing", "ladder"}
+    endless = {name for name, search in METHODS.items() if search.endless}
+    assert endless == {*DRAWING, "random", "transfer", "ladder"}
+    assert {name for name, search in METHODS.items() if search.draws} == {*endless, "racing"}
+    assert all(search.name == name for name, search in METHODS.items())
+
+
+class Middle(Search):
+    """Evaluates the option `option` at the middle site."""
+
+    name = "middle"
+
+    def __init__(self, objective, generator, *, option: int = 1):
+        super().__init__(objective, generator)
+        middle = len(self.space.sites) // 2
+        self.left = [with_option(self.space.empty(), middle, option)]
+
+    def propose(self):
+        """Return it once."""
+        proposed, self.left = self.left, []
+        return proposed
+
+
+def test_a_search_of_ones_own(toy, monkeypatch):
+    own = f"{__name__}:Middle"
+    found = run_search(toy, own, settings={"option": 2})
+    assert [step.placement for step in found.steps] == [(0, 0, 0, 0), (0, 0, 2, 0)] and found.method == "middle"
+    with pytest.raises(ConfigError, match=r"settings of middle.option: got 'two'"):
+        run_search(toy, own, settings={"option": "two"})
+    with pytest.raises(ConfigError, match=r"search method: got json:dumps; give a subclass of .*Search"):
+        run_search(toy, "json:dumps")

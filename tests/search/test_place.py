@@ -1,7 +1,6 @@
 """place says what its placement is worth: against none and affine, on what the search did not see."""
 
 import json
-import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,11 +11,8 @@ import cimenv
 from cimenv.cost.hardware import explained
 from cimenv.crossbar import programmed
 from cimenv.search import SearchResult
-from cimenv.search import place as _place  # noqa: F401 - the module below is shadowed by the function
 from cimenv.tasks import MonteCarloEvaluator
 from cimenv.tasks.evaluators import monte_carlo
-
-place_module = sys.modules["cimenv.search.place"]
 
 
 @pytest.fixture
@@ -28,7 +24,7 @@ def finding(monkeypatch):
             evaluation = evaluator.evaluate(placement)
             return SearchResult(method, placement, 1.0, evaluation, 2, [])
 
-        monkeypatch.setattr(place_module, "run_search", found)
+        monkeypatch.setattr("cimenv.search.placing.run_search", found)
 
     return set_to
 

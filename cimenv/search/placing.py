@@ -50,7 +50,8 @@ def place(
         data: the splits, or the name of a data set.
         crossbar: device model and array, the device alone, or what a task's YAML says; default log-normal, sigma 0.5.
         budget: caps such as `{"weights": 0.05, "macs": 0.1}`, shares of the backbone.
-        method: a name in `cimenv.search.methods.NAMES`, such as `greedy`, `knapsack`, `transfer` or `exhaustive`.
+        method: a name in `cimenv.search.METHODS`, such as `greedy`, `knapsack`, `transfer` or `exhaustive`, or
+            `package.module:Class` of one of your own.
         evaluations: largest number of distinct evaluations.
         seed: of the search.
         settings: of the search, such as `{"tables": ["mine.csv"]}` for `transfer`.
