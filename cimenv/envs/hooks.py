@@ -11,7 +11,6 @@ from cimenv.core.config import where
 from cimenv.core.errors import CimenvError, ConfigError, brief
 from cimenv.tasks.task import Task
 from cimenv.training import recipe_named
-from cimenv.training.judged import Judged
 
 
 class ResetHook(Protocol):
@@ -22,7 +21,7 @@ class ResetHook(Protocol):
 
 
 class RecipeHook:
-    """Trains the backbone by a recipe on first use, then loads it.
+    """TrainStep the backbone by a recipe on first use, then loads it.
 
     A recipe against the worst case is trained for the task's bound, if the task's metric is the worst case.
     """
@@ -35,9 +34,7 @@ class RecipeHook:
     def __call__(self, task: Task, generator: np.random.Generator) -> Task:
         """Return the task with this recipe."""
         del generator
-        recipe = self.recipe
-        if isinstance(recipe, Judged) and task.metric == "worst_case":
-            recipe = recipe.model_copy(update={"bound": task.worst_case.bound})
+        recipe = self.recipe.against(task.worst_case.bound) if task.metric == "worst_case" else self.recipe
         return task.model_copy(update={"recipe": recipe})
 
 

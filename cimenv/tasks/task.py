@@ -28,8 +28,7 @@ from cimenv.evaluation.record import OverTimes
 from cimenv.evaluation.worst_case import WorstCaseSearch
 from cimenv.networks import build_backbone, without_weights
 from cimenv.tasks.named import named_task
-from cimenv.training import AnyRecipe, BankRecipe, TunedRecipe, recipe_named
-from cimenv.training.registry import RECIPES
+from cimenv.training import BankRecipe, Recipe, TunedRecipe, recipe_named
 
 MOST_CHIPS, MOST_IMAGES = 100_000, 1_000_000  # of an evaluation
 TaskMetric = Literal["mean", "mean_minus_std", "percentile", "worst_case"]
@@ -52,8 +51,8 @@ class Task(Frozen):
     trained_for: CrossbarConfig | None = Field(
         None, description="crossbar that a recipe which fine-tunes trains for; None: the task's"
     )
-    recipe: AnyRecipe = Field(default_factory=lambda: recipe_named("lipschitz"))
-    reference: AnyRecipe = Field(
+    recipe: Recipe = Field(default_factory=lambda: recipe_named("lipschitz"))
+    reference: Recipe = Field(
         default_factory=lambda: recipe_named("standard"),
         description="of acc_ref; what a recipe that fine-tunes starts from",
     )
@@ -96,8 +95,7 @@ class Task(Frozen):
         for field, default in (("recipe", "lipschitz"), ("reference", "standard")):
             recipe = fields.get(field)
             if isinstance(recipe, dict):
-                fields[field] = recipe = {"name": default, **recipe}
-                known_name("recipe", recipe["name"], RECIPES)
+                fields[field] = {"name": default, **recipe}
         return fields
 
     @model_validator(mode="after")

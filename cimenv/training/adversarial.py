@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.evaluation.worst_case import LossName
 from cimenv.training.adversary import descended, deviated, full_scales
-from cimenv.training.judged import Judged
 from cimenv.training.recipe import ramped
+from cimenv.training.validated import ValidatedRecipe
 
 OVERSHOOT = 1.25  # the steps together, in units of the bound
 
 
-class Adversarial(Judged):
+class Adversarial(ValidatedRecipe):
     """Cross-entropy at W + dW, dW the end of sign steps from a random point of the box |dW| <= bound * S."""
 
     name: Literal["adversarial"] = "adversarial"

@@ -6,12 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from cimenv.crossbar.devices import DeviceModel, Gaussian
-from cimenv.training.judged import Judged
+from cimenv.crossbar.device import DeviceModel
+from cimenv.crossbar.devices import Gaussian
 from cimenv.training.recipe import ramped
+from cimenv.training.validated import ValidatedRecipe
 
 
-class GaussianNoise(Judged):
+class GaussianNoise(ValidatedRecipe):
     """Noise injection with n = Z * sigma_t * S: the baseline of the recipes against the worst case."""
 
     name: Literal["gaussian"] = "gaussian"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,10 +13,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from cimenv.core.errors import ConfigError
 from cimenv.crossbar.chips import Chips
-from cimenv.crossbar.conductance import DeviceTable, Pcm, Reram
-from cimenv.crossbar.devices import BitSlicedGaussian, DeviceModel, Gaussian, Ideal, LogNormal, Stuck
 from cimenv.crossbar.interception import SiteCall, observed
 from cimenv.crossbar.layers import ProgrammedWeight, program_weight
 from cimenv.crossbar.mapping import MappedNetwork
@@ -24,8 +21,8 @@ from cimenv.crossbar.modes import evaluating
 from cimenv.crossbar.sites import site_module
 from cimenv.data.splits import ImageSet
 from cimenv.evaluation.labels import count_correct
-from cimenv.training.course import Course, TrainedBackbone
 from cimenv.training.recipe import SCORING_CHIPS, Recipe
+from cimenv.training.training_run import TrainedBackbone, TrainingRun
 
 UNCLIPPED = 0.95  # share of inputs within the range above which the range decays
 SCORING_IMAGES = 1_000
@@ -62,13 +59,13 @@ class HardwareAware(Recipe):
         """Return True: it starts from the standard network and trains for the task's crossbar."""
         return True
 
-    def train(self, course: Course) -> TrainedBackbone:
-        """Fine-tune for the course's crossbar; see `Recipe.train`."""
-        training = _Training(self, course.network, course.data.train)
+    def train(self, run: TrainingRun) -> TrainedBackbone:
+        """Fine-tune for the run's crossbar; see `Recipe.train`."""
+        training = _Training(self, run.network, run.data.train)
         for epoch in range(self.epochs):
-            loss = course.train_epoch(training)
-            course.keep(epoch, loss, training.measures(course.network, course.data.val))
-        return replace(course.result(), input_ranges=training.best_ranges if training.learns else {})
+            loss = run.train_epoch(training)
+            run.keep(epoch, loss, training.measures(run.network, run.data.val))
+        return replace(run.result(), input_ranges=training.best_ranges if training.learns else {})
 
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
         """Return the mean accuracy over a few fixed chips at `score_s`, or at the nearest time that is known."""
@@ -86,7 +83,7 @@ class HardwareAware(Recipe):
 
 
 class _Training:
-    """One run of the recipe: what `Course.train_epoch` asks of a recipe, with ranges that are learned."""
+    """One run of the recipe: what `TrainingRun.train_epoch` asks of a recipe, with ranges that are learned."""
 
     separate_updates = False
 
@@ -143,7 +140,7 @@ class _Training:
                 weight = weight * kept.to(weight.device)
             config = config.model_copy(
                 update={
-                    "device": scaled(config.device, recipe.noise_scale),
+                    "device": config.device.scaled(recipe.noise_scale),
                     "analog": config.analog and recipe.chain,
                 }
             )
@@ -205,34 +202,6 @@ def _known_times_s(network: MappedNetwork) -> tuple[float, ...] | None:
     """Return the times at which the devices are known; None: at any."""
     times = (network.config.at(site.name).device.known_times_s for site in network.sites)
     return next((known for known in times if known is not None), None)
-
-
-def scaled(device: DeviceModel, factor: float) -> DeviceModel:
-    """Return the device model with `factor` times its noise; the mean drift and stuck devices stay.
-
-    Raises:
-        ConfigError: a device whose noise has no known scale.
-    """
-    fields: dict[str, Any]
-    if isinstance(device, Ideal) or factor == 1.0:
-        return device
-    if isinstance(device, Stuck):
-        fields = {"device": scaled(device.device, factor)}
-    elif isinstance(device, DeviceTable):
-        fields = {"rows": tuple((r, mean, std * factor) for r, mean, std in device.rows)}
-    elif isinstance(device, Pcm):
-        scales = ("programming_noise", "drift_variation", "read_noise")
-        fields = {name: getattr(device, name) * factor for name in scales}
-    elif isinstance(device, LogNormal | Gaussian | BitSlicedGaussian):
-        fields = {"sigma": device.sigma * factor}
-    elif isinstance(device, Reram):
-        fields = {"noise": device.noise * factor}
-    else:
-        raise ConfigError(
-            f"recipe hwa: noise_scale {factor:g} cannot scale the noise of device '{getattr(device, 'kind', device)}'; "
-            "set noise_scale=1."
-        )
-    return device.model_copy(update=fields)
 
 
 def _clip(network: MappedNetwork, sigmas: float) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cimenv.core.precision import arithmetic
-from cimenv.crossbar.devices import DeviceModel
+from cimenv.crossbar.device import DeviceModel
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.sites import site_module
 from cimenv.crossbar.variation import log_normal_moments

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from cimenv.crossbar.devices import DeviceModel, LogNormal
+from cimenv.crossbar.device import DeviceModel
+from cimenv.crossbar.devices import LogNormal
 from cimenv.training.recipe import Recipe, ramped
 
 

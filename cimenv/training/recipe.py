@@ -6,20 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cimenv.core.config import Frozen
 from cimenv.core.progress import Progress
+from cimenv.core.registry import Registry
 from cimenv.core.seeding import torch_generator
+from cimenv.core.tagged import Tagged
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.devices import DeviceModel, Ideal
+from cimenv.crossbar.device import DeviceModel
+from cimenv.crossbar.devices import Ideal
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating
 from cimenv.data.splits import DataSplits, ImageSet
 from cimenv.evaluation.labels import count_correct
-from cimenv.training.course import Course, TrainedBackbone
+from cimenv.training.training_run import TrainedBackbone, TrainingRun
 
 SCORING_CHIPS = 4
 SCORING_IMAGES = 2_000
@@ -27,7 +29,7 @@ IDEAL = Ideal()
 CAME_LATER = ("shared", "weight_decay")
 
 
-class Recipe(Frozen):
+class Recipe(Tagged):
     """A way to train the backbone. Subclasses say what noise is injected and what is added to the loss.
 
     AdamW with a one-cycle schedule; the epoch with the best validation score is kept, never one chosen on test.
@@ -40,11 +42,14 @@ class Recipe(Frozen):
     learning_rate: float = Field(4e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW; 0 is Adam")
 
-    @model_serializer(mode="wrap")
-    def _without_what_is_off(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    @classmethod
+    def registry(cls) -> Registry[type[Recipe]]:
+        """Return the registry of recipes."""
+        return RECIPES
+
+    def without_what_is_off(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Return the fields for keys; one that came later and is off leaves them, and so the seeds, as they were."""
-        found: dict[str, Any] = fields(self)
-        return {name: value for name, value in found.items() if name not in CAME_LATER or value}
+        return {name: value for name, value in fields.items() if name not in CAME_LATER or value}
 
     def device(self, done: float) -> DeviceModel:
         """Return the device model whose noise is injected after the share `done` of all steps."""
@@ -86,7 +91,7 @@ class Recipe(Frozen):
             generator: draws the noise.
         """
         device = self.device(done)
-        if isinstance(device, Ideal):
+        if device.exact:
             yield F.cross_entropy(network.model(x), y) + self.penalty(network)
             return
         with network.programmed(network.program(generator, device)) as model:
@@ -111,22 +116,27 @@ class Recipe(Frozen):
             crossbar: what a recipe that fine-tunes trains for; the others keep their own noise.
         """
         trained_for = crossbar if self.fine_tunes else None
-        with Course.of(self, backbone, data, generator, progress, self.copies, trained_for) as course:
-            trained = self.train(course)
+        with TrainingRun.of(self, backbone, data, generator, progress, self.copies, trained_for) as run:
+            trained = self.train(run)
         backbone.eval()
         return trained
+
+    def against(self, bound: float) -> Recipe:
+        """Return the recipe for deviations of weights up to `bound`, where it trains against the worst of them."""
+        del bound
+        return self
 
     @property
     def copies(self) -> int:
         """Return how often every epoch is trained."""
         return 1
 
-    def train(self, course: Course) -> TrainedBackbone:
-        """Train all epochs of a course and return the best."""
+    def train(self, run: TrainingRun) -> TrainedBackbone:
+        """Train all epochs of a run and return the best."""
         for epoch in range(self.epochs):
-            loss = course.train_epoch(self)
-            course.keep(epoch, loss, self.measures(course.network, course.data.val))
-        return course.result()
+            loss = run.train_epoch(self)
+            run.keep(epoch, loss, self.measures(run.network, run.data.val))
+        return run.result()
 
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
         """Return what is measured on validation after an epoch; the epoch with the best `val_accuracy` is kept.
@@ -135,8 +145,36 @@ class Recipe(Frozen):
         """
         x, y = val.inputs(slice(SCORING_IMAGES)), val.labels[:SCORING_IMAGES]
         device = self.device(1.0)
-        chips = 1 if isinstance(device, Ideal) else SCORING_CHIPS
+        chips = 1 if device.exact else SCORING_CHIPS
         return {"val_accuracy": sum(a / chips for a in chip_accuracies(network, device, x, y, chips))}
+
+
+RECIPES: Registry[type[Recipe]] = Registry(
+    "recipe",
+    Recipe,
+    {
+        "standard": "cimenv.training.standard:Standard",
+        "noise": "cimenv.training.noise:Noise",
+        "lipschitz": "cimenv.training.lipschitz:Lipschitz",
+        "lipschitz_noise": "cimenv.training.lipschitz:LipschitzNoise",
+        "gaussian": "cimenv.training.gaussian:GaussianNoise",
+        "trice": "cimenv.training.trice:Trice",
+        "a_trice": "cimenv.training.a_trice:ATrice",
+        "adversarial": "cimenv.training.adversarial:Adversarial",
+        "sam": "cimenv.training.sam:Sam",
+        "hwa": "cimenv.training.hwa:HardwareAware",
+    },
+    tag="name",
+)
+
+
+def recipe_named(name: str, **settings: Any) -> Recipe:
+    """Return a recipe by name with its default settings, or with some of them replaced.
+
+    Raises:
+        UnknownNameError: no such recipe.
+    """
+    return RECIPES[name](**settings)
 
 
 def ramped(done: float, ramp: float) -> float:

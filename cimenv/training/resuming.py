@@ -15,7 +15,7 @@ from torch import Tensor
 from cimenv.core.errors import StoreError
 from cimenv.core.store import Record, Store
 from cimenv.data.splits import ImageSet
-from cimenv.training.course import shuffled_batches
+from cimenv.training.training_run import shuffled_batches
 
 EVERY_S = 20.0  # of work that a kill may cost
 

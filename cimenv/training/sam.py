@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.training.adversary import deviated, gradient
-from cimenv.training.judged import Judged
+from cimenv.training.validated import ValidatedRecipe
 
 
-class Sam(Judged):
+class Sam(ValidatedRecipe):
     """Cross-entropy at W + rho * g / ||g||_2, g the batch's gradient over all mapped weights together."""
 
     name: Literal["sam"] = "sam"

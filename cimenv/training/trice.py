@@ -11,14 +11,15 @@ from pydantic import Field, model_validator
 
 from cimenv.core.seeding import torch_generator
 from cimenv.crossbar.batchnorm import batch_norms, recalibrate_shared
-from cimenv.crossbar.devices import DeviceModel, Gaussian
+from cimenv.crossbar.device import DeviceModel
+from cimenv.crossbar.devices import Gaussian
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.sites import site_module
 from cimenv.crossbar.variation import censored_moments
 from cimenv.data.splits import ImageSet
 from cimenv.training.adversary import full_scales
-from cimenv.training.course import Course, TrainedBackbone
 from cimenv.training.gaussian import GaussianNoise
+from cimenv.training.training_run import TrainedBackbone, TrainingRun
 
 QUARTERS = (0.25, 0.5, 0.75)
 NARROWEST = 1e-4
@@ -66,17 +67,17 @@ class Trice(GaussianNoise):
         """Return how often every epoch is trained: at each strength while searching."""
         return len(QUARTERS) if self.search else 1
 
-    def train(self, course: Course) -> TrainedBackbone:
+    def train(self, run: TrainingRun) -> TrainedBackbone:
         """Train, with the search or with fixed noise; see `Recipe.train`."""
-        trained = self._searched(course) if self.search else super().train(course)
+        trained = self._searched(run) if self.search else super().train(run)
         if not self.bake_in:
             return trained
         best = max(trained.history, key=lambda epoch: epoch["val_accuracy"])
-        self._with({name: best[name] for name in ("sigma", "threshold") if name in best})._shift(course.network)
-        state = course.network.model.state_dict()
+        self._with({name: best[name] for name in ("sigma", "threshold") if name in best})._shift(run.network)
+        state = run.network.model.state_dict()
         return TrainedBackbone({name: value.detach().clone() for name, value in state.items()}, trained.history)
 
-    def _searched(self, course: Course) -> TrainedBackbone:
+    def _searched(self, run: TrainingRun) -> TrainedBackbone:
         ranges = {"sigma": self.sigma_range, "threshold": self.threshold_range}
         chosen = {name: (low + high) / 2 for name, (low, high) in ranges.items()}
         for epoch in range(self.epochs):
@@ -84,36 +85,36 @@ class Trice(GaussianNoise):
             low, high = ranges[field]
             quarters = QUARTERS if high - low >= NARROWEST else (0.5,)
             candidates = [{**chosen, field: low + quarter * (high - low)} for quarter in quarters]
-            number, loss = self._best_epoch(course, candidates)
+            number, loss = self._best_epoch(run, candidates)
             chosen = candidates[number]
             ranges[field] = _shrunk(low, high, quarters[number])
-            course.keep(epoch, loss, {**self._with(chosen).measures(course.network, course.data.val), **chosen})
-        return course.result()
+            run.keep(epoch, loss, {**self._with(chosen).measures(run.network, run.data.val), **chosen})
+        return run.result()
 
-    def _best_epoch(self, course: Course, candidates: list[dict[str, float]]) -> tuple[int, float]:
+    def _best_epoch(self, run: TrainingRun, candidates: list[dict[str, float]]) -> tuple[int, float]:
         """Train an epoch with every candidate's noise, go on with the best, and return its number and loss."""
-        before, draws = course.snapshot(), course.generator.get_state()
+        before, draws = run.snapshot(), run.generator.get_state()
         best, best_score, after, loss = 0, -1.0, before, 0.0
         for number, values in enumerate(candidates):
-            course.restore(before)
-            course.generator.set_state(draws)  # the same images and draws for all
+            run.restore(before)
+            run.generator.set_state(draws)  # the same images and draws for all
             recipe = self._with(values)
-            this = course.train_epoch(recipe)
-            recipe.renormalise(course)
-            with recipe._baked(course.network):
-                score = recipe.judged(course.network, course.data.val, {recipe.select})[recipe.select]
+            this = run.train_epoch(recipe)
+            recipe.renormalise(run)
+            with recipe._baked(run.network):
+                score = recipe.judged(run.network, run.data.val, {recipe.select})[recipe.select]
             if score > best_score:
-                best, best_score, after, loss = number, score, course.snapshot(), this
-        course.restore(after)
+                best, best_score, after, loss = number, score, run.snapshot(), this
+        run.restore(after)
         return best, loss
 
-    def renormalise(self, course: Course) -> None:
+    def renormalise(self, run: TrainingRun) -> None:
         """Estimate batch-norm statistics again, over chips of this noise."""
-        network = course.network
+        network = run.network
         if batch_norms(network.model):
             draws = (torch_generator("trice-norm", chip) for chip in range(NORM_CHIPS))
             chips = (network.program(draw, self.device(1.0)) for draw in draws)
-            recalibrate_shared(network.model, chips, course.data.train.inputs(slice(NORM_IMAGES)))
+            recalibrate_shared(network.model, chips, run.data.train.inputs(slice(NORM_IMAGES)))
 
     def _with(self, values: dict[str, float]) -> Trice:
         return self.model_copy(update=values)

@@ -23,7 +23,7 @@ from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.networks import build_backbone
 from cimenv.tasks import Problem, Task
 from cimenv.training import Recipe
-from cimenv.training.course import Course
+from cimenv.training.training_run import TrainingRun
 
 Shape = tuple[int, int, int]  # of an image: channels, height, width
 
@@ -77,9 +77,9 @@ def epoch_of(problem: Problem, recipe: Recipe, images: int | None = None) -> Cal
     data = replace(problem.data, train=part)
 
     def train_epoch() -> None:
-        with Course.of(recipe, backbone, data, torch_generator("timing"), silent) as course:
-            course.steps = course.total // 2
-            course.train_epoch(recipe)
+        with TrainingRun.of(recipe, backbone, data, torch_generator("timing"), silent) as run:
+            run.steps = run.total // 2
+            run.train_epoch(recipe)
 
     return train_epoch
 

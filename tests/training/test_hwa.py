@@ -1,7 +1,6 @@
 """Hardware-aware training: what it learns, its switches, and its ranges by hand."""
 
 import copy
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,15 +8,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cimenv.core.config import Frozen
 from cimenv.core.errors import ConfigError, MappingError
 from cimenv.core.progress import silent
 from cimenv.crossbar import Chips, CrossbarConfig, DeviceTable, LogNormal, Pcm, Stuck, map_network, programmed
 from cimenv.crossbar.converters import in_learned_range
-from cimenv.crossbar.devices import DeviceModel, Ideal
+from cimenv.crossbar.device import DEVICES, DeviceModel
+from cimenv.crossbar.devices import Ideal
 from cimenv.data import DataSplits, ImageSet
 from cimenv.training import recipe_named
-from cimenv.training.hwa import HardwareAware, _clip, scaled
+from cimenv.training.hwa import HardwareAware, _clip
 
 CROSSBAR = CrossbarConfig(preset="rasch2023", device={"kind": "pcm", "programming_noise": 4.0})
 
@@ -131,30 +130,30 @@ def test_ranges_follow_three_standard_deviations_first(data, start):
 
 
 def test_noise_is_scaled_and_the_mean_drift_stays():
-    assert scaled(Pcm(), 3.0) == Pcm(programming_noise=3.0, drift_variation=3.0, read_noise=3.0)
-    assert scaled(LogNormal(sigma=0.1), 3.0).sigma == pytest.approx(0.3)
-    assert scaled(Stuck(device=LogNormal(sigma=0.1), at_zero=0.1), 2.0).device.sigma == pytest.approx(0.2)
+    assert Pcm().scaled(3.0) == Pcm(programming_noise=3.0, drift_variation=3.0, read_noise=3.0)
+    assert LogNormal(sigma=0.1).scaled(3.0).sigma == pytest.approx(0.3)
+    assert Stuck(device=LogNormal(sigma=0.1), at_zero=0.1).scaled(2.0).device.sigma == pytest.approx(0.2)
     with pytest.raises(ConfigError, match="noise_scale"):
         HardwareAware(noise_scale=-1)
 
 
-@pytest.mark.parametrize("device", [kind for kind in get_args(DeviceModel) if kind not in (Ideal, Stuck)])
+@pytest.mark.parametrize("device", [device for kind, device in DEVICES.items() if kind not in ("ideal", "stuck")])
 def test_every_device_is_scaled(device):
     made = device(**({"rows": ((0, 0, 0.01), (1, 1, 0.02))} if device is DeviceTable else {}))
-    before, after = made.model_dump(), scaled(made, 2.0).model_dump()
+    before, after = made.model_dump(), made.scaled(2.0).model_dump()
     changed = {name for name in before if before[name] != after[name]}
     assert changed in ({"sigma"}, {"noise"}, {"rows"}, {"programming_noise", "drift_variation", "read_noise"})
     assert changed == {"rows"} or all(after[name] == 2 * before[name] for name in changed)
 
 
 def test_a_device_that_nobody_knows_is_refused_not_left():
-    class Mine(Frozen):
+    class Mine(DeviceModel):
         kind: str = "mine"
         strength: float = 0.1
 
-    assert scaled(Ideal(), 2.0) == Ideal() and scaled(Mine(), 1.0) == Mine()
+    assert Ideal().scaled(2.0) == Ideal() and Mine().scaled(1.0) == Mine()
     with pytest.raises(ConfigError, match="noise_scale 2 cannot scale the noise of device 'mine'; set noise_scale=1"):
-        scaled(Mine(), 2.0)
+        Mine().scaled(2.0)
 
 
 def test_devices_that_know_a_few_times_only(data, start):
@@ -162,7 +161,7 @@ def test_devices_that_know_a_few_times_only(data, start):
     recipe = HardwareAware(epochs=1, score_s=3_600.0)
     trained = recipe.fit(copy.deepcopy(start), data, torch.Generator().manual_seed(1), silent, crossbar)
     assert 0.3 < trained.history[0]["val_accuracy"] <= 1 and trained.input_ranges == {}
-    louder = scaled(DeviceTable(rows=((0, 0, 0.01), (1, 1, 0.02))), 3.0)
+    louder = DeviceTable(rows=((0, 0, 0.01), (1, 1, 0.02))).scaled(3.0)
     np.testing.assert_allclose(louder.rows, [(0, 0, 0.03), (1, 1, 0.06)])
 
 

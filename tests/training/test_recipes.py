@@ -10,10 +10,10 @@ from cimenv.core.threads import torch_threads
 from cimenv.crossbar import CrossbarConfig, Ideal, LogNormal, map_network
 from cimenv.data import DataSplits, ImageSet
 from cimenv.training import RECIPES, Recipe, recipe_named
-from cimenv.training.course import shuffled_batches
-from cimenv.training.judged import Judged
 from cimenv.training.lipschitz import Lipschitz, LipschitzNoise, gram_penalty, spectral_penalty, target_norm
 from cimenv.training.noise import Noise
+from cimenv.training.training_run import shuffled_batches
+from cimenv.training.validated import ValidatedRecipe
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_two_epochs_suffice_and_validation_chooses(data, name):
     assert recipe.measures(network, data.val)["val_accuracy"] == max(scores)
     for key, value in model.state_dict().items():
         assert torch.equal(value, trained.state[key])
-    if isinstance(recipe.device(1.0), Ideal) and not isinstance(recipe, Judged) and not recipe.fine_tunes:
+    if isinstance(recipe.device(1.0), Ideal) and not isinstance(recipe, ValidatedRecipe) and not recipe.fine_tunes:
         clean = (model(data.val.inputs()).argmax(1) == data.val.labels).float().mean().item()
         assert clean == pytest.approx(max(scores), abs=1e-6)
 
@@ -180,8 +180,8 @@ def test_noise_recipe_sees_a_fresh_chip_each_batch_and_updates_the_clean_weights
     drawn = []
 
     class Spy(LogNormal):
-        def program(self, w, generator):
-            noisy = super().program(w, generator)
+        def varied(self, w, generator):
+            noisy = super().varied(w, generator)
             drawn.append((w, (noisy / w).detach().flatten()))
             return noisy
 

@@ -18,9 +18,9 @@ from cimenv.training import recipe_named
 from cimenv.training.a_trice import ATrice
 from cimenv.training.adversarial import Adversarial
 from cimenv.training.adversary import descended, full_scales
-from cimenv.training.course import Course
 from cimenv.training.gaussian import GaussianNoise
 from cimenv.training.sam import Sam
+from cimenv.training.training_run import TrainingRun
 from cimenv.training.trice import Trice, _shrunk
 
 
@@ -86,15 +86,15 @@ def test_a_trice_losses_by_hand(network, data, inner_loss, start):
 @pytest.mark.parametrize(("updates", "count"), [("joint", 1), ("each", 2)])
 def test_a_trice_applies_both_updates(data, updates, count):
     recipe = ATrice(updates=updates, epochs=1, batch_size=900, ramp=0, start="sample", inner_loss="ce")
-    with Course.of(recipe, small_net(), data, seeded(), silent) as course:
-        before, seen = nominal(course.network), []
+    with TrainingRun.of(recipe, small_net(), data, seeded(), silent) as run:
+        before, seen = nominal(run.network), []
 
         def watched(*_):
-            model = course.network.model
+            model = run.network.model
             seen.append((copy.deepcopy(model.state_dict()), [p.grad.clone() for p in model.parameters()]))
 
-        course.optimizer.register_step_post_hook(watched)
-        course.train_epoch(recipe)
+        run.optimizer.register_step_post_hook(watched)
+        run.train_epoch(recipe)
     assert len(seen) == count
     model = small_net()
     twin = map_network(model, CrossbarConfig(), (1, 4, 4))

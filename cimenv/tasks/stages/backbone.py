@@ -27,7 +27,7 @@ from cimenv.tasks.stages.keys import STAGE_VERSIONS, physics_of, precision_of
 from cimenv.tasks.stages.weights import load_weights, record_of, tensors_of
 from cimenv.tasks.stages.workspace import Workspace
 from cimenv.tasks.task import Task
-from cimenv.training import AnyRecipe
+from cimenv.training import Recipe
 
 RANGE = "input_range/"
 OUTPUTS = "clean_outputs"  # of a user's own backbone, on fixed inputs
@@ -73,7 +73,7 @@ def own_backbone(work: Workspace, module: nn.Module | None) -> Backbone:
     return Backbone(model, key, identity, {}, copied(module).cpu() if elsewhere else module)
 
 
-def trained_backbone(work: Workspace, recipe: AnyRecipe) -> Backbone:
+def trained_backbone(work: Workspace, recipe: Recipe) -> Backbone:
     """Return the backbone that a recipe trains."""
     task, own = work.task, is_own(work.task.backbone)
     before = trained_backbone(work, task.reference) if recipe.fine_tunes else None
@@ -94,7 +94,7 @@ def trained_backbone(work: Workspace, recipe: AnyRecipe) -> Backbone:
     return Backbone(model, key, identity, ranges, model, histories)
 
 
-def backbone_key(work: Workspace, recipe: AnyRecipe, before: Backbone | None) -> dict[str, Any]:
+def backbone_key(work: Workspace, recipe: Recipe, before: Backbone | None) -> dict[str, Any]:
     """Return what the weights depend on; `before` is the network that a recipe which fine-tunes starts from."""
     task = work.task
     key: dict[str, Any] = {
@@ -112,7 +112,7 @@ def backbone_key(work: Workspace, recipe: AnyRecipe, before: Backbone | None) ->
     return key
 
 
-def _fitted(work: Workspace, recipe: AnyRecipe, key: dict[str, Any], start: dict[str, Tensor] | None) -> Record:
+def _fitted(work: Workspace, recipe: Recipe, key: dict[str, Any], start: dict[str, Tensor] | None) -> Record:
     task = work.task
     with work.seeded(key) as generator:
         model = explicit(build_backbone(task.backbone, task.backbone_args))

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,11 @@ from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import MappedNetwork, map_network
 from cimenv.data.splits import DataSplits, ImageSet
 
-if TYPE_CHECKING:
-    from cimenv.training.recipe import Recipe
-
 Snapshot = dict[str, Any]
 
 
-class Trains(Protocol):
-    """What an epoch of training asks of a recipe."""
+class TrainStep(Protocol):
+    """The loss of a batch, and how the weights follow it: what an epoch of training asks of a recipe."""
 
     @property
     def batch_size(self) -> int:
@@ -43,6 +40,30 @@ class Trains(Protocol):
         self, network: MappedNetwork, x: Tensor, y: Tensor, done: float, generator: torch.Generator
     ) -> Iterator[Tensor]:
         """Yield the losses of one batch."""
+
+
+class Schedule(Protocol):
+    """How long and how fast a recipe trains."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of the recipe."""
+
+    @property
+    def epochs(self) -> int:
+        """Return the epochs."""
+
+    @property
+    def batch_size(self) -> int:
+        """Return the images of a batch."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Return the largest learning rate."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Return the decoupled weight decay."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +83,7 @@ class TrainedBackbone:
 
 
 @dataclass
-class Course:
+class TrainingRun:
     """A backbone in training with its optimiser, schedule and position.
 
     Attributes:
@@ -89,14 +110,14 @@ class Course:
     @staticmethod
     @contextmanager
     def of(
-        recipe: Recipe,
+        recipe: Schedule,
         backbone: nn.Module,
         data: DataSplits,
         generator: torch.Generator,
         progress: Progress,
         copies: int = 1,
         crossbar: CrossbarConfig | None = None,
-    ) -> Iterator[Course]:
+    ) -> Iterator[TrainingRun]:
         """Begin: AdamW and a one-cycle schedule. `copies` scales the bar for recipes that train an epoch repeatedly."""
         network = map_network(backbone, crossbar or CrossbarConfig(), data.image_shape)
         total = recipe.epochs * max(1, len(data.train) // recipe.batch_size)
@@ -108,16 +129,16 @@ class Course:
         optimizer = torch.optim.AdamW(backbone.parameters(), lr=rate, weight_decay=recipe.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total)
         with progress(f"training {recipe.name}", total * copies) as advance:
-            yield Course(network, data, generator, advance, optimizer, schedule, total)
+            yield TrainingRun(network, data, generator, advance, optimizer, schedule, total)
 
-    def train_epoch(self, recipe: Trains) -> float:
+    def train_epoch(self, recipe: TrainStep) -> float:
         """Train one epoch and return the mean of its losses' sums."""
         model = self.network.model.train()
         shared = recipe.shares_statistics(self.steps / self.total)
         with shared_statistics(model) if shared else nullcontext():
             return self._train_epoch(recipe)
 
-    def _train_epoch(self, recipe: Trains) -> float:
+    def _train_epoch(self, recipe: TrainStep) -> float:
         total, batches = 0.0, 0
         for x, y in shuffled_batches(self.data.train, recipe.batch_size, self.generator, self.network.layout):
             self.optimizer.zero_grad(set_to_none=True)

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from cimenv.core.precision import arithmetic
 from cimenv.core.seeding import torch_generator
-from cimenv.crossbar.devices import BitSlicedGaussian, Device
+from cimenv.crossbar.device import DeviceModel
+from cimenv.crossbar.devices import BitSlicedGaussian
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating
 from cimenv.data.splits import ImageSet
@@ -23,7 +24,7 @@ METRICS: tuple[JudgeMetric, ...] = ("clean", "mean", "percentile", "worst_case")
 QUANTILE = 0.05
 
 
-class Judged(Recipe):
+class ValidatedRecipe(Recipe):
     """A recipe whose epochs are judged on validation under the physics the network is meant for.
 
     Every epoch's history holds `clean`, `mean` and `percentile` (5 % over the judge's chips) and `worst_case` (ten
@@ -32,13 +33,17 @@ class Judged(Recipe):
 
     epochs: int = Field(20, ge=1, le=10_000)
     bound: float = Field(0.03, gt=0, le=1, description="th_g of the worst case")
-    judge: Device = Field(BitSlicedGaussian(sigma=0.1), description="devices of mean and percentile")
+    judge: DeviceModel = Field(BitSlicedGaussian(sigma=0.1), description="devices of mean and percentile")
     select: JudgeMetric = Field("worst_case", description="what the best epoch, and a search, are chosen by")
     judge_chips: int = Field(59, ge=1, le=100_000)
     judge_images: int = Field(500, ge=1, le=1_000_000, description="validation images that judge an epoch")
 
+    def against(self, bound: float) -> Recipe:
+        """Return the recipe with this bound; see `Recipe.against`."""
+        return self.model_copy(update={"bound": bound})
+
     @model_validator(mode="after")
-    def _check(self) -> Judged:
+    def _check(self) -> ValidatedRecipe:
         if self.judge_chips < (needed := smallest_chips(QUANTILE)):
             raise ValueError(f"judge_chips is {self.judge_chips}; the {QUANTILE:g}-quantile needs at least {needed}")
         return self
