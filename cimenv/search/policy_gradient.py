@@ -88,7 +88,7 @@ class PolicyGradient(Search):
         self.batch, self.entropy, self.penalty = batch, entropy, penalty
         self.allowed = torch.from_numpy(self.space.candidates)
         seed = int(generator.integers(2**62))
-        self.draws = torch.Generator().manual_seed(seed)
+        self.torch_draws = torch.Generator().manual_seed(seed)
         sites, choices = self.allowed.shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -127,7 +127,7 @@ class PolicyGradient(Search):
         with torch.no_grad():
             for site in range(len(self.allowed)):
                 chances = self._logits(drawn)[:, site].softmax(-1)
-                drawn[:, site] = torch.multinomial(chances, 1, generator=self.draws)[:, 0]
+                drawn[:, site] = torch.multinomial(chances, 1, generator=self.torch_draws)[:, 0]
         return [tuple(placement) for placement in drawn.tolist()]
 
     def _learn(self) -> None:

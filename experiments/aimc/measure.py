@@ -14,8 +14,11 @@ from cimenv.evaluation.metrics import normalised_accuracy
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Task
 from cimenv.tasks.problem import default_store
+<<<<<<< HEAD
 from cimenv.tasks.requests import Fidelity
 from cimenv.training.hwa import scaled
+=======
+>>>>>>> 2c27d16 (Names that two things shared; an experiment scales a device by its own method)
 from experiments.aimc.plan import HOUR_S, Job, Plan
 from experiments.lab.placements import digital_evaluator
 from experiments.lab.rows import Row
@@ -122,7 +125,7 @@ def noisy_enough(plan: Plan, job: Job, store: Store) -> tuple[float, Task]:
     """
     task = plan.task(job)
     for scale in plan.noise_scales:
-        device = scaled(task.crossbar.device, scale)
+        device = task.crossbar.device.scaled(scale)
         changes: dict[str, Any] = {"crossbar": {"device": device.model_dump(mode="json")}}
         if scale != 1:
             changes["trained_for"] = task.crossbar.model_dump(mode="json")
