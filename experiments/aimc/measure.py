@@ -14,11 +14,7 @@ from cimenv.evaluation.metrics import normalised_accuracy
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Task
 from cimenv.tasks.problem import default_store
-<<<<<<< HEAD
 from cimenv.tasks.requests import Fidelity
-from cimenv.training.hwa import scaled
-=======
->>>>>>> 2c27d16 (Names that two things shared; an experiment scales a device by its own method)
 from experiments.aimc.plan import HOUR_S, Job, Plan
 from experiments.lab.placements import digital_evaluator
 from experiments.lab.rows import Row
