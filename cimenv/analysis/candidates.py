@@ -64,15 +64,15 @@ def varied_from(
             "without variation, so that no share of that can be lost; train it first."
         )
     sites = evaluator.space.sites
-    found: list[VariedFrom] = []
+    measured: list[VariedFrom] = []
     for first in reversed(range(len(sites))):
         evaluation = evaluator.evaluate((1,) * first + (0,) * (len(sites) - first))
         mean = evaluation.value("mean")
         low, high = evaluation.interval("mean") or (mean, mean)
-        found.append(VariedFrom(sites[first].name, mean, (low, high), mean / clean))
+        measured.append(VariedFrom(sites[first].name, mean, (low, high), mean / clean))
         if mean < threshold * clean:
             break
-    return found
+    return measured
 
 
 def candidate_sites(
@@ -85,9 +85,9 @@ def candidate_sites(
     return named_candidates(task, varied_from(task, threshold, store, progress), threshold)
 
 
-def named_candidates(task: Task, found: list[VariedFrom], threshold: float) -> tuple[str, ...]:
+def named_candidates(task: Task, measured: list[VariedFrom], threshold: float) -> tuple[str, ...]:
     """Return the candidates that follow from what was measured."""
-    if found[-1].share >= threshold:
+    if measured[-1].share >= threshold:
         return ()
     names = [site.name for site in task.sites()]
-    return tuple(names[: names.index(found[-1].site) + 1])
+    return tuple(names[: names.index(measured[-1].site) + 1])

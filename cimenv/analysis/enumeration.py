@@ -208,11 +208,11 @@ def _begun(path: Path, wanted: Mapping[str, Any], space: PlacementSpace) -> Enum
         return None
     header = read_header(path, lines)
     _check_same(path, header, wanted)
-    found = parse(path, lines, header, space)
-    for number, row in enumerate(found.rows, FIRST_ROW):
-        if wrong := found.disagreements(row):
+    written = parse(path, lines, header, space)
+    for number, row in enumerate(written.rows, FIRST_ROW):
+        if wrong := written.disagreements(row):
             raise damaged(path, number, f"{', '.join(wrong)} and the counts disagree")
-    return found
+    return written
 
 
 def _lines(path: Path) -> list[str] | None:
@@ -232,9 +232,9 @@ def _renew(path: Path, wanted: Mapping[str, Any], space: PlacementSpace) -> None
     if lines is None or read_header(path, lines).version == ENUMERATION_VERSION:
         return
     with _only_writer(path):
-        found = _begun(path, wanted, space)
-        if found is not None and found.header.version != ENUMERATION_VERSION:
-            write_whole(path, with_checksums(found))
+        written = _begun(path, wanted, space)
+        if written is not None and written.header.version != ENUMERATION_VERSION:
+            write_whole(path, with_checksums(written))
 
 
 def _check_same(path: Path, header: Header, wanted: Mapping[str, Any]) -> None:

@@ -141,9 +141,9 @@ def checked_names(names: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UnknownNameError: one of them is no non-ideality.
     """
-    for name in (found := tuple(names)):
+    for name in (checked := tuple(names)):
         known_name("non-ideality", name, NON_IDEALITIES)
-    return found
+    return checked
 
 
 def crossbar(name: str, strength: float, base: CrossbarConfig) -> CrossbarConfig:
@@ -217,9 +217,9 @@ class Sensitivity:
     def row(self, kind: str, name: str, wanted: float, strength: float) -> Row:
         """Return the measurement at a strength."""
         config = crossbar(name, strength, self.network.config)
-        found = self.accuracy(config)
-        low, high = mean_interval(found)
-        mean = float(found.mean())
+        accuracies = self.accuracy(config)
+        low, high = mean_interval(accuracies)
+        mean = float(accuracies.mean())
         return Row(
             self.problem.task.name,
             self.problem.weights_digest[:12],
@@ -240,8 +240,8 @@ class Sensitivity:
         """Return the largest strength at which A* is still `share`, by bisection of its logarithm."""
 
         def holds(strength: float) -> bool:
-            found = self.accuracy(crossbar(name, strength, self.network.config))
-            return self.normalised(float(found.mean())) >= share
+            accuracies = self.accuracy(crossbar(name, strength, self.network.config))
+            return self.normalised(float(accuracies.mean())) >= share
 
         return self.row("threshold", name, share, _largest(NON_IDEALITIES[name], holds))
 
@@ -358,10 +358,12 @@ def figure(rows: list[Row]) -> Any:
     for number, task in enumerate(tasks):
         offset = 0.5 * ((number + 0.5) / len(tasks) - 0.5)
         for ax, kind, value in ((axes[0], "threshold", "mvm_error"), (axes[1], "equal_error", "normalised")):
-            found = [row for row in rows if (row.task, row.kind) == (task, kind)]
-            at = [names.index(row.non_ideality) + offset for row in found]
+            measured = [row for row in rows if (row.task, row.kind) == (task, kind)]
+            at = [names.index(row.non_ideality) + offset for row in measured]
             marker = "osD^v"[number % 5]
-            ax.plot([getattr(row, value) for row in found], at, marker, color=f"C{number}", ms=5, label=in_figure(task))
+            ax.plot(
+                [getattr(row, value) for row in measured], at, marker, color=f"C{number}", ms=5, label=in_figure(task)
+            )
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     axes[0].set(xlabel="MVM error borne until A* falls below the share", xscale="log")

@@ -119,14 +119,14 @@ def validate(
         raise ConfigError(f"rows: got {rows}; take at least 1.")
     checked_device(compute.device)
     unfit: Unfit = {}
-    found = read_enumeration(path, trust, unfit)
-    checked = _drawn(found, rows, seed)
-    problem = Problem.build(found.header.task, store, compute.progress)
-    differences = [*_of_header(found, problem), *_of_columns(found), *_of_checksums(found, unfit)]
-    chosen = [found.rows[k] for k in checked]
-    again = _again(found, problem, chosen, compute)
+    enumeration = read_enumeration(path, trust, unfit)
+    checked = _drawn(enumeration, rows, seed)
+    problem = Problem.build(enumeration.header.task, store, compute.progress)
+    differences = [*_of_header(enumeration, problem), *_of_columns(enumeration), *_of_checksums(enumeration, unfit)]
+    chosen = [enumeration.rows[k] for k in checked]
+    again = _again(enumeration, problem, chosen, compute)
     for k, row, (chip, count, fresh) in zip(checked, chosen, again, strict=True):
-        if abs(count - row.correct[chip]) > _allowed(found, compute.device):
+        if abs(count - row.correct[chip]) > _allowed(enumeration, compute.device):
             column = f"correct, chip {chip}"
             differences.append(Difference(FIRST_ROW + k, row.placement, column, row.correct[chip], count))
         wrong = int(np.abs(np.subtract(fresh.errors, row.errors)).argmax())
@@ -135,27 +135,27 @@ def validate(
             differences.append(Difference(FIRST_ROW + k, row.placement, f"errors, number {wrong}", there, here))
     largest = max(abs(count - row.correct[chip]) for row, (chip, count, _) in zip(chosen, again, strict=True))
     differences.sort(key=lambda difference: difference.line)
-    return Validation(found, seed, checked, problem.weights_digest, largest, tuple(differences), compute.device)
+    return Validation(enumeration, seed, checked, problem.weights_digest, largest, tuple(differences), compute.device)
 
 
-def _allowed(found: Enumeration, device: str) -> float:
+def _allowed(enumeration: Enumeration, device: str) -> float:
     rounded = 0 if device == "cpu" else ROUNDED
-    return max(TOLERANCE * found.header.images, rounded)
+    return max(TOLERANCE * enumeration.header.images, rounded)
 
 
-def _drawn(found: Enumeration, rows: int | None, seed: int) -> tuple[int, ...]:
+def _drawn(enumeration: Enumeration, rows: int | None, seed: int) -> tuple[int, ...]:
     """Return the indices of rows to evaluate: the empty placement, the best, and random others."""
-    count = len(found.rows)
+    count = len(enumeration.rows)
     if rows is None:
         return tuple(range(count))
-    always = {0, found.rows.index(found.best)}
+    always = {0, enumeration.rows.index(enumeration.best)}
     order = numpy_generator("validate", seed).permutation(count).tolist()
     others = [k for k in order if k not in always]
     return tuple(sorted([*always, *others[: max(0, rows - len(always))]]))
 
 
-def _of_header(found: Enumeration, problem: Problem) -> Iterator[Difference]:
-    header = found.header
+def _of_header(enumeration: Enumeration, problem: Problem) -> Iterator[Difference]:
+    header = enumeration.header
     if header.weights_digest != problem.weights_digest:
         yield Difference(1, None, "weights_digest", header.weights_digest, problem.weights_digest)
     sites = SiteShape.of(problem.options.sites)
@@ -177,27 +177,27 @@ def _of_header(found: Enumeration, problem: Problem) -> Iterator[Difference]:
             yield Difference(1, None, name, there, here)
 
 
-def _of_columns(found: Enumeration) -> Iterator[Difference]:
-    for k, row in enumerate(found.rows):
-        for name, here in found.disagreements(row).items():
+def _of_columns(enumeration: Enumeration) -> Iterator[Difference]:
+    for k, row in enumerate(enumeration.rows):
+        for name, here in enumeration.disagreements(row).items():
             yield Difference(FIRST_ROW + k, row.placement, name, row.numbers[name], here)
 
 
-def _of_checksums(found: Enumeration, unfit: Unfit) -> Iterator[Difference]:
-    if len(unfit) == len(found.rows) > 1:
+def _of_checksums(enumeration: Enumeration, unfit: Unfit) -> Iterator[Difference]:
+    if len(unfit) == len(enumeration.rows) > 1:
         there, here = unfit[FIRST_ROW]
         yield Difference(1, None, "checksums of all rows, which hold the first two lines", there, here)
         return
     for line, (there, here) in unfit.items():
-        yield Difference(line, found.rows[line - FIRST_ROW].placement, CHECK, there, here)
+        yield Difference(line, enumeration.rows[line - FIRST_ROW].placement, CHECK, there, here)
 
 
-def _again(found: Enumeration, problem: Problem, rows: list[Row], compute: Compute) -> list[tuple[int, int, Row]]:
+def _again(enumeration: Enumeration, problem: Problem, rows: list[Row], compute: Compute) -> list[tuple[int, int, Row]]:
     """Evaluate rows afresh; return, for each, the chip that differs most, its correct images now, and the row now."""
-    fresh = run_job(Engines(problem), found.header.requests([row.placement for row in rows]), compute)
+    fresh = run_job(Engines(problem), enumeration.header.requests([row.placement for row in rows]), compute)
     again = []
     for row, evaluation in zip(rows, fresh, strict=True):
         counts = evaluation.correct[0]
         chip = int(np.abs(counts - np.array(row.correct)).argmax())
-        again.append((chip, int(counts[chip]), Row.of(found.objective, evaluation)))
+        again.append((chip, int(counts[chip]), Row.of(enumeration.objective, evaluation)))
     return again

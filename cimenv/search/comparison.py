@@ -103,7 +103,7 @@ def affine_everywhere(space: PlacementSpace) -> Placement | None:
     return placement
 
 
-def compare(evaluator: MonteCarloEvaluator, found: Placement) -> Comparison:
+def compare(evaluator: MonteCarloEvaluator, placement: Placement) -> Comparison:
     """Compare a placement with no blocks and with affine ones everywhere, each with blocks fitted for it.
 
     Args:
@@ -115,7 +115,7 @@ def compare(evaluator: MonteCarloEvaluator, found: Placement) -> Comparison:
     chips = range(task.chips, 2 * task.chips)
     objective = Objective.of(judge, "val", chips)
     empty, affine = judge.space.empty(), affine_everywhere(judge.space)
-    wanted = [p for p in dict.fromkeys([found, *([affine] if affine else [])]) if p != empty]
+    wanted = [p for p in dict.fromkeys([placement, *([affine] if affine else [])]) if p != empty]
     seen = {e.placement: e for e in judge.evaluate_many(wanted, "val", "tuned", chips)}
     seen[empty] = judge.evaluate(empty, "val", chips=chips)
 
@@ -125,7 +125,7 @@ def compare(evaluator: MonteCarloEvaluator, found: Placement) -> Comparison:
         return Contender(name, evaluation, objective.value(evaluation), of_chips)
 
     return Comparison(
-        contender(FOUND, found),
+        contender(FOUND, placement),
         contender(NONE, empty),
         contender(AFFINE, affine) if affine else None,
         fresh is not None,

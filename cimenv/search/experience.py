@@ -84,8 +84,8 @@ def _of_sites(space: PlacementSpace, none: Evaluation) -> Floats:
     sizes = np.log10(np.maximum(rows, 1)).T
     depth = np.linspace(0.0, 1.0, len(error))
     conv = [float(site.type == "conv") for site in space.sites]
-    found = [error, spread - error, error - before, after - error, error - last, last, cosine, depth, *sizes, conv]
-    return np.stack(found, axis=1)
+    columns = [error, spread - error, error - before, after - error, error - last, last, cosine, depth, *sizes, conv]
+    return np.stack(columns, axis=1)
 
 
 def _of_blocks(space: PlacementSpace, sites: Ints, options: Ints) -> Floats:

@@ -105,9 +105,9 @@ def best_sum(space: PlacementSpace, gains: Floats) -> Placement:
         gains: `[sites, 1 + options]` in J; minus infinity where an option may not be placed.
     """
     for capacity in range(GRID, -1, -GRID // 100):
-        found = _within(space, gains, capacity)
-        if space.feasible(found):
-            return found
+        placement = _within(space, gains, capacity)
+        if space.feasible(placement):
+            return placement
     return space.empty()
 
 

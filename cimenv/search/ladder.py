@@ -96,8 +96,8 @@ def climb(
             advance()
         if tuned:
             objective = Objective.of(evaluator)
-            found = evaluator.evaluate_many(left[:tuned], "val", "tuned")
-            values = {e.placement: objective.value(e) for e in found}
+            evaluations = evaluator.evaluate_many(left[:tuned], "val", "tuned")
+            values = {e.placement: objective.value(e) for e in evaluations}
             rungs.append(Rung("tuned", evaluator.task.chips, evaluator.problem.images("val"), values))
             advance()
     return rungs

@@ -24,23 +24,23 @@ def with_option(placement: Placement, site: int, option: int) -> Placement:
 
 def single_changes(space: PlacementSpace, placement: Placement) -> list[Placement]:
     """Return every feasible placement that differs at exactly one site."""
-    found = []
+    neighbours = []
     for site, here in enumerate(placement):
         without = with_option(placement, site, 0)
         allowed = np.flatnonzero(space.affordable_at(without, site))
-        found += [with_option(without, site, int(option)) for option in allowed if option != here]
-    return found
+        neighbours += [with_option(without, site, int(option)) for option in allowed if option != here]
+    return neighbours
 
 
 def moved_blocks(space: PlacementSpace, placement: Placement) -> list[Placement]:
     """Return every feasible placement in which one block went to an empty site, or changed its size there."""
-    found = []
+    neighbours = []
     for site in np.flatnonzero(placement):
         without = with_option(placement, int(site), 0)
         allowed = space.affordable(without)
         for other in np.flatnonzero(np.array(placement) == 0):
-            found += [with_option(without, int(other), int(o)) for o in np.flatnonzero(allowed[other]) if o]
-    return found
+            neighbours += [with_option(without, int(other), int(o)) for o in np.flatnonzero(allowed[other]) if o]
+    return neighbours
 
 
 def neighbours(space: PlacementSpace, placement: Placement) -> list[Placement]:

@@ -76,5 +76,5 @@ def place(
     task, objects = own_task("place", model, data, crossbar, fields)
     kept = store if isinstance(store, Store) else default_store(store)
     evaluator = MonteCarloEvaluator(task, kept, device=device, progress=progress, objects=objects)
-    found = run_search(evaluator, method, evaluations, seed, settings)
-    return report(evaluator, found, fallback)
+    result = run_search(evaluator, method, evaluations, seed, settings)
+    return report(evaluator, result, fallback)

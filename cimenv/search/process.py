@@ -49,8 +49,8 @@ class Process:
         self._squares = cdist(self.known, self.known, "sqeuclidean")
         self._same_task = np.equal.outer(tasks, tasks)
         self._same_site = self._same_task & np.equal.outer(sites, sites)
-        found = optimize.minimize(self._negative_log_likelihood, np.log(STARTS), bounds=[np.log(BOUNDS)] * len(STARTS))
-        self.parameters: tuple[float, ...] = tuple(np.exp(found.x).tolist())
+        fits = optimize.minimize(self._negative_log_likelihood, np.log(STARTS), bounds=[np.log(BOUNDS)] * len(STARTS))
+        self.parameters: tuple[float, ...] = tuple(np.exp(fits.x).tolist())
         self._factor = np.linalg.cholesky(self._covariance(self.parameters))
         self._weights = _solved(self._factor, self._values)
         self.log_deviation = _log_deviation(lessons)
@@ -84,8 +84,8 @@ class Process:
 
     def _covariance(self, parameters: Sequence[float]) -> Floats:
         _, task, site, block, _ = parameters
-        found = self._kernel(self._squares, parameters) + task * self._same_task + site * self._same_site
-        return np.asarray(found + (block + JITTER) * np.eye(len(found)))
+        covariance = self._kernel(self._squares, parameters) + task * self._same_task + site * self._same_site
+        return np.asarray(covariance + (block + JITTER) * np.eye(len(covariance)))
 
     def _negative_log_likelihood(self, logs: Floats) -> float:
         """Return the negative logarithm of the marginal likelihood, up to a constant."""
@@ -117,8 +117,8 @@ class Belief:
         self._chosen = self._placed(self.known)
         residual = np.array(list(accuracies.values())) - self.base - self._chosen @ self.added
         learned = process.misfit * (process.scale * blocks.lost) ** 2
-        found = [self._explained(residual, multiple * learned) for multiple in INTERACTION_MULTIPLES]
-        _, self.interaction, self._factor, self._weights = min(found, key=lambda each: each[0])
+        fits = [self._explained(residual, multiple * learned) for multiple in INTERACTION_MULTIPLES]
+        _, self.interaction, self._factor, self._weights = min(fits, key=lambda each: each[0])
 
     def _explained(self, residual: Floats, interaction: float) -> tuple[float, float, Floats, Floats]:
         """Return the evaluations' negative log likelihood for an interaction's variance, and what predictions need."""

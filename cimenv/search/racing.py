@@ -148,10 +148,12 @@ class _Field:
         """Evaluate some placements on more chips."""
         if not chips:
             return
-        for found in self.evaluator.evaluate_many(placements, chips=chips):
-            before = self.correct.get(found.placement, found.correct[:, :0])
-            whole = self.correct[found.placement] = np.concatenate([before, found.correct], axis=1)
-            self.accuracy[found.placement] = replace(found, correct=whole).accuracy  # at the worst time of all chips
+        for evaluation in self.evaluator.evaluate_many(placements, chips=chips):
+            before = self.correct.get(evaluation.placement, evaluation.correct[:, :0])
+            whole = self.correct[evaluation.placement] = np.concatenate([before, evaluation.correct], axis=1)
+            self.accuracy[evaluation.placement] = replace(
+                evaluation, correct=whole
+            ).accuracy  # at the worst time of all chips
 
     def metric(self, placement: Placement) -> float:
         """Return the task's metric on the chips so far."""

@@ -125,7 +125,7 @@ class PlacementResult:
         ]
 
 
-def report(evaluator: MonteCarloEvaluator, found: SearchResult, fallback: bool = True) -> PlacementResult:
+def report(evaluator: MonteCarloEvaluator, result: SearchResult, fallback: bool = True) -> PlacementResult:
     """Compare what a search found with no blocks and affine ones, and evaluate all three on the test split, once.
 
     Args:
@@ -138,18 +138,18 @@ def report(evaluator: MonteCarloEvaluator, found: SearchResult, fallback: bool =
     val = float(len(task.times_s) * task.chips * evaluator.problem.images("val"))
     test = float(len(task.times_s) * task.report_chips * evaluator.problem.images("test"))
     with stages(evaluator, "fitting the blocks, comparing, reporting", 2 * tuning + 3 * val + 3 * test) as work:
-        spent, ahead = f"{found.evaluations} evaluation{'s' * (found.evaluations > 1)}", "its blocks are fitted now"
+        spent, ahead = f"{result.evaluations} evaluation{'s' * (result.evaluations > 1)}", "its blocks are fitted now"
         work.say(
-            f"placement found: {' '.join(map(str, found.best))} (J {found.objective:.3f}, {spent}); "
-            f"{ahead if any(found.best) else 'it is compared now'}"
+            f"placement found: {' '.join(map(str, result.best))} (J {result.objective:.3f}, {spent}); "
+            f"{ahead if any(result.best) else 'it is compared now'}"
         )
-        for placement in (found.best, affine_everywhere(space)):
+        for placement in (result.best, affine_everywhere(space)):
             if placement is not None and any(placement):
                 with work.piece(tuning):
                     evaluator.problem.tuned_bank(placement, evaluator.compute.progress)
         with work.piece(3 * val, 3 * len(task.times_s)):
-            comparison = compare(evaluator, found.best)
-        chosen = comparison.best.placement if fallback else found.best
+            comparison = compare(evaluator, result.best)
+        chosen = comparison.best.placement if fallback else result.best
         with work.piece(3 * test, 3 * len(task.times_s)):
             none = evaluator.evaluate(space.empty(), "test")
             wanted = [chosen, *([comparison.affine.placement] if comparison.affine else [])]
@@ -162,7 +162,7 @@ def report(evaluator: MonteCarloEvaluator, found: SearchResult, fallback: bool =
         clean_accuracy=evaluator.clean_accuracy("test"),
         cost=space.cost(chosen),
         shares=space.shares(chosen),
-        search=found,
+        search=result,
         evaluator=evaluator,
         comparison=comparison,
         affine=affine[0] if affine else None,

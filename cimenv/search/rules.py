@@ -48,12 +48,12 @@ class Rule(Search):
             self.left += nested[-1:] if self.only_all else nested
 
     def _nested(self, sites: Sequence[int], option: int) -> list[Placement]:
-        placed, found = self.space.empty(), []
+        placed, chain = self.space.empty(), []
         for site in sites:
             if self.space.affordable_at(placed, site)[option]:
                 placed = with_option(placed, int(site), option)
-                found.append(placed)
-        return found
+                chain.append(placed)
+        return chain
 
 
 def first_sites(space: PlacementSpace, none: Evaluation) -> Sequence[int]:

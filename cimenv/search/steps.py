@@ -13,15 +13,15 @@ from cimenv.tasks.space import PlacementSpace
 COLUMNS = ("method", "evaluation", "placement", "objective", "accuracy", "best_objective", *COST_TERMS)
 
 
-def write_steps(path: Path, found: SearchResult, space: PlacementSpace) -> None:
+def write_steps(path: Path, result: SearchResult, space: PlacementSpace) -> None:
     """Write one row per distinct evaluation, in order; costs are shares of the backbone's.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     rows: list[list[Any]] = []
-    for number, (step, best) in enumerate(zip(found.steps, found.best_so_far, strict=True), 1):
+    for number, (step, best) in enumerate(zip(result.steps, result.best_so_far, strict=True), 1):
         placement, shares = " ".join(map(str, step.placement)), space.shares(step.placement)
-        row = [found.method, number, placement, step.objective, step.accuracy, best]
+        row = [result.method, number, placement, step.objective, step.accuracy, best]
         rows.append([*row, *(shares[term] for term in COST_TERMS)])
     write_rows(path, COLUMNS, rows)

@@ -70,16 +70,16 @@ class Transfer(ModelBased):
 
     def _pool(self, acquisition: Callable[[Sequence[Placement]], Floats]) -> list[Placement]:
         """Return random placements, and the neighbours of the best up to where no change promises more."""
-        found = dict.fromkeys(self.drawn())
+        pool = dict.fromkeys(self.drawn())
         for leader in self.leaders():
             here, best = leader, -np.inf
             while near := neighbours(self.space, here):
-                found |= dict.fromkeys(near)
+                pool |= dict.fromkeys(near)
                 values = acquisition(near)
                 if values.max() <= best:
                     break
                 here, best = near[int(values.argmax())], float(values.max())
-        return list(found)
+        return list(pool)
 
 
 def others(task: Task) -> tuple[str, ...]:
