@@ -9,24 +9,18 @@ from pydantic import Field
 
 from cimenv.compensation.options import Placement
 from cimenv.core.config import Frozen
-from cimenv.tasks import Task, load_task
 from cimenv.tasks.space import PlacementSpace
 from experiments.lab.placements import random_placements
 from experiments.lab.rows import Row
+from experiments.lab.tasks import ChangedTask
 
 
-class Plan(Frozen):
+class Plan(ChangedTask):
     """The experiment's configuration."""
 
-    task: str
-    set: dict[str, Any] = Field({}, description="fields of the task that are changed")
     data: tuple[str, ...] = Field((), description="what must be there before it begins")
     placements: int = Field(ge=6, description="random placements")
     stand_alone: bool = Field(description="whether blocks are also fitted from scratch for every placement by itself")
-
-    def made(self) -> Task:
-        """Return the task."""
-        return load_task(self.task).with_changes(**self.set)
 
     def measured(self) -> dict[str, Any]:
         """Return the fields that change a job's numbers, not those that say which jobs there are."""

@@ -10,7 +10,8 @@ from cimenv.core.threads import torch_threads
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.tasks import load_task
 from cimenv.tasks.engines import KEPT_WIDE_ACTIVATIONS
-from experiments.lab.timing import Figure, median_ratio, seconds, untrained
+from experiments.lab.measurements import Measurement
+from experiments.lab.timing import median_ratio, seconds, untrained
 
 CHIPS, IMAGES, RUNS = 25, 500, 3
 BATCHES = (16, 32, 64, 125, 250, 500)
@@ -18,7 +19,7 @@ CHANGED = 5  # the site at which a step of a search changes the placement
 MARGIN = 1.1
 
 
-def deep_figures() -> list[Figure]:
+def measure_deep_networks() -> list[Measurement]:
     """Compare evaluation and a search step on quarter-width VGG-16 with plain forwards, on one thread."""
     network, images, engine = untrained(load_task("vgg16-two-digit"), IMAGES, (1, 32, 32))
     model = network.model
@@ -44,10 +45,10 @@ def deep_figures() -> list[Figure]:
         before = model.features[: _position(model, network.sites[CHANGED].name)]  # type: ignore[index]
         share, _, _ = median_ratio(lambda: plain(before, best), lambda: plain(model, best), RUNS)  # type: ignore[arg-type]
     return [
-        Figure(f"VGG-16, width 1/4: plain forwards, {CHIPS} x {IMAGES} images, best batch ({best})", took, "s"),
-        Figure("VGG-16: evaluation / plain forwards", whole, "x", MARGIN),
-        Figure("VGG-16: evaluation in bfloat16 / in float32", half, "x"),
-        Figure(f"VGG-16: step at site {CHANGED + 1} / full evaluation", step, "x", MARGIN * (1 - share)),
+        Measurement(f"VGG-16, width 1/4: plain forwards, {CHIPS} x {IMAGES} images, best batch ({best})", took, "s"),
+        Measurement("VGG-16: evaluation / plain forwards", whole, "x", MARGIN),
+        Measurement("VGG-16: evaluation in bfloat16 / in float32", half, "x"),
+        Measurement(f"VGG-16: step at site {CHANGED + 1} / full evaluation", step, "x", MARGIN * (1 - share)),
     ]
 
 

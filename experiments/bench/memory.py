@@ -18,6 +18,7 @@ from cimenv.core.store import Store
 from cimenv.envs import CompensationEnv
 from cimenv.tasks import MonteCarloEvaluator, load_task, space
 from cimenv.tasks.evaluators import monte_carlo as evaluators
+from experiments.lab.measurements import Measurement
 
 STEPS, WARM, EVERY = 20_000, 10_000, 100
 REMEMBERED = 200  # evaluations and costs kept in memory, so that what is remembered on purpose is no growth
@@ -67,3 +68,9 @@ def growth(rows: npt.NDArray[np.float64], warm: int = WARM) -> tuple[float, floa
     slope, _, low, _ = stats.theilslopes(later[:, 1], later[:, 0], alpha=0.95)
     span = later[-1, 0] - later[0, 0]
     return float(slope * span), float(low * span)
+
+
+def measure_memory(store: Store) -> Measurement:
+    """Measure what the process holds more after 10,000 steps of the environment."""
+    grown, _ = growth(memory_over_steps(store))
+    return Measurement("growth of memory over 10,000 steps", grown, "MiB", 1.0)

@@ -1,13 +1,11 @@
-"""Wall times that are compared in one run: medians of alternating calls, an epoch of a recipe, measured figures."""
+"""Wall times that are compared in one run: medians of alternating calls, an epoch of a recipe."""
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,21 +24,6 @@ from cimenv.training import Recipe
 from cimenv.training.training_run import TrainingRun
 
 Shape = tuple[int, int, int]  # of an image: channels, height, width
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured figure: what, the value, its unit, and the promise (None where there is none)."""
-
-    what: str
-    value: float
-    unit: str
-    bound: float | None = None
-
-    @property
-    def met(self) -> bool | None:
-        """Return whether the value keeps the promise."""
-        return None if self.bound is None else self.value <= self.bound
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -82,17 +65,3 @@ def epoch_of(problem: Problem, recipe: Recipe, images: int | None = None) -> Cal
             run.train_epoch(recipe)
 
     return train_epoch
-
-
-def write_figures(figures: Sequence[Figure], folder: Path, machine: Mapping[str, object]) -> None:
-    """Write figures into a folder as bench.json, which says on what machine, and as table.md."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [{**asdict(figure), "met": figure.met} for figure in figures]
-    (folder / "bench.json").write_text(json.dumps({"machine": machine, "figures": rows}, indent=2) + "\n")
-    lines = ["| figure | measured | promise |", "|---|---:|---:|"]
-    for figure in figures:
-        bound = "" if figure.bound is None else f"≤ {figure.bound:.3g} {figure.unit}".strip()
-        mark = "" if figure.met is not False else " **missed**"
-        lines.append(f"| {figure.what} | {figure.value:.3g} {figure.unit}".rstrip() + f" | {bound}{mark} |")
-    (folder / "table.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))

@@ -14,11 +14,13 @@ from cimenv.tasks.problem import SHIPPED
 from cimenv.tasks.requests import Compute
 from cimenv.tasks.space import PlacementSpace
 from experiments.lab.table_files import located
-from experiments.tables import __main__ as tables
+from experiments.tables.__main__ import main
+from experiments.tables.make import fits, make, ship
+from experiments.tables.plan import plans
 
 
 def test_every_plan_can_be_enumerated():
-    for name, plan in tables.plans().items():
+    for name, plan in plans().items():
         task = plan.made()
         count = sum(1 for _ in PlacementSpace(task).all_placements())
         assert count <= (4_096 if plan.ships else 4_374) and name.startswith(plan.task), name
@@ -26,8 +28,8 @@ def test_every_plan_can_be_enumerated():
 
 @pytest.mark.parametrize("name", shipped_tables())
 def test_what_ships_is_what_is_planned(name):
-    assert load_table(name).header.task.key == tables.plans()[name].made().key
-    assert tables.fits(SHIPPED_TABLES / f"{name}.csv.xz", tables.plans()[name].made())
+    assert load_table(name).header.task.key == plans()[name].made().key
+    assert fits(SHIPPED_TABLES / f"{name}.csv.xz", plans()[name].made())
     assert sum(path.stat().st_size for path in SHIPPED_TABLES.glob("*")) < 10 * 2**20
 
 
@@ -37,7 +39,7 @@ LARGE = {"vgg16-two-digit-400-chips": (512, 400, 2_000), "vgg16-two-digit-8-site
 @pytest.mark.parametrize("name", LARGE)
 def test_what_the_comparison_is_judged_on(name):
     """Made on a GPU from the networks and blocks that ship: placements, chips, images as the README says."""
-    assert tables.fits(Path(located(name)), tables.plans()[name].made())
+    assert fits(Path(located(name)), plans()[name].made())
     found = load_table(located(name))
     assert (len(found.rows), found.header.chips, found.header.images) == LARGE[name]
     assert located("mlp-4") == "mlp-4" and not any(row.correct == found.rows[0].correct for row in found.rows[1:])
@@ -56,18 +58,17 @@ def test_a_cpu_agrees_with_the_gpus_table(tmp_path):
 
 
 def test_a_table_is_made_and_found_fit(toy, tmp_path, capsys):
-    made = tables.make("toy", toy.task, tmp_path / "tables", toy.store, tmp_path / "work")
-    assert tables.fits(made, toy.task) and not tables.fits(made, load_task("mlp-4"))
-    assert not tables.fits(tmp_path / "none.csv.xz", toy.task)
+    made = make("toy", toy.task, tmp_path / "tables", toy.store, tmp_path / "work")
+    assert fits(made, toy.task) and not fits(made, load_task("mlp-4"))
+    assert not fits(tmp_path / "none.csv.xz", toy.task)
     assert TableEvaluator(made).evaluate((1, 0, 0, 0)).value("mean") == toy.evaluate((1, 0, 0, 0)).value("mean")
-    assert tables.main(["mlp-5"]) == 2
+    assert main(["mlp-5"]) == 2
     assert "Unknown table 'mlp-5'" in capsys.readouterr().err
-    assert tables.main(["--help"]) == 0
 
 
 def test_what_is_behind_a_table_is_shipped(toy, tmp_path):
     """A store over the new layer has nothing to train, whatever the torch version: it stays empty."""
-    tables.ship(toy.task, toy.store, tmp_path / "layer")
+    ship(toy.task, toy.store, tmp_path / "layer")
     fresh = Store(tmp_path / "own", layers=(tmp_path / "layer",))
     assert Problem.build(toy.task, fresh).weights_digest == toy.problem.weights_digest
     assert fresh.keys() == [] and not (tmp_path / "layer/locks").exists()
