@@ -1,4 +1,4 @@
-"""Figures of results."""
+"""The two pictures of the demonstration."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cimenv.compensation.options import Placement
 from cimenv.evaluation.record import Evaluation
-from cimenv.tasks import MonteCarloEvaluator
+from cimenv.tasks import MonteCarloEvaluator, Objective
 
 MARKS = {
     "none": ("X", "#555555"),
@@ -74,3 +75,11 @@ def _style(name: str, colour: str) -> dict[str, Any]:
     if name == "agent":
         return {"color": colour, "ms": 17, "mfc": "none", "mew": 1.5, "zorder": 5}
     return {"color": colour, "ms": 9, "mec": "white"}
+
+
+def draw_network(path: Path, evaluator: MonteCarloEvaluator, placement: Placement) -> None:
+    """Save the picture of a placement as the environment renders it."""
+    from cimenv.envs.render import figure
+
+    none, placed = evaluator.evaluate(evaluator.space.empty()), evaluator.evaluate(placement)
+    figure(Objective.of(evaluator), none, placed).savefig(path, dpi=110)
