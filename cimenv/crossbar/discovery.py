@@ -205,7 +205,7 @@ class Discovery(TorchFunctionMode):
         given: Sequence[Tensor],
         made: Sequence[Tensor],
     ) -> None:
-        if func in OTHER_PRODUCTS or (made and isinstance(func, OPERATORS)):
+        if made and func not in READERS and _may_multiply(func):
             self._record_other(func, given, made)
         if func not in READERS:
             return
@@ -267,6 +267,11 @@ class Discovery(TorchFunctionMode):
             for name in self._origins(tensor) if tensor.dim() > 1 else ():
                 macs, _ = self.seen.others.get(name, (0, ""))
                 self.seen.others[name] = (macs + macs_of(tensor, data, made[0]), reason)
+
+
+def _may_multiply(func: Callable[..., Any]) -> bool:
+    """Return whether a function is a product of matrices, by its name too: there are grouped, scaled, integer ones."""
+    return func in OTHER_PRODUCTS or isinstance(func, OPERATORS) or name_of(func).endswith(("mm", "mv", "dot"))
 
 
 def discovered(model: nn.Module, image: Tensor, origins: Mapping[str, Tensor] | None = None) -> Seen:

@@ -13,7 +13,7 @@ from torch import nn
 from cimenv.core.errors import MappingError
 from cimenv.crossbar.names import Named
 from cimenv.crossbar.prepared import copied, prepared
-from cimenv.crossbar.written_out import Attention, Fused, Recurrent, Taken
+from cimenv.crossbar.written_out import Attention, Fused, Recurrent, Taken, is_fused, stays_fused
 
 HOOKS = (
     "_forward_hooks",
@@ -28,17 +28,18 @@ def explicit(model: nn.Module, digital: Sequence[str] = ()) -> nn.Module:
     """Return `model` itself, or where it hides matrices, an equivalent copy that shows them.
 
     Hidden are those of LSTM, GRU and MultiheadAttention modules, which are written out as single matrices, and what
-    `prepared` shows: weights that are parametrised or pruned, and compiled modules.
+    `prepared` shows: weights that are parametrised or pruned, and compiled modules. An attention with `add_bias_kv` or
+    `add_zero_attn` cannot be written out, and stays.
 
     Args:
         model: the network.
         digital: name patterns of modules that are left as they are.
 
     Raises:
-        MappingError: an attention cannot be written out; the network cannot be copied, or `prepared` refuses it.
+        MappingError: a matrix of an attention is used elsewhere, the network cannot be copied, or `prepared` refuses.
     """
     model = prepared(model)
-    hidden = {module: name for name, module in model.named_modules() if _hidden(module)}
+    hidden = {module: name for name, module in model.named_modules() if is_fused(module) and not stays_fused(module)}
     if hidden and digital:
         named = Named(model, digital)
         hidden = {module: name for module, name in hidden.items() if not named.module(module)}
@@ -46,9 +47,9 @@ def explicit(model: nn.Module, digital: Sequence[str] = ()) -> nn.Module:
         return model
     model, taken = copied(model), Taken()
     if "" in hidden.values():
-        return _written_out("", model, taken)
+        return _written_out(model, taken)
     fused = {name: model.get_submodule(name) for name in hidden.values()}
-    written = {module: _written_out(name, module, taken) for name, module in fused.items()}
+    written = {module: _written_out(module, taken) for name, module in fused.items()}
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):  # also where one module has two names
             if child in written:
@@ -57,19 +58,8 @@ def explicit(model: nn.Module, digital: Sequence[str] = ()) -> nn.Module:
     return model
 
 
-def _hidden(module: nn.Module) -> bool:
-    """Return whether a module computes in a fused call of torch, with no forward of its own."""
-    kinds = (kind for kind in (nn.LSTM, nn.GRU, nn.MultiheadAttention) if isinstance(module, kind))
-    return any(type(module).forward is kind.forward for kind in kinds) and "forward" not in vars(module)
-
-
-def _written_out(name: str, module: nn.Module, taken: Taken) -> nn.Module:
+def _written_out(module: nn.Module, taken: Taken) -> nn.Module:
     assert isinstance(module, Fused)
-    if isinstance(module, nn.MultiheadAttention) and (module.bias_k is not None or module.add_zero_attn):
-        raise MappingError(
-            f"Layer {name} is a MultiheadAttention with add_bias_kv or add_zero_attn, which is not mapped; "
-            f"switch them off, or keep it digital with crossbar.digital: ['{name}']."
-        )
     made = Attention(module, taken) if isinstance(module, nn.MultiheadAttention) else Recurrent(module, taken)
     for hooks in HOOKS:
         setattr(made, hooks, getattr(module, hooks))

@@ -16,6 +16,7 @@ from cimenv.crossbar.operations import Convolution, MappedLayer
 from cimenv.crossbar.report import Unmapped
 from cimenv.crossbar.sites import Site, SiteType
 from cimenv.crossbar.storage import overlapping
+from cimenv.crossbar.written_out import stays_fused
 
 NAMED = "named by crossbar.digital"
 UNUSED = "never multiplied by data"
@@ -128,7 +129,7 @@ def sites_of_layers(
     """
     named = Named(model, config.digital)
     named.check("digital")
-    refuse_unmapped(layers, named)
+    refuse_unmapped(named)
     sites: dict[Tensor, Site] = {}
     digital = []
     for name, layer in layers.items():
@@ -195,7 +196,7 @@ def unused_parameters(
             reason = "embeddings are looked up"
         elif parameter in by_constants:
             reason = "multiplied by constants alone"
-        elif isinstance(owner, MappedLayer):
+        elif isinstance(owner, MappedLayer) and held is owner.weight:
             reason = UNUSED
         else:
             reason = "not multiplied by as matrices"
@@ -203,16 +204,17 @@ def unused_parameters(
     return rest
 
 
-def refuse_unmapped(layers: Mapping[str, nn.Module], digital: Named) -> None:
+def refuse_unmapped(digital: Named) -> None:
     """Refuse layers of kinds that cannot be mapped, unless they are kept digital.
 
     Raises:
         MappingError: there is one.
     """
-    for name, module in layers.items():
-        if isinstance(module, UNMAPPED) and not digital.module(module):
+    for module, (name, *_) in digital.modules.items():
+        if (isinstance(module, UNMAPPED) or stays_fused(module)) and not digital.module(module):
+            form = " with add_bias_kv or add_zero_attn" if stays_fused(module) else ""
             raise MappingError(
-                f"Layer {name} is a {type(module).__name__}, which cannot be mapped; "
+                f"Layer {name} is a {type(module).__name__}{form}, which cannot be mapped; "
                 f"keep it digital with crossbar.digital: ['{name}']."
             )
 

@@ -29,7 +29,7 @@ from cimenv.crossbar.finding import (
 from cimenv.crossbar.images import shown
 from cimenv.crossbar.interception import AtSite, programmed
 from cimenv.crossbar.layers import ProgrammedWeight, program_weight
-from cimenv.crossbar.names import UNMAPPED, Named, check_patterns
+from cimenv.crossbar.names import Named, check_patterns
 from cimenv.crossbar.operations import MappedLayer
 from cimenv.crossbar.prepared import copied
 from cimenv.crossbar.ranges import calibrated_ranges
@@ -179,10 +179,10 @@ def map_network(
     given, model = model, explicit(model, config.digital)
     if model is not given and isinstance(given, nn.Module):
         origins = {**dict(given.named_parameters(remove_duplicate=False)), **(origins or {})}
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, MappedLayer | UNMAPPED)}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, MappedLayer)}
     if input_shape is None:
         return _by_definition(model, config, layers)
-    refuse_unmapped(layers, Named(model, config.digital))
+    refuse_unmapped(Named(model, config.digital))
     seen = _seen(model, tuple(input_shape), origins or {})
     sites, digital, notes = SitesOfUses(model, config, seen, list(layers)).found()
     check_patterns("overrides", config.overrides, [site.name for site in sites])

@@ -13,6 +13,18 @@ from cimenv.core.errors import MappingError
 Fused = nn.LSTM | nn.GRU | nn.MultiheadAttention
 
 
+def is_fused(module: nn.Module) -> bool:
+    """Return whether a module computes in a fused call of torch, with no forward of its own."""
+    kinds = (kind for kind in (nn.LSTM, nn.GRU, nn.MultiheadAttention) if isinstance(module, kind))
+    return any(type(module).forward is kind.forward for kind in kinds) and "forward" not in vars(module)
+
+
+def stays_fused(module: nn.Module) -> bool:
+    """Return whether a fused module is an attention of a form that cannot be written out."""
+    extra = isinstance(module, nn.MultiheadAttention) and (module.bias_k is not None or module.add_zero_attn)
+    return extra and is_fused(module)
+
+
 class Taken:
     """Takes parameters over from fused modules: those that several of them share, or a part of one, once."""
 

@@ -65,7 +65,7 @@ class PlacementResult:
         Raises:
             MappingError: it is another network.
         """
-        network = explicit(model)
+        network = explicit(model, self.evaluator.problem.network.config.digital)
         for site in self.evaluator.space.options.sites:
             if not has_site(network, site):
                 raise MappingError(

@@ -87,7 +87,7 @@ def test_what_users_ask_of_a_recurrent_module():
 
 def test_attention_that_is_not_mapped_says_so():
     with pytest.raises(MappingError, match="add_bias_kv or add_zero_attn"):
-        explicit(nn.Sequential(nn.MultiheadAttention(8, 2, add_zero_attn=True)))
+        map_network(nn.Sequential(nn.MultiheadAttention(8, 2, add_zero_attn=True)), CrossbarConfig())
 
 
 class Rows(nn.Module):

@@ -66,7 +66,7 @@ def own_backbone(work: Workspace, module: nn.Module | None) -> Backbone:
         assert work.task.weights is not None
         load_weights(module, work.task.weights)
     module = uncompiled(module)  # what is judged need not be compiled for it
-    model = explicit(copied(module).cpu())
+    model = explicit(copied(module).cpu(), work.task.crossbar.digital)
     identity = identity_of(work.store, type(module).__qualname__, model, probe(work), work.data.digest)
     key = {"stage": "own", "weights": arrays_digest(identity, model.state_dict()), "data": work.data.digest}
     elsewhere = any(p.device.type != "cpu" for p in module.parameters())
@@ -88,7 +88,7 @@ def trained_backbone(work: Workspace, recipe: Recipe) -> Backbone:
         if not own or _fits(model, arrays, outputs, probe(work)):
             break
         key["variant"] = key.get("variant", 0) + 1  # the factory makes another network now
-    model.load_state_dict(arrays, assign=True)
+    model.load_state_dict(arrays, assign=not own)  # which would part what shares a weight
     identity = Identity.of_backbone(task.backbone, task.backbone_args, key.get("variant", 0))
     histories = {**(before.histories if before else {}), recipe.name: record.meta["history"]}
     return Backbone(model, key, identity, ranges, model, histories)
