@@ -8,6 +8,7 @@ count as the user wrote them.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
 
 from cimenv.core.errors import MappingError
 from cimenv.crossbar.eager import eagerly
@@ -131,6 +133,7 @@ class Intercepted(TorchFunctionMode):
         self.storages = set(stored.memory.parts)  # those of weights and of functions of them
         self.derived: dict[int, tuple[list[weakref.ref[Tensor]], str]] = {}  # functions of weights, by storage
         self.changed: set[str] = set()  # sites whose weight the network has changed in place
+        self.learning = torch.is_grad_enabled()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -176,6 +179,11 @@ class Intercepted(TorchFunctionMode):
             beside = (product.x, product.bias)
             if any(isinstance(tensor, Tensor) and self.stored.sites_in(tensor) for tensor in beside):
                 return None  # a product of two weights: both are the chip's
+            if self.learning and _runs_again():
+                raise MappingError(
+                    f"Layer {name} lies within torch.utils.checkpoint, which would run it again without the chip's "
+                    "weights to learn; switch checkpointing off."
+                )
             call = SiteCall(name, product, self.weights.get(name), derived, name in self.changed)
             return product.from_outputs(self.at_site(call))
         return None
@@ -321,6 +329,16 @@ def _sites(model: nn.Module, weights: Mapping[str, ProgrammedWeight]) -> list[Si
             )
         found.append(Site.of_parameter(name, own, turned))
     return found
+
+
+def _runs_again() -> bool:
+    """Return whether what is running now will run again for its gradient, when no one watches."""
+    frame = sys._getframe()
+    while (outer := frame.f_back) is not None:
+        if outer.f_code.co_filename == checkpoint.__file__:
+            return True
+        frame = outer
+    return False
 
 
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cimenv.core.errors import MappingError
+from cimenv.crossbar.eager import eagerly
 from cimenv.crossbar.explicit import explicit
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating
@@ -125,7 +126,7 @@ def _layout(network: MappedNetwork, images: Tensor) -> torch.memory_format:
 
 
 def _own(model: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), evaluating(model), eagerly():
         found = model(images)
     assert isinstance(found, Tensor)
     return found

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from cimenv.core.errors import MappingError
 from cimenv.crossbar import CrossbarConfig, LogNormal, map_network
@@ -144,3 +145,21 @@ def test_a_mask_made_by_vmap_is_no_matter():
             return super().forward(x * mask)
 
     assert len(map_network(Masked(), CONFIG, (6,)).sites) == 3
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.filterwarnings("ignore:None of the inputs")
+def test_parts_that_run_again_for_their_gradient_are_refused_where_it_is_wanted(reentrant):
+    """The second run lies outside `programmed`: its gradients would be those of the nominal weights."""
+
+    class Saving(Net):
+        def forward(self, x):
+            return self.head(checkpoint(lambda x: self.body(x).relu(), self.stem(x), use_reentrant=reentrant))
+
+    model, x = Saving().eval(), torch.randn(4, 6)
+    network = map_network(model, CONFIG, (6,))
+    with network.programmed(network.program(torch.Generator())) as running:
+        with pytest.raises(MappingError, match=r"^Layer body lies within torch.utils.checkpoint"):
+            running(x)
+        with torch.no_grad(), network.programmed(network.program(torch.Generator())):
+            running(x)

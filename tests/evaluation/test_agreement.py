@@ -154,3 +154,42 @@ def test_a_weight_that_is_read_where_nobody_sees_it_is_refused_by_name(way):
     with pytest.raises(MappingError, match="reads the weight of head where a chip's cannot take its place"):
         agrees(mapped(model), model, images())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def rectified(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return F.linear(x, weight).relu()
+
+
+class Compiled(Net):
+    """Its head is multiplied by in a compiled function."""
+
+    def __init__(self):
+        super().__init__()
+        self.function = torch.compile(rectified, backend="eager")
+
+    def forward(self, x):
+        return self.function(self.stem(x).mean((2, 3)), self.head.weight)
+
+
+class Tied(Net):
+    """Two attentions share a matrix for queries, keys and values; two heads share their memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = (nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
+        self.two.in_proj_weight = self.one.in_proj_weight
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.second.weight.data = self.first.weight.data
+        del self.stem, self.head
+
+    def forward(self, x):
+        x = x.squeeze(1)
+        x = self.two(*[self.one(x, x, x, need_weights=False)[0]] * 3, need_weights=False)[0]
+        return self.second(self.first(x[:, 0]).relu())
+
+
+@pytest.mark.parametrize("kind", [Compiled, Tied])
+def test_compiled_functions_and_ties_compute_as_they_do_in_the_users_network(kind, caplog):
+    model = kind().eval()
+    agrees(mapped(model), model, images())
+    assert not [record for record in caplog.records if record.name == "cimenv"]
