@@ -40,9 +40,7 @@ def test_experiments_use_agents_and_agents_the_package(path):
         allowed = {"agents": ("cimenv", "agents"), "experiments": ("cimenv", "agents", "experiments")}[home]
         assert where[0] in allowed, f"{path.relative_to(ROOT)} imports {name}"
         if home == where[0] == "experiments" and len(where) > 1 and where[1] != below[0]:
-            assert where[1] == "lab" or (below[0], where[1]) in BORROWS, (
-                f"{below[0]} imports {name}"
-            )
+            assert where[1] == "lab" or (below[0], where[1]) in BORROWS, f"{below[0]} imports {name}"
 
 
 def test_an_experiment_has_one_name():

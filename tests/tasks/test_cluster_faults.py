@@ -22,8 +22,8 @@ from cimenv.core import installation
 from cimenv.core.errors import ConfigError
 from cimenv.core.store import Store
 from cimenv.tasks import MonteCarloEvaluator, load_task
-from cimenv.tasks import cluster as cluster_module
 from cimenv.tasks.engines import Engines
+from cimenv.tasks.evaluators import cluster as cluster_module
 from cimenv.tasks.evaluators.cluster import Cluster, tls
 from cimenv.tasks.evaluators.travel import SharedProblem, _is_own, own_modules_by_value
 from cimenv.tasks.jobs import run_job
