@@ -29,6 +29,7 @@ from agents.train import one_thread
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.core.files import WEIGHTS, checked_file
+from cimenv.core.modules import untrusted
 from cimenv.core.writing import write_whole
 from cimenv.evaluation.metrics import mean_interval
 from cimenv.evaluation.record import Evaluation
@@ -60,7 +61,8 @@ def evaluate(
     """
     config = finished_run(run)
     if evaluator is None and not trust:
-        task_of(config).as_read_from(run / CONFIG).check_imports()
+        with untrusted(run / CONFIG):
+            task_of(config).as_read_from(run / CONFIG).check_imports()
     known = read_placements(run / PLACEMENTS)
     env = judged_env(config, evaluator, dict(known))
     say(before_opening(run / MODEL))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from cimenv.compensation.blocks import AffineBlock, FullBlock, LowRankBlock
+from cimenv.compensation.block import BLOCKS, Block
 from cimenv.compensation.options import BlockOption, Options, Placement
 from cimenv.crossbar.interception import AtSite, SiteCall, observed
-from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
+from cimenv.crossbar.layers import ProgrammedWeight
 
 ORDER = "order_"  # name of what `protect` keeps
-Blocks = AffineBlock | FullBlock | LowRankBlock
 
 
 class CompensationBank(nn.Module):
@@ -30,12 +28,12 @@ class CompensationBank(nn.Module):
         self.options = options
         self.sites = nn.ModuleList(nn.ModuleDict(_modules(options, s)) for s in range(len(options.sites)))
 
-    def block(self, site: int, option: BlockOption) -> Blocks:
+    def block(self, site: int, option: BlockOption) -> Block:
         """Return the module that serves `option` at site number `site`."""
         blocks = self.sites[site]
         assert isinstance(blocks, nn.ModuleDict)
-        module = blocks[option.kind]
-        assert isinstance(module, AffineBlock | FullBlock | LowRankBlock)
+        module = blocks[_name(option.kind)]
+        assert isinstance(module, Block)
         return module
 
     def compensate(self, site: int, option: BlockOption | None, x: Tensor, y: Tensor) -> Tensor:
@@ -43,11 +41,11 @@ class CompensationBank(nn.Module):
 
         Args:
             site: number of the site.
-            option: the block, None or `digital` for no change (see `site_weight`).
+            option: the block; None, or one on weights, for no change (see `site_weight`).
             x: the site's input, `[n, c_in, h, w]` or `[..., c_in]`.
             y: the site's erroneous output, `[n, c_out, h', w']` or `[..., c_out]`.
         """
-        if option is None or option.kind == "digital":
+        if option is None or option.block.on_weights:
             return y
         block = self.block(site, option)
         return block(x, y, option.width(self.options.sites[site]))
@@ -71,7 +69,7 @@ class CompensationBank(nn.Module):
     def used_parameters(self, placement: Placement) -> list[nn.Parameter]:
         """Return the parameters that a placement uses."""
         blocks = enumerate(self.options.blocks(placement))
-        used = [self.block(s, o) for s, o in blocks if o is not None and o.kind != "digital"]
+        used = [self.block(s, o) for s, o in blocks if o is not None and not o.block.on_weights]
         return [parameter for block in used for parameter in block.parameters()]
 
     @contextmanager
@@ -80,8 +78,8 @@ class CompensationBank(nn.Module):
     ) -> Iterator[nn.Module]:
         """Run `network` with this placement's blocks behind its sites, in this thread; leaves no trace.
 
-        Inside `programmed` the blocks stand behind the chip's products. `digital` options need the chip's weights:
-        apply `site_weights` to them first.
+        Inside `programmed` the blocks stand behind the chip's products. Options on weights, such as `digital`, need the
+        chip's: apply `site_weights` to them first.
 
         Args:
             network: the one that the sites belong to.
@@ -89,7 +87,7 @@ class CompensationBank(nn.Module):
             origins: parameters of the network that this one was copied from, see `StoredWeights`.
         """
         sites = zip(self.options.sites, self.options.blocks(placement), strict=True)
-        placed = [site for site, option in sites if option is not None and option.kind != "digital"]
+        placed = [site for site, option in sites if option is not None and not option.block.on_weights]
         with observed(network, placed, self.at_sites(placement), origins):
             yield network
 
@@ -107,22 +105,8 @@ class CompensationBank(nn.Module):
 def site_weight(
     option: BlockOption | None, nominal: Tensor, programmed: ProgrammedWeight, order: Tensor | None = None
 ) -> ProgrammedWeight:
-    """Return the weight a site computes with: under `digital`, the protected output channels are exact.
-
-    A size under 1 protects the first channels of `order`; without one those with the largest weight norm, whose
-    deviations are largest under multiplicative variation.
-    """
-    if option is None or option.kind != "digital":
-        return programmed
-    if option.size >= 1:
-        return nominal
-    keep = math.ceil(option.size * len(nominal) - 1e-9)
-    if order is None:
-        order = nominal.detach().flatten(1).norm(dim=1).topk(keep).indices
-    chosen = order[:keep]
-    if isinstance(programmed, AnalogWeight):
-        return programmed.protecting(chosen, nominal)
-    return programmed.index_copy(0, chosen, nominal[chosen])
+    """Return the weight a site computes with under an option; see `Block.weight`."""
+    return programmed if option is None else option.block.weight(option.size, nominal, programmed, order)
 
 
 def site_weights(
@@ -143,15 +127,14 @@ def _modules(options: Options, site: int) -> dict[str, nn.Module]:
     here = options.sites[site]
     widest: dict[str, int] = {}
     for option in options.per_site[site]:
-        if option.kind != "digital":
+        if not option.block.on_weights:
             widest[option.kind] = max(widest.get(option.kind, 0), option.width(here))
-    made: dict[str, nn.Module] = {}
-    for kind, width in widest.items():
-        if kind == "affine":
-            made[kind] = AffineBlock(here)
-        else:
-            made[kind] = FullBlock(here, width) if kind == "full" else LowRankBlock(here, width)
-    return made
+    return {_name(kind): BLOCKS.find(kind)(here, width) for kind, width in widest.items()}
+
+
+def _name(kind: str) -> str:
+    """Return the name of a kind's module: torch takes none with dots."""
+    return kind.replace(".", "/")
 
 
 def bank_arrays(bank: CompensationBank) -> dict[str, Tensor]:

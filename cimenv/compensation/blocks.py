@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cimenv.compensation.block import Block
+from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
 from cimenv.crossbar.sites import Site
 
 
@@ -39,14 +42,27 @@ def channels_last(y: Tensor) -> bool:
     return y.dim() == 4 and y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
 
 
-class AffineBlock(nn.Module):
-    """Per-channel scale and shift, refitted over chips."""
+class AffineBlock(Block):
+    """Per-channel scale and shift, refitted over chips; it has one size, and no MACs: the periphery has them anyway."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__()
-        self.conv = site.type == "conv"
+    kind, sized = "affine", False
+
+    def __init__(self, site: Site, width: int) -> None:
+        super().__init__(site, width)
         self.scale = nn.Parameter(torch.ones(site.out_channels))
         self.shift = nn.Parameter(torch.zeros(site.out_channels))
+
+    @classmethod
+    def weights(cls, site: Site, width: int) -> int:
+        """Return a scale and a shift per channel."""
+        del width
+        return 2 * site.out_channels
+
+    @classmethod
+    def macs(cls, site: Site, width: int) -> int:
+        """Return 0."""
+        del site, width
+        return 0
 
     def forward(self, x: Tensor, y: Tensor, width: int) -> Tensor:
         """Return `scale * y + shift`; `x` and `width` are not used."""
@@ -55,12 +71,8 @@ class AffineBlock(nn.Module):
         return torch.addcmul(self.shift.view(shape).to(y.dtype), y, self.scale.view(shape).to(y.dtype))
 
 
-class ChannelBlock(nn.Module):
+class ChannelBlock(Block):
     """A block that mixes the channels of a site's input and output; it takes them in the layout they come in."""
-
-    def __init__(self, site: Site) -> None:
-        super().__init__()
-        self.conv = site.type == "conv"
 
     def forward(self, x: Tensor, y: Tensor, width: int) -> Tensor:
         """Return the compensated output, with the first `width` filters (ranks)."""
@@ -81,18 +93,33 @@ class ChannelBlock(nn.Module):
 
 
 class FullBlock(ChannelBlock):
-    """Generator and compensator (CorrectNet, DATE 2023; physics as the design states, section 3).
+    """Generator and compensator; size: generator filters / output channels.
 
     `g = relu(G [pool(x); y] + b_G)`, `y' = C [y; g] + b_C`; C starts as the identity on y and zero on g.
+
+    Source: CorrectNet (DATE 2023).
     """
 
+    kind = "full"
+
     def __init__(self, site: Site, width: int) -> None:
-        super().__init__(site)
+        super().__init__(site, width)
         c_in, c_out = site.in_channels, site.out_channels
         self.generator_weight = nn.Parameter(_kaiming(width, c_in + c_out))
         self.generator_bias = nn.Parameter(torch.zeros(width))
         self.compensator_weight = nn.Parameter(torch.cat([torch.eye(c_out), torch.zeros(c_out, width)], 1))
         self.compensator_bias = nn.Parameter(torch.zeros(c_out))
+
+    @classmethod
+    def weights(cls, site: Site, width: int) -> int:
+        """Return m(c_in + c_out) + c_out(c_out + m) + m + c_out."""
+        return cls.macs(site, width) + width + site.out_channels
+
+    @classmethod
+    def macs(cls, site: Site, width: int) -> int:
+        """Return m(c_in + c_out) + c_out(c_out + m)."""
+        c_in, c_out = site.in_channels, site.out_channels
+        return width * (c_in + c_out) + c_out * (c_out + width)
 
     def of_vectors(self, x: Tensor, y: Tensor, width: int) -> Tensor:
         """Return the compensated vectors."""
@@ -111,15 +138,27 @@ class FullBlock(ChannelBlock):
 
 
 class LowRankBlock(ChannelBlock):
-    """Low-rank residual: `y' = y + B relu(A [pool(x); y] + a) + b`, B starting at zero."""
+    """Low-rank residual, `y' = y + B relu(A [pool(x); y] + a) + b`, B starting at 0; size: rank / output channels."""
+
+    kind = "low_rank"
 
     def __init__(self, site: Site, width: int) -> None:
-        super().__init__(site)
+        super().__init__(site, width)
         c_in, c_out = site.in_channels, site.out_channels
         self.down_weight = nn.Parameter(_kaiming(width, c_in + c_out))
         self.down_bias = nn.Parameter(torch.zeros(width))
         self.up_weight = nn.Parameter(torch.zeros(c_out, width))
         self.up_bias = nn.Parameter(torch.zeros(c_out))
+
+    @classmethod
+    def weights(cls, site: Site, width: int) -> int:
+        """Return r(c_in + c_out) + c_out r + r + c_out."""
+        return cls.macs(site, width) + width + site.out_channels
+
+    @classmethod
+    def macs(cls, site: Site, width: int) -> int:
+        """Return r(c_in + c_out) + c_out r."""
+        return width * (site.in_channels + site.out_channels) + site.out_channels * width
 
     def of_vectors(self, x: Tensor, y: Tensor, width: int) -> Tensor:
         """Return the compensated vectors."""
@@ -132,6 +171,42 @@ class LowRankBlock(ChannelBlock):
         down, up = self.down_weight[:width], self.up_weight[:, :width]
         hidden = mix(down[:, :c_in], x, mix(down[:, c_in:], y, self.down_bias[:width, None])).relu()
         return mix(up, hidden, y + self.up_bias[:, None])
+
+
+class Digital(Block):
+    """Output channels that stay off the crossbar, exact; size: their share.
+
+    A size under 1 protects the first channels of an order; without one those with the largest weight norm, whose
+    deviations are largest under multiplicative variation.
+    """
+
+    kind, on_weights = "digital", True
+    largest_size: ClassVar[float] = 1.0
+
+    @classmethod
+    def weights(cls, site: Site, width: int) -> int:
+        """Return the weights kept off the crossbar."""
+        return width * site.fan_in
+
+    @classmethod
+    def macs(cls, site: Site, width: int) -> int:
+        """Return the products with them."""
+        return width * site.fan_in
+
+    @classmethod
+    def weight(
+        cls, size: float, nominal: Tensor, programmed: ProgrammedWeight, order: Tensor | None = None
+    ) -> ProgrammedWeight:
+        """Return the chip's weight with exact channels; see `Block.weight`."""
+        if size >= 1:
+            return nominal
+        keep = math.ceil(size * len(nominal) - 1e-9)
+        if order is None:
+            order = nominal.detach().flatten(1).norm(dim=1).topk(keep).indices
+        chosen = order[:keep]
+        if isinstance(programmed, AnalogWeight):
+            return programmed.protecting(chosen, nominal)
+        return programmed.index_copy(0, chosen, nominal[chosen])
 
 
 def _kaiming(rows: int, columns: int) -> Tensor:

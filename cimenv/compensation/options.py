@@ -6,70 +6,72 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from cimenv.compensation.block import BLOCKS, Block
 from cimenv.core.config import Frozen
 from cimenv.core.errors import PlacementError, brief
 from cimenv.crossbar.sites import Site, SiteType
 
-Kind = Literal["affine", "full", "low_rank", "digital"]
 Placement = tuple[int, ...]  # one option index per site, 0 = none
 
 
 class BlockOption(Frozen):
     """One kind of block at one size.
 
-    `size` is, for `full`, generator filters / output channels; for `low_rank`, rank / output channels; for `digital`,
-    the share of output channels kept off the crossbar. `affine` has no size.
+    `kind` is a name in `BLOCKS`, or `package.module:Class` of a block of one's own. `size` is, for `full`, generator
+    filters / output channels; for `low_rank`, rank / output channels; for `digital`, the share of output channels kept
+    off the crossbar. `affine` has no size.
     """
 
-    kind: Kind
+    kind: str = Field(json_schema_extra={"enum": list(BLOCKS)})
     size: float = Field(1.0, gt=0, le=4)
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        return BLOCKS.written(BLOCKS.find(kind))
 
     @model_validator(mode="after")
     def _check(self) -> BlockOption:
-        if self.kind == "digital" and self.size > 1:
-            raise ValueError("a digital share is at most 1")
+        if self.size > (largest := self.block.largest_size):
+            raise ValueError(f"the size of a block of kind {self.kind} is at most {largest:g}")
         return self
+
+    @property
+    def block(self) -> type[Block]:
+        """Return the class of the block."""
+        return BLOCKS.find(self.kind)
 
     @property
     def label(self) -> str:
         """Return a short name such as `full .25`."""
-        return "affine" if self.kind == "affine" else f"{self.kind} {self.size:g}"
+        return self.block.label(self.size)
 
     def width(self, site: Site) -> int:
         """Return filters, rank or protected channels at `site`: ceil(size * out_channels)."""
         return math.ceil(self.size * site.out_channels - 1e-9)
 
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return state if BLOCKS.is_built_in(self.kind) else {**state, "class": self.block}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        if "class" in state:  # of the user's own, whose module may have come with the pickle
+            BLOCKS.written(state.pop("class"))
+        super().__setstate__(state)
+
 
 def added_weights(option: BlockOption, site: Site) -> int:
-    """Return the digital weights (biases included) that a block adds at a site.
-
-    `full`: m(c_in + c_out) + c_out(c_out + m) + m + c_out; `low_rank`: r(c_in + c_out) + c_out r + r + c_out;
-    `affine`: a scale and a shift per channel; `digital`: the weights kept off the crossbar.
-    """
-    c_in, c_out, m = site.in_channels, site.out_channels, option.width(site)
-    if option.kind == "affine":
-        return 2 * c_out
-    if option.kind == "full":
-        return m * (c_in + c_out) + c_out * (c_out + m) + m + c_out
-    if option.kind == "low_rank":
-        return m * (c_in + c_out) + c_out * m + m + c_out
-    return m * site.fan_in
+    """Return the digital weights (biases included) that a block adds at a site."""
+    return option.block.weights(site, option.width(site))
 
 
 def added_macs(option: BlockOption, site: Site) -> int:
     """Return the digital multiply-accumulates that a block adds per image (`affine`: 0, the periphery has them)."""
-    c_in, c_out, m = site.in_channels, site.out_channels, option.width(site)
-    per_position = {
-        "affine": 0,
-        "full": m * (c_in + c_out) + c_out * (c_out + m),
-        "low_rank": m * (c_in + c_out) + c_out * m,
-        "digital": m * site.fan_in,
-    }[option.kind]
-    return per_position * site.positions
+    return option.block.macs(site, option.width(site)) * site.positions
 
 
 @dataclass(frozen=True)

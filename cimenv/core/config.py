@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from cimenv.core.errors import CimenvError, ConfigError, UnknownNameError, brief
+from cimenv.core.errors import CimenvError, ConfigError, UnknownNameError, UntrustedError, brief
 from cimenv.core.files import CONFIGURATION, read_text
 from cimenv.core.modules import check_trusted, module_of
 from cimenv.core.strict import WHOLE, named_fields, strict
@@ -65,7 +65,9 @@ def in_one_sentence(model: type[BaseModel]) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise ConfigError(one_sentence(error, model)) from None
+        cause = error.errors()[0].get("ctx", {}).get("error")
+        kind = UntrustedError if isinstance(cause, UntrustedError) else ConfigError
+        raise kind(one_sentence(error, model)) from None
     except UnicodeEncodeError as error:  # in the message of a check, or in a name
         raise ConfigError(f"{model.__name__}: got {brief(error.object)}; give text that UTF-8 can hold.") from None
 

@@ -42,6 +42,10 @@ class ConfigError(CimenvError, ValueError):
     """A configuration holds a value that is not allowed."""
 
 
+class UntrustedError(ConfigError):
+    """A file that may be of others names a module, which is not imported."""
+
+
 class UnknownNameError(ConfigError):
     """A name is not in its registry; the message lists what is."""
 

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, UntrustedError
 
 _FILE: ContextVar[str | None] = ContextVar("file of others", default=None)
 
@@ -31,10 +31,10 @@ def check_trusted(name: str) -> None:
     """Refuse to import what a file of others names.
 
     Raises:
-        ConfigError: one is being read.
+        UntrustedError: one is being read.
     """
     if (file := _FILE.get()) is not None:
-        raise ConfigError(
+        raise UntrustedError(
             f"'{name}' is named by {file}, and what a file names is not imported; if you trust it, give trust=True, or "
             "--trust to the command."
         )

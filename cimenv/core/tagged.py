@@ -25,7 +25,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializerFunct
 from pydantic_core import CoreSchema, core_schema
 
 from cimenv.core.config import Frozen
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, UntrustedError
 from cimenv.core.registry import Registry
 from cimenv.core.strict import named_fields
 
@@ -60,6 +60,8 @@ class Tagged(Frozen):
         fields = {field: part for field, part in named_fields(value).items() if field != tag}
         try:
             return found(**fields)
+        except UntrustedError:
+            raise
         except ConfigError as error:  # "LogNormal.sigma: ...", said of a field of this type
             name = found.__name__ if ":" in value[tag] else value[tag]
             raise ConfigError(re.sub(rf"^{found.__name__}(?=[.:])", f"{cls.__name__}.{name}", str(error))) from None

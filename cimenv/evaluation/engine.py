@@ -231,8 +231,8 @@ class Engine:
         """Return the bytes that a walk needs for one image."""
         with torch.inference_mode(), self._arithmetic():
             outputs = tensor_bytes(self._one_image().clean)
-        digital = max(sum(o.kind == "digital" for o in here) for here in self.bank.options.per_site)
-        return int((LIVE + digital) * outputs)
+        variants = max(sum(o.block.on_weights for o in here) for here in self.bank.options.per_site)
+        return int((LIVE + variants) * outputs)
 
     def _one_image(self) -> ImageBlock:
         images, labels = self._images

@@ -111,7 +111,7 @@ class Walk:
         raw: dict[BlockOption | None, Tensor],
     ) -> Tensor:
         """Return a site's output after its block; `raw` keeps the layer's own output for its other options."""
-        variant = option if option is not None and option.kind == "digital" else None
+        variant = option if option is not None and option.block.on_weights else None
         if variant not in raw:
             name = self.network.sites[site].name
             weight = site_weight(variant, self.nominal[name], self.chip.weights[name], self.bank.order(site))

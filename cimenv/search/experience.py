@@ -90,7 +90,7 @@ def _of_sites(space: PlacementSpace, none: Evaluation) -> Floats:
 
 def _of_blocks(space: PlacementSpace, sites: Ints, options: Ints) -> Floats:
     """Return kind and size of every block, `[blocks, 3]`."""
-    affine = [space.options.per_site[s][o - 1].kind == "affine" for s, o in zip(sites, options, strict=True)]
+    affine = [not space.options.per_site[s][o - 1].block.sized for s, o in zip(sites, options, strict=True)]
     weights = space.terms[sites, options, 0]
     largest = np.where(np.isinf(space.terms[sites, :, 0]), 0.0, space.terms[sites, :, 0]).max(axis=1)
     return np.stack([np.array(affine, dtype=np.float64), weights >= largest, _log(weights)], axis=1)

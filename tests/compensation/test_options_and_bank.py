@@ -1,9 +1,11 @@
+import pickle
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cimenv.compensation import BlockOption, CompensationBank, Options, added_macs, added_weights
+from cimenv.compensation import BLOCKS, Block, BlockOption, CompensationBank, Options, added_macs, added_weights
 from cimenv.compensation.bank import bank_arrays, bank_from, site_weight, site_weights
 from cimenv.compensation.options import options_by_type
 from cimenv.core.errors import ConfigError, PlacementError
@@ -288,3 +290,43 @@ def test_used_parameters_and_round_trip_of_the_bank(toy):
 def test_impossible_options(fields):
     with pytest.raises(ConfigError, match="BlockOption"):
         BlockOption(**fields)
+
+
+class Shift(Block):
+    """A shift of every channel."""
+
+    kind, sized = "shift", False
+
+    def __init__(self, site, width):
+        super().__init__(site, width)
+        self.shift = nn.Parameter(torch.zeros(site.out_channels))
+
+    @classmethod
+    def weights(cls, site, width):
+        """Return one a channel."""
+        return site.out_channels
+
+    @classmethod
+    def macs(cls, site, width):
+        """Return none."""
+        return 0
+
+    def forward(self, x, y, width):
+        """Return the shifted output."""
+        return y + (self.shift.view(-1, *[1] * (y.dim() - 2)) if self.conv else self.shift)
+
+
+def test_a_kind_of_ones_own_by_where_it_is(monkeypatch):
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(108, 4))
+    sites, option = sites_of(network, (1, 8, 8)), BlockOption(kind=f"{__name__}:Shift")
+    assert option.label == "shift" and [added_weights(option, site) for site in sites] == [3, 4]
+    assert BlockOption(**option.model_dump()) == option == pickle.loads(pickle.dumps(option))
+    bank = CompensationBank(options_by_type(sites, {"conv": (option,), "dense": (option, AFFINE)}))
+    for value in bank.parameters():
+        value.data += 1.0
+    x, y = torch.zeros(2, 1, 8, 8), torch.zeros(2, 3, 6, 6)
+    assert torch.equal(bank.compensate(0, option, x, y), torch.ones(2, 3, 6, 6))
+    assert len(bank.used_parameters((1, 1))) == 2 and bank_from(bank.options, bank_arrays(bank)).used_parameters((1, 1))
+    monkeypatch.setattr(BLOCKS, "_entries", dict(BLOCKS._entries))
+    BLOCKS.register(Shift)
+    assert BlockOption(kind="shift") == option  # keys hold where it is, whatever it is called

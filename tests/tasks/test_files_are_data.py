@@ -97,6 +97,25 @@ def test_no_door_imports_or_calls_what_a_file_names(table, marker, tmp_path, doo
 
 
 @pytest.mark.filterwarnings("ignore:.*has no checksums")
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"task__crossbar__device__kind": f"{OWN}:Device"},
+        {"task__recipe__name": f"{OWN}:Recipe"},
+        {"task__options__dense": [{"kind": f"{OWN}:Block"}]},
+    ],
+)
+def test_no_door_imports_a_class_that_a_file_names(table, marker, tmp_path, door, old, named):
+    path = tmp_path / "table.csv"
+    path.write_bytes((as_version_2 if old else with_header)(table, **named))
+    with pytest.raises(ConfigError, match=r"is named by .*table\.csv.* give trust=True, or --trust"):
+        DOORS[door](path)
+    assert not marker.exists() and OWN not in sys.modules
+
+
+@pytest.mark.filterwarnings("ignore:.*has no checksums")
 def test_a_network_of_one_s_own_is_imported_where_the_file_is_trusted(table, marker, tmp_path):
     path = tmp_path / "table.csv"
     path.write_bytes(as_version_2(table, task__backbone=f"{OWN}:made"))

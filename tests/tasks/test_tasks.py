@@ -60,7 +60,7 @@ def test_default_task_is_lenet5_with_1024_placements():
         ({"precision": "bfloat16", "crossbar": {"preset": "rasch2023"}}, "too coarse for converters"),
         ({"training_precision": "bfloat16", "recipe": "hwa", "trained_for": {"preset": "rasch2023"}}, "take float32"),
         ({"precision": "bfloat16", "metric": "worst_case"}, "take float32"),
-        ({"options": [{"kind": "digital", "size": 2}]}, "digital share"),
+        ({"options": [{"kind": "digital", "size": 2}]}, "kind digital is at most 1"),
         ({"options": [{"kind": "fulll"}]}, "kind"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,9 @@ from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement, options_by_type
 from cimenv.core.checked_rows import CHECK
 from cimenv.core.config import Frozen, canonical
-from cimenv.core.errors import ConfigError
+from cimenv.core.errors import ConfigError, UntrustedError
 from cimenv.core.files import CONFIGURATION
+from cimenv.core.modules import untrusted
 from cimenv.cost.hardware import COST_TERMS
 from cimenv.evaluation.record import ERROR_COLUMNS, Evaluation
 from cimenv.tasks.files.site_shape import SiteShape
@@ -119,7 +121,8 @@ def read_header(path: Path, lines: Sequence[str], trust: bool = False) -> Header
         raise ConfigError(f"{path} is not an enumeration; give a file that `cimenv enumerate` wrote.")
     if len(lines[0]) > CONFIGURATION:
         raise damaged(path, 1, "it is longer than any header")
-    header = _header(path, lines[0].removeprefix(MAGIC))
+    with nullcontext() if trust else untrusted(path):
+        header = _header(path, lines[0].removeprefix(MAGIC))
     if lines[1:2] != [",".join(header.columns)]:
         raise damaged(path, 2, f"the columns are not {', '.join(header.columns)}")
     if trust:
@@ -147,6 +150,8 @@ def _header(path: Path, text: str) -> Header:
         raise damaged(path, 1, "a device's table is the path of another file, and reading opens none")
     try:
         return Header(**fields)
+    except UntrustedError:
+        raise
     except (ValueError, TypeError, OverflowError) as error:
         raise damaged(path, 1, str(error).rstrip(".")) from None
 

@@ -50,6 +50,8 @@ def bank_key(task: Task, options: Options, backbone_key: dict[str, Any]) -> dict
     }
     if (protection := _protection(task, options)) != "weight_norm":
         key["protection"] = protection
+    if versions := {o.kind: o.block.version for here in options.per_site for o in here if o.block.version != 1}:
+        key["block_versions"] = versions
     return key
 
 
@@ -69,12 +71,12 @@ def _fitted_bank(work: Workspace, network: MappedNetwork, options: Options, key:
 
 
 def _to_fit(options: Options) -> bool:
-    return any(option.kind != "digital" for here in options.per_site for option in here)
+    return any(not option.block.on_weights for here in options.per_site for option in here)
 
 
 def _protection(task: Task, options: Options) -> Protection:
     """Return how channels that stay digital are chosen; by weight norm where no option keeps a part of a layer."""
-    partial = any(option.kind == "digital" and option.size < 1 for here in options.per_site for option in here)
+    partial = any(option.block.on_weights and option.size < 1 for here in options.per_site for option in here)
     return task.protection if partial else "weight_norm"
 
 
