@@ -14,10 +14,10 @@ import torch
 def eagerly() -> Iterator[None]:
     """Let the whole process run compiled functions eagerly until the last overlapping use ends."""
     with _LOCK:
-        _USES.count += 1
         if not _USES.changed and "torch._dynamo" in sys.modules:  # nothing is compiled without it, and it loads slowly
             _USES.stack.enter_context(torch.compiler.set_stance("force_eager"))
             _USES.changed = True
+        _USES.count += 1
     try:
         yield
     finally:

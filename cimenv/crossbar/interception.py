@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -333,11 +334,12 @@ def _sites(model: nn.Module, weights: Mapping[str, ProgrammedWeight]) -> list[Si
 
 def _runs_again() -> bool:
     """Return whether what is running now will run again for its gradient, when no one watches."""
-    frame = sys._getframe()
-    while (outer := frame.f_back) is not None:
-        if outer.f_code.co_filename == checkpoint.__file__:
+    frame: FrameType | None = sys._getframe()
+    saving = checkpoint.__file__
+    while frame is not None:
+        if frame.f_code.co_filename == saving:
             return True
-        frame = outer
+        frame = frame.f_back
     return False
 
 

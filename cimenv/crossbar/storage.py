@@ -115,8 +115,8 @@ def _shows(view: View, offset: int) -> bool:
     """Return whether a view shows the number at an offset of its memory."""
     _, start, shape, stride = view
     rest = offset - start
-    if rest < 0 or 0 in shape:
-        return False
+    if rest <= 0 or 0 in shape:
+        return rest == 0 and 0 not in shape
     for step, size in sorted(zip(stride, shape, strict=True), reverse=True):
         rest -= step * min(rest // step, size - 1) if step else 0
     return rest == 0
