@@ -31,7 +31,7 @@ from cimenv.core.errors import CimenvError, ConfigError
 from cimenv.core.files import WEIGHTS, checked_file
 from cimenv.core.modules import untrusted
 from cimenv.core.writing import write_whole
-from cimenv.evaluation.metrics import mean_interval
+from cimenv.evaluation.intervals import mean_interval
 from cimenv.evaluation.record import Evaluation
 from cimenv.sb3 import deterministic_rollout, placement_of
 from cimenv.tasks import Evaluator, Objective

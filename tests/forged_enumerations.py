@@ -32,5 +32,6 @@ def as_version_2(data: bytes, **fields) -> bytes:
     first, columns, *lines = with_header(data, version=2, **fields).decode().split("\n")
     header = json.loads(first.removeprefix(MAGIC))
     del header["sites"]
+    header["task"]["metric"] = header["task"].pop("statistic")
     first = MAGIC + json.dumps(header, sort_keys=True, separators=(",", ":"))
     return "\n".join([first, *(line.rpartition(",")[0] for line in (columns, *lines))]).encode()

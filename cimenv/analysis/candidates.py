@@ -54,7 +54,7 @@ def varied_from(
     """
     if not 0 < threshold <= 1:
         raise ConfigError(f"threshold: got {threshold}; give a share of the clean accuracy, above 0 and up to 1.")
-    bare = task.model_copy(update={"metric": "mean", "budget": {}, "candidates": None, "options": {}})
+    bare = task.model_copy(update={"statistic": "mean", "budget": {}, "candidates": None, "options": {}})
     exact = bare.with_changes(options=dict.fromkeys(SITE_TYPES, DIGITAL))
     evaluator = MonteCarloEvaluator(exact, store, progress=progress)
     clean = evaluator.clean_accuracy()

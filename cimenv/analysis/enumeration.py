@@ -26,6 +26,7 @@ from cimenv.core.progress import Advance, silent
 from cimenv.core.store import Store
 from cimenv.core.writing import only_process, write_whole, writing
 from cimenv.evaluation.record import Evaluation
+from cimenv.evaluation.statistics import statistic_named
 from cimenv.tasks.engines import Engines
 from cimenv.tasks.evaluators.cluster import JOBS_PER_WORKER, Cluster, in_order
 from cimenv.tasks.evaluators.travel import run_shared
@@ -73,7 +74,7 @@ def enumerate_placements(
 
     Raises:
         ConfigError: the file cannot be written, is no enumeration or that of something else, is damaged, or another
-            process is writing it; there are too many placements, several times, or a metric that counts do not tell.
+            process is writing it; there are too many placements, several times, or a statistic that counts do not tell.
     """
     path = Path(path)
     checked_device(compute.device, here=cluster is None)
@@ -112,8 +113,8 @@ def _check_kind(task: Task, path: Path) -> None:
         raise ConfigError(
             f"times_s is {task.times_s}, and a row holds the counts of one time; enumerate each by itself."
         )
-    if task.metric == "worst_case":
-        raise ConfigError("metric: 'worst_case' does not follow from counts; enumerate with mean or percentile.")
+    if not statistic_named(task.statistic).of_chips:
+        raise ConfigError("statistic: 'worst_case' does not follow from counts; enumerate with mean or percentile.")
 
 
 def _placements(space: PlacementSpace) -> list[Placement]:

@@ -30,7 +30,7 @@ from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.converters import step_size
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.evaluation.engine import Engine
-from cimenv.evaluation.metrics import mean_interval, normalised_accuracy
+from cimenv.evaluation.intervals import mean_interval, normalised_accuracy
 from cimenv.tasks.problem import Problem
 from cimenv.tasks.task import Task
 

@@ -296,6 +296,6 @@ def _pareto(evaluator: MonteCarloEvaluator, found: SearchResult) -> Any:
             f"best: {' '.join(map(str, found.best))}": points[found.best],
         },
         cost_label=f"scalar cost ({' + '.join(f'{w:g} {term}' for term, w in task.cost_weights.items())}, shares)",
-        value_label=labels[task.metric],
+        value_label=labels[task.statistic],
         title=f"{task.name}, {found.method} search: val, {chips} chips x {images} images, bank blocks",
     )

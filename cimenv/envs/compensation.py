@@ -36,7 +36,7 @@ class CompensationEnv(PlacementEnv):
     fan-in; log relative feature error (mean, spread over chips, maximum), signal-to-noise ratio, cosine to the clean
     feature, growth of the error into the next site, share of the worst-case damage; placed option, cost of each
     option, whether it is allowed, whether the site is current. Global: accuracy without blocks and of the reference,
-    score, cost, cost weights, budgets and what is left of them, steps left, metric, time, variation strength. With
+    score, cost, cost weights, budgets and what is left of them, steps left, statistic, time, variation strength. With
     `fit_log=True` also what every block added to J while the bank was fitted, which costs no evaluation.
     `env.unwrapped.layout.names` names every number; `cimenv.envs.observation` documents the transforms. Errors are
     those of the network with the blocks placed so far; with `feedback="reset"` they stay those of the empty
@@ -57,7 +57,7 @@ class CompensationEnv(PlacementEnv):
     `max_steps`. Never truncated by the environment itself.
 
     ## Information
-    `action_mask`, `placement` (int8, -1 is padding), `accuracy` (the task's metric), `accuracy_std`,
+    `action_mask`, `placement` (int8, -1 is padding), `accuracy` (the task's statistic), `accuracy_std`,
     `percentile_accuracy`, `clean_accuracy`, `reference_accuracy`, `objective`, `evaluated` (whether accuracy and
     objective are those of `placement`: false while `feedback="reset"` hides them), `cost` (share of each term,
     `scalar`, and the low and high ends of energy and area), `evaluations` (distinct placements requested this

@@ -21,9 +21,9 @@ class ResetHook(Protocol):
 
 
 class RecipeHook:
-    """TrainStep the backbone by a recipe on first use, then loads it.
+    """Trains the backbone by a recipe on first use, then loads it.
 
-    A recipe against the worst case is trained for the task's bound, if the task's metric is the worst case.
+    A recipe against the worst case is trained for the task's bound, if the task's statistic is the worst case.
     """
 
     def __init__(self, name: str) -> None:
@@ -34,7 +34,7 @@ class RecipeHook:
     def __call__(self, task: Task, generator: np.random.Generator) -> Task:
         """Return the task with this recipe."""
         del generator
-        recipe = self.recipe.against(task.worst_case.bound) if task.metric == "worst_case" else self.recipe
+        recipe = self.recipe.against(task.worst_case.bound) if task.statistic == "worst_case" else self.recipe
         return task.model_copy(update={"recipe": recipe})
 
 

@@ -19,7 +19,7 @@ from cimenv.tasks.space import PlacementSpace
 
 BOUND = 5.0
 TENTH = 0.1
-METRIC_ONE_HOT = ("mean", "mean_minus_std", "percentile", "worst_case")
+STATISTIC_ONE_HOT = ("mean", "mean_minus_std", "percentile", "worst_case")
 
 Vector = npt.NDArray[np.float32]
 
@@ -50,10 +50,10 @@ class ObservationLayout:
 
     Per site: valid; type one-hot; depth in [0, 1]; log10 of weights, MACs and fan-in, halved; ln of the relative
     feature error's mean, spread and maximum over chips; SNR / 20 dB; cosine to the clean feature; growth ln(e_next /
-    e); share of the worst-case damage (0 unless the metric is worst case); placed option one-hot; scalar cost of each
-    option (5 where it does not exist); whether each option is allowed now; whether the site is current (Walk).
+    e); share of the worst-case damage (0 unless the statistic is worst case); placed option one-hot; scalar cost of
+    each option (5 where it does not exist); whether each option is allowed now; whether the site is current (Walk).
     Global: acc_none, acc_ref, score / 4, scalar cost, cost weight, weight of every cost term, budget of every term
-    and what is left of it (5 = no limit), share of steps left, metric one-hot, log10 of the last time in seconds (at
+    and what is left of it (5 = no limit), share of steps left, statistic one-hot, log10 of the last time in seconds (at
     least 1), halved, and the variation strength. Everything is clipped to [-5, 5]; padding sites are all zero.
 
     Args:
@@ -85,7 +85,7 @@ class ObservationLayout:
             *(f"budget_{term}" for term in COST_TERMS),
             *(f"left_{term}" for term in COST_TERMS),
             "steps_left",
-            *(f"metric_{name}" for name in METRIC_ONE_HOT),
+            *(f"statistic_{name}" for name in STATISTIC_ONE_HOT),
             *("log_time", "variation"),
             *(("logged_error",) if fit_log else ()),
         )
@@ -188,7 +188,7 @@ def _global_values(view: View) -> npt.NDArray[np.float64]:
         task.cost_weight,
     ]
     weights = [task.cost_weights.get(term, 0.0) for term in COST_TERMS]
-    one_hot = [float(task.metric == name) for name in METRIC_ONE_HOT]
+    one_hot = [float(task.statistic == name) for name in STATISTIC_ONE_HOT]
     strength = task.crossbar.device.relative_strength
     parts: Sequence[Sequence[float]] = (
         head,

@@ -47,7 +47,7 @@ class CompensationTabularEnv(CompensationEnv):
     ## Arguments
     * `table="lenet5-fashion-mini"`: the name of a shipped table, or a file written by `cimenv enumerate`.
     * `changes=None`: fields of the table's task that its counts can answer for otherwise: `budget`, `cost_weight`,
-      `cost_weights`, `metric`, `percentile`.
+      `cost_weights`, `statistic`, `percentile`.
     * `trust=False`: whether a backbone or data set of one's own that the file names may be imported.
     * `reward`, `feedback`, `fit_log`, `invalid_action`, `invalid_penalty`, `max_sites`, `max_steps`, `render_mode`: as
       in `CiMCompensation-v0`.

@@ -1,122 +1,76 @@
-"""Statistics over chips, with intervals."""
+"""Metrics: what one chip is worth, one class each: a function of its outputs and the targets."""
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import scipy  # scipy.stats is loaded when it is first used: it takes half as long as torch
+import torch
+from torch import Tensor
 
-from cimenv.core.errors import ConfigError, known_name
-
-ChipMetric = Literal["mean", "std", "mean_minus_std", "percentile"]
-Metric = ChipMetric | Literal["worst_case"]
-CHIP_METRICS: tuple[ChipMetric, ...] = ("mean", "std", "mean_minus_std", "percentile")
-METRICS: tuple[Metric, ...] = (*CHIP_METRICS, "worst_case")
-CONFIDENCE = 0.95
-SMALLEST_QUANTILE = 1e-6  # of whose chips three million are needed
-ROUNDING = 1e-9  # of q n, which is a whole number for many a q that is none in binary
+from cimenv.core.registry import Registry
+from cimenv.evaluation.labels import count_correct
 
 Floats = npt.NDArray[np.float64]
 
 
-def value(accuracy: Floats, metric: ChipMetric, quantile: float = 0.05) -> float:
-    """Return a metric of per-chip accuracies `[chips]`; the percentile is the order statistic ceil(q n).
+class Metric(ABC):
+    """What one chip is worth, from numbers that add up over images; larger is better.
+
+    A metric of your own is used by `metric: mine.py:Mine`, or by its name after `cimenv.register(Mine)`.
+
+    Attributes:
+        kind: its name.
+        share: whether it is a share of the images; then `update` counts, and counts are kept.
+    """
+
+    kind: ClassVar[str]
+    share: ClassVar[bool] = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the type of the sums."""
+        return torch.int64 if self.share else torch.float64
+
+    @abstractmethod
+    def update(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return what a block of images adds, a number on their device.
+
+        Args:
+            outputs: `[n, classes]`.
+            targets: `[n]`.
+        """
+
+    def compute(self, sums: npt.NDArray[np.generic], images: int) -> Floats:
+        """Return the metric, from the sums over so many images, of the same shape; default the mean over images."""
+        found: Floats = sums / images
+        return found
+
+
+class Accuracy(Metric):
+    """The share of images that are classified correctly."""
+
+    kind = "accuracy"
+    share = True
+
+    def update(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return how many images are classified correctly."""
+        return count_correct(outputs, targets)
+
+
+METRICS: Registry[type[Metric]] = Registry(
+    "metric",
+    Metric,
+    {Accuracy.kind: Accuracy},
+)
+
+
+def metric_named(name: str) -> Metric:
+    """Return a metric by its name, or the user's own by where it is.
 
     Raises:
-        UnknownNameError: there is no such metric.
-        ConfigError: the quantile of a percentile is not between 0 and 1.
+        UnknownNameError: there is none of this name.
     """
-    known_name("metric", metric, CHIP_METRICS)
-    if metric == "mean":
-        return float(accuracy.mean())
-    spread = float(accuracy.std(ddof=1)) if len(accuracy) > 1 else 0.0
-    if metric == "std":
-        return spread
-    if metric == "mean_minus_std":
-        return float(accuracy.mean()) - spread
-    n = len(accuracy)
-    return float(np.sort(accuracy)[max(0, math.ceil(_checked(quantile) * n - ROUNDING * n) - 1)])
-
-
-def mean_interval(accuracy: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return Student's t interval of the mean over chips."""
-    n = len(accuracy)
-    if n < 2:
-        return -math.inf, math.inf
-    half = float(scipy.stats.t.ppf(0.5 + confidence / 2, n - 1)) * float(accuracy.std(ddof=1)) / math.sqrt(n)
-    return float(accuracy.mean()) - half, float(accuracy.mean()) + half
-
-
-def percentile_interval(
-    accuracy: Floats, quantile: float, confidence: float = CONFIDENCE
-) -> tuple[tuple[float, float] | None, str]:
-    """Return a distribution-free interval of a quantile from order statistics, or None and the reason.
-
-    The k-th smallest of n chips lies below the q-quantile with probability P(B >= k), B ~ Binomial(n, q). The interval
-    takes the largest lower and the smallest upper order statistic that leave at most (1 - confidence)/2 outside on
-    each side. The smallest n for q = 5 % is 72 at 95 % (two-sided); 59 chips give a one-sided lower bound.
-
-    Raises:
-        ConfigError: the quantile is not between 0 and 1.
-    """
-    _checked(quantile)
-    n, tail = len(accuracy), (1 - confidence) / 2
-    ordered = np.sort(accuracy)
-    low = int(scipy.stats.binom.ppf(tail, n, quantile))  # X_(low) is above the quantile with probability <= tail
-    high = int(scipy.stats.binom.ppf(1 - tail, n, quantile)) + 1
-    if low < 1 or high > n:
-        need = smallest_chips(min(quantile, 1 - quantile), 1 - tail)
-        return (
-            None,
-            f"{n} chips are too few for the {quantile:g}-quantile at {confidence:g}; take at least {need:.12g}.",
-        )
-    return (float(ordered[low - 1]), float(ordered[high - 1])), ""
-
-
-def smallest_chips(quantile: float, confidence: float = CONFIDENCE) -> int:
-    """Return the fewest chips whose smallest lies below the quantile with `confidence`: 59 for 5 %, 299 for 1 %.
-
-    Raises:
-        ConfigError: the quantile is not between 0 and 1.
-    """
-    return math.ceil(math.log(1 - confidence) / math.log1p(-_checked(quantile)))
-
-
-def normalised_accuracy(accuracy: float, reference: float, classes: int) -> float:
-    """Return A* = 1 - (e - e_fp) / (e_chance - e_fp) (Rasch et al., 2023); 1 is the digital network, 0 is chance.
-
-    Raises:
-        ConfigError: the digital network is no better than chance, so that there is nothing to lose.
-    """
-    chance = 1.0 / classes
-    if not reference > chance:
-        raise ConfigError(
-            f"reference: got an accuracy of {reference:.4g}, chance for {classes} classes being {chance:.4g}; A* "
-            "needs a network that has learned something, so train it first."
-        )
-    return (accuracy - chance) / (reference - chance)
-
-
-def rank_correlation(one: Floats, other: Floats) -> float:
-    """Return Kendall's tau-b of paired values; 0 where all values of one side are equal, so that it ranks nothing.
-
-    NaN where a value is.
-    """
-    if np.isnan(one).any() or np.isnan(other).any():
-        return math.nan
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return 0.0
-    return float(scipy.stats.kendalltau(one, other).statistic)
-
-
-def _checked(quantile: float) -> float:
-    """Return a quantile, open at both ends: no number of chips tells anything of the least and the largest possible."""
-    if not SMALLEST_QUANTILE <= quantile <= 1 - SMALLEST_QUANTILE:
-        raise ConfigError(
-            f"quantile: got {quantile:g}; give a share of the chips between {SMALLEST_QUANTILE:g} and "
-            f"1 - {SMALLEST_QUANTILE:g}, such as 0.05."
-        )
-    return quantile
+    return METRICS.find(name)()

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import ConfigError, known_name
+from cimenv.core.errors import ConfigError
 from cimenv.core.store import Record
-from cimenv.evaluation import metrics
 from cimenv.evaluation.engine import Tally
+from cimenv.evaluation.statistics import statistic_named
 
 ERROR_COLUMNS = ("error_mean", "error_std", "error_max", "snr_db", "cosine")
 
@@ -62,7 +62,7 @@ class Evaluation:
         site_errors: `[sites, 5]`, columns `ERROR_COLUMNS`: relative feature error e = ||Y' - Y||_F / ||Y||_F (mean,
             standard deviation and maximum over chips), -20 log10 of the mean error, mean cosine to the clean feature.
         first_chip: number of the first chip.
-        damage: the worst case, for tasks whose metric it is.
+        damage: the worst case, for tasks whose statistic it is.
         over_times: whether a chip's accuracy is its mean over times, or that at the time that is worst on average.
     """
 
@@ -84,39 +84,37 @@ class Evaluation:
             return self.correct[self.correct.mean(axis=1).argmin()] / self.images
         return self.correct.mean(axis=0) / self.images
 
-    def value(self, metric: metrics.Metric = "mean", quantile: float = 0.05) -> float:
-        """Return a metric over chips, or the worst case.
+    def value(self, statistic: str = "mean", quantile: float = 0.05) -> float:
+        """Return a statistic over chips, or the worst case.
 
         Raises:
-            UnknownNameError: there is no such metric.
+            UnknownNameError: there is no such statistic.
             ConfigError: the worst case was not measured.
         """
-        if metric == "worst_case":
-            if self.damage is None:
-                raise ConfigError(
-                    f"placement {self.placement} has no measured worst case; evaluate it in a task whose metric is "
-                    "worst_case."
-                )
-            return self.damage.accuracy
-        known_name("metric", metric, metrics.METRICS)
-        return metrics.value(self.accuracy, metric, quantile)
+        chosen = statistic_named(statistic)
+        if chosen.of_chips:
+            return chosen.value(self.accuracy, quantile)
+        if self.damage is None:
+            raise ConfigError(
+                f"placement {self.placement} has no measured worst case; evaluate it in a task whose statistic is "
+                f"{statistic}."
+            )
+        return self.damage.accuracy
 
-    def interval(self, metric: metrics.Metric = "mean", quantile: float = 0.05) -> tuple[float, float] | None:
-        """Return the 95 % interval of the mean (Student) or of the percentile (order statistics).
+    def interval(self, statistic: str = "mean", quantile: float = 0.05) -> tuple[float, float] | None:
+        """Return the 95 % interval of a statistic: of the mean by Student, of the percentile by order statistics.
 
-        Returns None for a percentile with too few chips (`metrics.percentile_interval` gives the reason) and for
-        metrics without an interval.
+        Returns None for a percentile with too few chips (`intervals.percentile_interval` gives the reason) and for
+        statistics without an interval.
 
         Raises:
-            UnknownNameError: there is no such metric.
+            UnknownNameError: there is no such statistic.
         """
-        known_name("metric", metric, metrics.METRICS)
-        if metric == "mean":
-            low, high = metrics.mean_interval(self.accuracy)
-            return max(0.0, low), min(1.0, high)  # few chips tell little, but an accuracy is a share
-        if metric == "percentile":
-            return metrics.percentile_interval(self.accuracy, quantile)[0]
-        return None
+        chosen = statistic_named(statistic)
+        found = chosen.interval(self.accuracy, quantile) if chosen.of_chips else None
+        if found is None:
+            return None
+        return max(0.0, found[0]), min(1.0, found[1])  # few chips tell little, but an accuracy is a share
 
     def to_record(self) -> Record:
         """Return the evaluation as JSON and arrays."""

@@ -173,7 +173,7 @@ class PlacementCallback(BaseCallback):
                 np.array([point.cost for point in points]),
                 np.array([point.accuracy for point in points]),
                 {f"best J: {_digits(history.best)}": (history.best_point.cost, history.best_point.accuracy)},
-                value_label=f"accuracy over chips ({self.task.metric})",
+                value_label=f"accuracy over chips ({self.task.statistic})",
                 title=f"{self.task.name}: {len(points)} placements seen, {self.task.chips} validation chips",
             ),
             step,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
-from cimenv.evaluation import metrics
+from cimenv.evaluation import intervals
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
 from cimenv.tasks.held_out import held_out
@@ -28,7 +28,7 @@ class Contender:
         name: `FOUND`, `NONE` or `AFFINE`.
         evaluation: with blocks fitted for it, on held-out validation chips.
         objective: its J there.
-        chip_objectives: J of every chip, `[chips]`; their mean is J where the metric is the mean.
+        chip_objectives: J of every chip, `[chips]`; their mean is J where the statistic is the mean.
     """
 
     name: str
@@ -51,14 +51,14 @@ class Comparison:
         none: no blocks.
         affine: `affine` at every site that may have blocks; None where one does not offer it, or beyond the budget.
         fresh_images: whether the search saw none of the images.
-        metric: of the task.
+        statistic: of the task.
     """
 
     found: Contender
     none: Contender
     affine: Contender | None
     fresh_images: bool
-    metric: str = "mean"
+    statistic: str = "mean"
 
     @property
     def best(self) -> Contender:
@@ -69,12 +69,12 @@ class Comparison:
     def lead(self, one: Contender, other: Contender) -> tuple[float, tuple[float, float] | None]:
         """Return by how much J of one lies above the other's, and the 95 % interval of the paired difference.
 
-        No interval where the metric is not the mean over chips.
+        No interval where the statistic is not the mean over chips.
         """
         lead = one.objective - other.objective
-        if self.metric != "mean":
+        if self.statistic != "mean":
             return lead, None
-        return lead, metrics.mean_interval(one.chip_objectives - other.chip_objectives)
+        return lead, intervals.mean_interval(one.chip_objectives - other.chip_objectives)
 
     def __str__(self) -> str:
         """Say whether the search's placement is worth its blocks, in one line."""
@@ -129,5 +129,5 @@ def compare(evaluator: MonteCarloEvaluator, placement: Placement) -> Comparison:
         contender(NONE, empty),
         contender(AFFINE, affine) if affine else None,
         fresh is not None,
-        task.metric,
+        task.statistic,
     )

@@ -9,7 +9,7 @@ from typing import Any
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
-from cimenv.evaluation.metrics import smallest_chips
+from cimenv.evaluation.statistics import statistic_named
 from cimenv.search.base import Search, SearchResult, Step
 from cimenv.search.surrogate import Surrogate
 from cimenv.tasks.evaluators.ledger import Ledger
@@ -54,12 +54,13 @@ class Rung:
 def coarser(evaluator: MonteCarloEvaluator, share: float) -> MonteCarloEvaluator:
     """Return an evaluator of the same network and blocks with a share of its chips x images.
 
-    Chips and images shrink alike, but never below what the metric or a comparison needs.
+    Chips and images shrink alike, but never below what the statistic or a comparison needs.
     """
     task = evaluator.task
     if share >= 1:
         return evaluator
-    fewest = smallest_chips(task.percentile) if task.metric == "percentile" else FEWEST_CHIPS
+    needed = statistic_named(task.statistic).fewest_chips(task.percentile)
+    fewest = needed if needed > 1 else FEWEST_CHIPS
     chips = max(min(fewest, task.chips), round(task.chips * share**0.5))
     images = max(min(FEWEST_IMAGES, task.images), round(task.images * share * task.chips / chips))
     return evaluator.with_task(task.with_changes(chips=chips, images=images))

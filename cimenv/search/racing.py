@@ -14,7 +14,8 @@ import scipy  # scipy.stats is loaded when it is first used: it takes half as lo
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
-from cimenv.evaluation.metrics import percentile_interval, smallest_chips, value
+from cimenv.evaluation.intervals import percentile_interval, smallest_chips
+from cimenv.evaluation.statistics import statistic_named
 from cimenv.search.base import Search, SearchResult, Step
 from cimenv.tasks.evaluators.base import Evaluator
 from cimenv.tasks.evaluators.ledger import Ledger
@@ -34,7 +35,7 @@ class RaceResult:
     Attributes:
         best: the leader at the end.
         survivors: placements that were never separated from the leader, the leader first.
-        accuracies: the task's metric of every placement on the chips that it ran on.
+        accuracies: the task's statistic of every placement on the chips that it ran on.
         objectives: J of it.
         chips: chips that every placement ran on.
         reference: chips on which the empty placement was evaluated, since J is measured from there.
@@ -78,7 +79,7 @@ def race(
         progress: opens a bar.
 
     Raises:
-        ConfigError: no placement, a metric that is not one over chips, or too few chips for the quantile.
+        ConfigError: no placement, a statistic that is not one over chips, or too few chips for the quantile.
     """
     task = evaluator.task
     runners = list(dict.fromkeys(placements if placements is not None else evaluator.space.all_placements()))
@@ -87,11 +88,11 @@ def race(
     last = chips or task.chips
     comparisons = len(runners) * ROUNDS
     first = FIRST_CHIPS
-    if task.metric == "percentile":  # fewer chips have no interval at the shared confidence
+    if task.statistic == "percentile":  # fewer chips have no interval at the shared confidence
         first = smallest_chips(min(task.percentile, 1 - task.percentile), 1 - (1 - confidence) / comparisons / 2)
-    if task.metric not in ("mean", "percentile"):
-        raise ConfigError(f"metric: '{task.metric}' cannot be raced over chips; use mean or percentile.")
-    if task.metric == "percentile" and last < first:
+    if task.statistic not in ("mean", "percentile"):
+        raise ConfigError(f"statistic: '{task.statistic}' cannot be raced over chips; use mean or percentile.")
+    if task.statistic == "percentile" and last < first:
         raise ConfigError(f"chips: got {last}; a race for the {task.percentile:g}-quantile needs at least {first}.")
     field = _Field(evaluator, confidence, comparisons, last)
     ends = [min(last, first * 2**k) for k in range(max(1, math.ceil(math.log2(last / first)) + 1))]
@@ -105,7 +106,7 @@ def race(
                 break
     ordered = sorted(left, key=lambda p: field.objective.rank(p, field.value(p)), reverse=True)
     ran = {p: len(field.accuracy[p]) for p in runners}
-    accuracies, values = ({p: of(p) for p in runners} for of in (field.metric, field.value))
+    accuracies, values = ({p: of(p) for p in runners} for of in (field.statistic, field.value))
     return RaceResult(ordered[0], tuple(ordered), accuracies, values, ran, last, last * len(runners))
 
 
@@ -155,13 +156,13 @@ class _Field:
                 evaluation, correct=whole
             ).accuracy  # at the worst time of all chips
 
-    def metric(self, placement: Placement) -> float:
-        """Return the task's metric on the chips so far."""
-        return value(self.accuracy[placement], self.task.metric, self.task.percentile)  # type: ignore[arg-type]
+    def statistic(self, placement: Placement) -> float:
+        """Return the task's statistic on the chips so far."""
+        return statistic_named(self.task.statistic).value(self.accuracy[placement], self.task.percentile)
 
     def value(self, placement: Placement) -> float:
         """Return J on the chips so far."""
-        return self.objective.of_accuracy(self.metric(placement), placement)
+        return self.objective.of_accuracy(self.statistic(placement), placement)
 
     def not_separated(self, placements: list[Placement]) -> list[Placement]:
         """Return the leader and all that may still be better."""
@@ -172,7 +173,7 @@ class _Field:
         cheaper = self.objective.of_accuracy(0.0, placement) - self.objective.of_accuracy(0.0, leader)
         gap = self.objective.gap
         ours, theirs = self.accuracy[placement], self.accuracy[leader]
-        if self.task.metric == "percentile":
+        if self.task.statistic == "percentile":
             (mine, _), (best, _) = (
                 percentile_interval(a, self.task.percentile, self.confidence) for a in (ours, theirs)
             )

@@ -1,4 +1,4 @@
-"""A learned surrogate: ridge regression of the metric on which block is where, and what pairs of blocks add."""
+"""A learned surrogate: ridge regression of J on which block is where, and what pairs of blocks add."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
-from cimenv.evaluation.metrics import rank_correlation
+from cimenv.evaluation.intervals import rank_correlation
 from cimenv.search.base import Count, NotNegative
 from cimenv.search.model_based import ModelBased
 from cimenv.search.moves import neighbours

@@ -26,7 +26,17 @@ from cimenv.tasks.requests import chip_numbers
 from cimenv.tasks.task import Task
 
 CHIPS = 25
-OF_BLOCKS = ("options", "candidates", "budget", "cost_weight", "cost_weights", "bank", "tuned", "protection", "metric")
+OF_BLOCKS = (
+    "options",
+    "candidates",
+    "budget",
+    "cost_weight",
+    "cost_weights",
+    "bank",
+    "tuned",
+    "protection",
+    "statistic",
+)
 HEADINGS = ("site", "type", "weights", "error", "spread", "largest", "SNR dB", "cosine")
 CUT_OFF = ("clipped in", "saturated out")
 
@@ -170,7 +180,7 @@ def evaluate(
 
 def without_blocks(task: Task) -> Task:
     """Return a task whose problem needs no bank, and no network but its own where the recipe allows it."""
-    changes: dict[str, Any] = {"options": {}, "metric": "mean", "candidates": None, "budget": {}}
+    changes: dict[str, Any] = {"options": {}, "statistic": "mean", "candidates": None, "budget": {}}
     if not task.recipe.fine_tunes:
         changes["reference"] = task.recipe
     return task.model_copy(update=changes)

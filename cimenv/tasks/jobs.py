@@ -8,6 +8,7 @@ import numpy as np
 
 from cimenv.core.config import canonical
 from cimenv.evaluation.record import Evaluation, site_errors
+from cimenv.evaluation.statistics import statistic_named
 from cimenv.tasks.damage import attack_of, damage
 from cimenv.tasks.engines import Engines
 from cimenv.tasks.problem import Problem
@@ -39,7 +40,7 @@ def evaluation_key(problem: Problem, request: Request) -> str:
         key["crossbar"] = physics
     if request.times != (0.0,):
         key["times_s"] = list(request.times)
-    if task.metric == "worst_case":
+    if not statistic_named(task.statistic).of_chips:
         attack = attack_of(task, request.split).model_dump(mode="json")
         key["worst_case"] = {"version": STAGE_VERSIONS["attack"], **attack}
         if request.split == "val":  # where the attack starts from what the ensemble finds
@@ -74,7 +75,7 @@ def _evaluated(engines: Engines, requests: Sequence[Request], compute: Compute) 
     blocks = problem.blocks(one, compute.progress)
     engine, placements = engines.of(one.split, compute, blocks), [request.placement for request in requests]
     tallies = [engine.run(placements, one.chips, t_s=t_s, progress=compute.progress) for t_s in one.times]
-    worst = problem.task.metric == "worst_case"
+    worst = not statistic_named(problem.task.statistic).of_chips
     return [
         Evaluation(
             key=evaluation_key(problem, request),

@@ -27,9 +27,9 @@ class Objective:
     """`J = score - cost_weight * cost`, `score = (acc - acc_none) / max(acc_ref - acc_none, 0.05)`.
 
     Attributes:
-        task: metric, cost weight.
+        task: statistic, cost weight.
         space: costs.
-        acc_none: the metric without blocks.
+        acc_none: the task's statistic without blocks.
         acc_ref: clean accuracy of the `standard` recipe on the same images.
         gains: what every block added to accuracy while the bank was fitted, if anybody kept it.
     """
@@ -45,12 +45,12 @@ class Objective:
         """Return the objective of an evaluator's task; evaluates the empty placement."""
         space = evaluator.space
         none = evaluator.evaluate(space.empty(), split, chips=chips)
-        accuracy = none.value(evaluator.task.metric, evaluator.task.percentile)
+        accuracy = none.value(evaluator.task.statistic, evaluator.task.percentile)
         return Objective(evaluator.task, space, accuracy, evaluator.reference_accuracy(split), evaluator.gains)
 
     def accuracy(self, evaluation: Evaluation) -> float:
-        """Return the task's metric."""
-        return evaluation.value(self.task.metric, self.task.percentile)
+        """Return the task's statistic over chips."""
+        return evaluation.value(self.task.statistic, self.task.percentile)
 
     def score(self, evaluation: Evaluation) -> float:
         """Return the share of what variation took that came back: 0 without blocks, 1 at acc_ref."""

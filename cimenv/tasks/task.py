@@ -22,20 +22,21 @@ from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.mapping import MappedNetwork, map_network
 from cimenv.crossbar.sites import Site, SiteType
 from cimenv.data import DATA_SETS, image_shape
-from cimenv.evaluation.metrics import smallest_chips
+from cimenv.evaluation.intervals import checked_quantile
+from cimenv.evaluation.metrics import METRICS
 from cimenv.evaluation.protection import Protection
 from cimenv.evaluation.record import OverTimes
+from cimenv.evaluation.statistics import STATISTICS, statistic_named
 from cimenv.evaluation.worst_case import WorstCaseSearch
 from cimenv.networks import build_backbone, without_weights
 from cimenv.tasks.named import named_task
 from cimenv.training import BankRecipe, Recipe, TunedRecipe, recipe_named
 
 MOST_CHIPS, MOST_IMAGES = 100_000, 1_000_000  # of an evaluation
-TaskMetric = Literal["mean", "mean_minus_std", "percentile", "worst_case"]
 
 
 class Task(Frozen):
-    """Backbone, data, crossbar, recipe, options, cost, metric and fidelities: what fixes a problem.
+    """Backbone, data, crossbar, recipe, options, cost, metric, statistic and fidelities: what fixes a problem.
 
     `options` names the block options of every site type (a plain list serves all types); option o of a site is the
     o-th of its type's list. `cost_weights` makes the scalar cost of the cost shares; `budget` caps single terms.
@@ -68,7 +69,8 @@ class Task(Frozen):
     cost_weight: float = Field(0.3, ge=0)
     cost_weights: dict[str, float] = {"energy": 0.5, "macs": 0.5}
     budget: dict[str, float] = {}
-    metric: TaskMetric = "mean"
+    metric: str = Field("accuracy", description="what one chip is worth: a registered name, or package.module:Class")
+    statistic: str = Field("mean", description="what a set of chips is worth: a registered name, or one of yours")
     percentile: float = Field(0.05, gt=0, lt=1)
     worst_case: WorstCaseSearch = Field(WorstCaseSearch(), description="attacks of a report; a search uses quick ones")
     times_s: tuple[float, ...] = Field((0.0,), min_length=1, description="seconds after programming")
@@ -92,6 +94,8 @@ class Task(Frozen):
         if not isinstance(fields, dict):
             return fields
         fields = _written_out(fields)
+        if (metric := fields.get("metric")) in STATISTICS:  # before, the field of this name
+            raise ValueError(f"metric is {metric}, which is what a set of chips is worth; write statistic: {metric}")
         for field, default in (("recipe", "lipschitz"), ("reference", "standard")):
             recipe = fields.get(field)
             if isinstance(recipe, dict):
@@ -117,19 +121,23 @@ class Task(Frozen):
                 raise ValueError(f"times_s holds {unknown[0]:g}; '{device.kind}' devices are known at {times} s")
         if self.reference.fine_tunes:
             raise ValueError(f"reference is {self.reference.name}, which itself starts from the reference")
-        needed = smallest_chips(self.percentile)
-        if self.metric == "percentile" and self.chips < needed:
+        METRICS.find(self.metric)
+        checked_quantile(self.percentile)
+        statistic = statistic_named(self.statistic)
+        if not statistic.judges:
+            raise ValueError(f"statistic is {self.statistic}, which judges nothing; take mean, or mean_minus_std")
+        if self.chips < (needed := statistic.fewest_chips(self.percentile)):
             raise ValueError(f"chips is {self.chips}; a {self.percentile:g}-quantile needs at least {needed}")
         fine_tuned_for = [self.trained_for] if self.trained_for and self.recipe.fine_tunes else []
         analog, trained_analog = self.crossbar.any_analog, any(config.any_analog for config in fine_tuned_for)
-        if self.precision == "bfloat16" and (analog or self.metric == "worst_case"):
+        if self.precision == "bfloat16" and (analog or not statistic.of_chips):
             raise ValueError("precision is bfloat16, too coarse for converters and for attacks; take float32")
         if self.training_precision == "bfloat16" and (analog or trained_analog):
             raise ValueError("training_precision is bfloat16, too coarse for converters; take float32")
-        if self.metric == "worst_case" and analog:
-            raise ValueError("metric worst_case attacks weights under exact products; set crossbar.analog to false")
-        if self.metric == "worst_case" and self.crossbar.batch_norm == "per_chip":
-            raise ValueError("metric worst_case has no chip to calibrate on; take batch_norm none or shared")
+        if not statistic.of_chips and analog:
+            raise ValueError("statistic worst_case attacks weights under exact products; set crossbar.analog to false")
+        if not statistic.of_chips and self.crossbar.batch_norm == "per_chip":
+            raise ValueError("statistic worst_case has no chip to calibrate on; take batch_norm none or shared")
         return self
 
     @property
@@ -140,6 +148,8 @@ class Task(Frozen):
         for field in ("precision", "training_precision"):
             if fields[field] == "float32":  # what tables computed in before it was a choice
                 del fields[field]
+        if fields["metric"] == "accuracy":  # by the name that the statistic had before
+            fields["metric"] = fields.pop("statistic")
         if self.weights is not None and Path(self.weights).is_file():
             fields["weights"] = digest_of_file(self.weights)
         return digest(canonical(fields))

@@ -15,7 +15,8 @@ from cimenv.crossbar.devices import BitSlicedGaussian
 from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating
 from cimenv.data.splits import ImageSet
-from cimenv.evaluation.metrics import smallest_chips, value
+from cimenv.evaluation.intervals import smallest_chips
+from cimenv.evaluation.statistics import Mean, Percentile
 from cimenv.evaluation.worst_case import AttackTarget, WorstCaseSearch, worst_case
 from cimenv.training.recipe import IDEAL, Recipe, chip_accuracies
 
@@ -66,7 +67,7 @@ class ValidatedRecipe(Recipe):
             (found["clean"],) = chip_accuracies(network, IDEAL, x, y, 1)
         if {"mean", "percentile"} & set(metrics):
             chips = np.array(chip_accuracies(network, self.judge, x, y, self.judge_chips))
-            found["mean"], found["percentile"] = value(chips, "mean"), value(chips, "percentile", QUANTILE)
+            found["mean"], found["percentile"] = Mean().value(chips), Percentile().value(chips, QUANTILE)
         if "worst_case" in metrics:
             quick = WorstCaseSearch(bound=self.bound).quick()
             found["worst_case"] = worst_case(

@@ -10,7 +10,7 @@ from typing import Any
 from cimenv.analysis.sensitivity import NON_IDEALITIES, Sensitivity, bare_task
 from cimenv.compensation.options import Placement
 from cimenv.core.store import Store
-from cimenv.evaluation.metrics import normalised_accuracy
+from cimenv.evaluation.intervals import normalised_accuracy
 from cimenv.search import run_search
 from cimenv.tasks import MonteCarloEvaluator, Task
 from cimenv.tasks.problem import default_store

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cimenv.analysis import sensitivity
-from cimenv.evaluation.metrics import normalised_accuracy
+from cimenv.evaluation.intervals import normalised_accuracy
 from experiments.aimc.plan import HOUR_S, Plan
 from experiments.lab.journal import Journal
 from experiments.lab.markdown import table

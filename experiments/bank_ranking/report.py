@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cimenv.evaluation.metrics import rank_correlation
+from cimenv.evaluation.intervals import rank_correlation
 from experiments.bank_ranking.plan import Plan
 from experiments.lab.folders import command_of
 from experiments.lab.journal import Journal

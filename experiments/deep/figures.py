@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cimenv.evaluation.metrics import mean_interval
+from cimenv.evaluation.intervals import mean_interval
 from experiments.deep.plan import Plan
 from experiments.deep.results import METHODS, gain, own_sigma
 from experiments.lab.rows import Row, chips_of, select

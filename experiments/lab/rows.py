@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.core.checked_rows import write_rows
-from cimenv.evaluation.metrics import mean_interval
+from cimenv.evaluation.intervals import mean_interval
 
 Row = dict[str, Any]
 Floats = npt.NDArray[np.float64]

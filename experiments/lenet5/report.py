@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cimenv.evaluation.metrics import mean_interval
+from cimenv.evaluation.intervals import mean_interval
 from experiments.lab.journal import Journal
 from experiments.lab.markdown import table
 from experiments.lab.rows import NAN, Row, chips_of, mean_of, select, write_csv

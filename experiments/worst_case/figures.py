@@ -105,7 +105,7 @@ def blocks(results: Results) -> Any:
     figure, axes, shown = _panels(results, 4.8)
     device, worst = results.plan.blocks.physics, f"worst_{results.first:g}"
     metrics = {f"{device}_mean": "mean", f"{device}_p05": "5 % percentile", worst: "worst case"}
-    placements = ("none", "affine", *results.plan.blocks.metrics)
+    placements = ("none", "affine", *results.plan.blocks.statistics)
     for ax, data in zip(axes, shown, strict=True):
         recipes = list(dict.fromkeys(row["recipe"] for row in results.kind("blocks", data)))
         ticks = [(recipe, field) for recipe in recipes for field in metrics]
@@ -116,7 +116,11 @@ def blocks(results: Results) -> Any:
         ax.set_xticks(range(len(ticks)), [f"{r}\n{metrics[f]}" for r, f in ticks], rotation=45, ha="right", fontsize=7)
         ax.set(ylabel="accuracy (test)", title=data)
         ax.grid(alpha=0.25, axis="y")
-    names = ["no blocks", "affine everywhere", *(f"placed for {metric}" for metric in results.plan.blocks.metrics)]
+    names = [
+        "no blocks",
+        "affine everywhere",
+        *(f"placed for {statistic}" for statistic in results.plan.blocks.statistics),
+    ]
     bars = axes[0].get_legend_handles_labels()[0]
     figure.legend(bars, names, fontsize=7, frameon=False, ncols=3, loc="outside lower center")
     return figure

@@ -140,14 +140,14 @@ def placed(plan: Plan, job: Job) -> dict[str, Any]:
 
 
 def blocks(plan: Plan, job: Job, store: Store) -> list[Row]:
-    """Place blocks for each metric on one network and measure all metrics of what was found."""
+    """Place blocks for each statistic on one network and measure all statistics of what was found."""
     changes = placed(plan, job)
     found: dict[str, Placement] = {}
-    for metric in plan.blocks.metrics:
-        searching = MonteCarloEvaluator(plan.task(job, metric=metric, **changes), store, threads=1)
+    for statistic in plan.blocks.statistics:
+        searching = MonteCarloEvaluator(plan.task(job, statistic=statistic, **changes), store, threads=1)
         found.setdefault("none", searching.space.empty())
         found.setdefault("affine", searching.space.uniform("affine"))
-        found[metric] = run_search(searching, "knapsack").best
+        found[statistic] = run_search(searching, "knapsack").best
     attack = WorstCaseSearch(bound=plan.first_bound)
     attacking = Problem.build(plan.task(job, **changes), store)
     report = MonteCarloEvaluator(plan.task(job, **changes, report_images=plan.chip_images), store, threads=1)

@@ -20,12 +20,12 @@ Kind = Literal["try", "judge", "net", "blocks", "fidelity", "budget"]
 class Contest(Frozen):
     """Families of recipes that are trained, judged and chosen for one purpose; every family has a few tries."""
 
-    judged: dict[str, Any] = Field(description="fields of every try: th_g and the metric that selects")
+    judged: dict[str, Any] = Field(description="fields of every try: th_g and the statistic that selects")
     families: dict[str, dict[str, dict[str, Any]]]
 
     @property
     def against_worst_case(self) -> bool:
-        """Return whether tries compete in the worst case; else in the metric that selects their epochs."""
+        """Return whether tries compete in the worst case; else in the statistic that selects their epochs."""
         return bool(self.judged["select"] == "worst_case")
 
     @property
@@ -40,7 +40,7 @@ class BlockPlan(Frozen):
     families: tuple[str, ...] = Field(description="a baseline, or a family of the first contest")
     seeds: tuple[int, ...]
     physics: str = Field(description="devices that the bank is trained for, and of mean and percentile")
-    metrics: tuple[str, ...] = Field(description="what placements are searched for")
+    statistics: tuple[str, ...] = Field(description="what placements are searched for")
 
 
 class FidelityPlan(Frozen):
@@ -180,7 +180,7 @@ class Plan(Frozen):
         """Return a job; its digest changes with the settings behind its label."""
         more = {
             "judge": ["reference", STAGE_VERSIONS["attack"]],
-            "blocks": [self.blocks.physics, self.blocks.metrics],
+            "blocks": [self.blocks.physics, self.blocks.statistics],
             "budget": self.budgets.model_dump(mode="json", exclude={"families"}),
             "fidelity": [
                 self.blocks.physics,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cimenv.evaluation.metrics import mean_interval
+from cimenv.evaluation.intervals import mean_interval
 from experiments.lab.rows import NAN, Row, mean_of, select
 from experiments.worst_case.plan import Plan
 
@@ -38,7 +38,7 @@ class Results:
         return list(dict.fromkeys(row["recipe"] for row in self.kind("net", data)))
 
     def of(self, data: str, recipe: str, placed_for: str | None = None) -> list[Row]:
-        """Return the rows of one network over its seeds: without blocks, or with those placed for a metric."""
+        """Return the rows of one network over its seeds: without blocks, or with those placed for a statistic."""
         kind = "net" if placed_for is None else "blocks"
         pool = select(self.rows, kind=kind, data=data, recipe=recipe)
         return pool if placed_for is None else select(pool, blocks=placed_for)

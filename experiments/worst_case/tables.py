@@ -133,13 +133,13 @@ def chips_table(results: Results) -> str:
 
 
 def blocks_table(results: Results) -> str:
-    """Return what placements for each metric keep."""
+    """Return what placements for each statistic keep."""
     plan, device = results.plan, results.plan.blocks.physics
     fields = ("clean", f"{device}_mean", f"{device}_p05", f"{device}_p01", f"worst_{results.first:g}")
     rows = []
     for data in plan.data:
         for recipe in dict.fromkeys(row["recipe"] for row in results.kind("blocks", data)):
-            for placed_for in ("none", "affine", *plan.blocks.metrics):
+            for placed_for in ("none", "affine", *plan.blocks.statistics):
                 found = results.of(data, recipe, placed_for)
                 if found:
                     cells = [
@@ -152,9 +152,9 @@ def blocks_table(results: Results) -> str:
                     weights = results.mean("weights", data, recipe, placed_for)
                     rows.append([f"{data}, {recipe}", placed_for, str(len(found)), f"{weights:.2%}", *cells])
     caption = (
-        "Blocks placed by knapsack for each metric, at most 5 % more weights, fitted on the training split; bank, mean "
-        f"and percentiles under {device} ({plan.chips} chips x {plan.chip_images} images), worst case: the ensemble at "
-        f"th_g {results.first:g} on {plan.bounds[results.first]} images.\n\n"
+        "Blocks placed by knapsack for each statistic, at most 5 % more weights, fitted on the training split; bank, "
+        f"mean and percentiles under {device} ({plan.chips} chips x {plan.chip_images} images), worst case: the "
+        f"ensemble at th_g {results.first:g} on {plan.bounds[results.first]} images.\n\n"
     )
     head = ["data, recipe", "blocks placed for", "seeds", "+weights", "clean", "mean", "5 % pct", "1 % pct", "worst"]
     return caption + table(head, rows) if rows else ""

@@ -183,7 +183,7 @@ def test_full_disk_stops_with_a_sentence_and_goes_on(whole, tmp_path, monkeypatc
     ("overrides", "name", "words"),
     [
         (["times_s=[1.0,2.0]"], "all.csv", "a row holds the counts of one time"),
-        (["metric=worst_case"], "all.csv", "does not follow from counts"),
+        (["statistic=worst_case"], "all.csv", "does not follow from counts"),
         ([], "all.csv.xz", "write all.csv, then run xz"),
     ],
 )
@@ -289,7 +289,7 @@ def test_too_many_placements(tmp_path, untrained, monkeypatch):
         enumerate_placements(TASK, tmp_path / "all.csv")
 
 
-def test_a_new_metric_needs_no_new_run(toy, whole, tmp_path):
+def test_a_new_statistic_needs_no_new_run(toy, whole, tmp_path):
     path = tmp_path / "all.csv"
     path.write_bytes(whole)
     found = read_enumeration(path)

@@ -378,7 +378,7 @@ def test_first_script_of_every_sb3_user(toy, tmp_path):
 
 
 def test_percentile_metric(toy):
-    task = load_task("toy-4site", ["metric=percentile", "chips=60"])
+    task = load_task("toy-4site", ["statistic=percentile", "chips=60"])
     evaluator = MonteCarloEvaluator(task)
     env = CompensationEnv(evaluator=evaluator)
     _, info = env.reset(seed=0)

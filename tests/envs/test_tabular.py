@@ -184,13 +184,13 @@ def test_placements_as_good_as_the_best():
         counted += best.numbers["objective"] - row.numbers["objective"] <= 2 * error + 1e-12
     assert 1 <= counted == table.indistinguishable() < 1_024 / 2
     assert table.indistinguishable(0.0) == 1
-    with pytest.raises(ConfigError, match="metric is mean_minus_std"):
-        TableEvaluator("lenet5-fashion-mini", {"metric": "mean_minus_std"}).indistinguishable()
+    with pytest.raises(ConfigError, match="statistic is mean_minus_std"):
+        TableEvaluator("lenet5-fashion-mini", {"statistic": "mean_minus_std"}).indistinguishable()
 
 
 def test_other_objectives_on_the_same_counts(toy, table):
     """Another budget, metric or price of cost needs no new evaluation: all numbers equal those of a simulated task."""
-    changes = {"budget": {"weights": 0.02}, "cost_weight": 1.0, "metric": "mean_minus_std"}
+    changes = {"budget": {"weights": 0.02}, "cost_weight": 1.0, "statistic": "mean_minus_std"}
     real = CompensationEnv(evaluator=MonteCarloEvaluator(toy.task.with_changes(**changes), toy.store))
     tabular = CompensationTabularEnv(table, changes)
     (seen, info), (seen_here, info_here) = real.reset(seed=0), tabular.reset(seed=0)
@@ -216,7 +216,7 @@ def test_other_objectives_on_the_same_counts(toy, table):
     [
         ({"chips": 3}, UnknownNameError, "change of a table"),
         ({"budget": {"weights": 0.03}}, ConfigError, "looser than the table's 0.02"),
-        ({"metric": "worst_case"}, ConfigError, "no function of a table's counts"),
+        ({"statistic": "worst_case"}, ConfigError, "no function of a table's counts"),
     ],
 )
 def test_what_counts_cannot_answer_is_refused(capped, changes, error, words):

@@ -13,7 +13,7 @@ TINY = {"epochs": 1, "judge_images": 20}
 @pytest.mark.parametrize("name", ["gaussian", "trice", "a_trice", "adversarial", "sam"])
 def test_a_hook_trains_for_the_bound_of_a_worst_case_task(name):
     draws = np.random.default_rng(0)
-    task = load_task("toy-4site", ["metric=worst_case", "worst_case.bound=0.07"])
+    task = load_task("toy-4site", ["statistic=worst_case", "worst_case.bound=0.07"])
     assert RecipeHook(name)(task, draws).recipe.bound == 0.07
     assert RecipeHook(name)(load_task("toy-4site"), draws).recipe.bound == 0.03  # the recipe's own
     assert RecipeHook(name)(task, draws).recipe.name == name
@@ -41,7 +41,7 @@ def test_episodes_draw_among_trice_a_trice_and_lipschitz(cache, monkeypatch):
             super().__init__(name)
             self.recipe = type(self.recipe)(**small[name])
 
-    task = load_task("toy-4site", ["metric=worst_case", "images=50", "chips=2", "bank.steps=5", "recipe.epochs=1"])
+    task = load_task("toy-4site", ["statistic=worst_case", "images=50", "chips=2", "bank.steps=5", "recipe.epochs=1"])
     hooks = [Small(name) for name in small]
     env = gym.make("CiMCompensation-v0", task=task.model_dump(mode="json"), reset_hooks=hooks)
     accuracies, recipes = set(), []

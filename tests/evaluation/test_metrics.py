@@ -5,24 +5,25 @@ import pytest
 from scipy import stats
 
 from cimenv.core.errors import ConfigError, UnknownNameError
-from cimenv.evaluation import metrics
+from cimenv.evaluation import intervals
 from cimenv.evaluation.record import Evaluation
+from cimenv.evaluation.statistics import statistic_named
 
 TEN = np.arange(1, 11) / 10
 
 
 def test_values():
-    assert metrics.value(TEN, "mean") == pytest.approx(0.55)
-    assert metrics.value(TEN, "std") == pytest.approx(np.sqrt(55 / 6) / 10)  # sum of squares 8.25 over 9
-    assert metrics.value(TEN, "mean_minus_std") == pytest.approx(0.55 - np.sqrt(55 / 6) / 10)
-    assert metrics.value(TEN, "percentile", 0.2) == 0.2  # ceil(.2 * 10) = 2nd smallest
-    assert metrics.value(TEN, "percentile", 0.05) == 0.1
+    assert statistic_named("mean").value(TEN) == pytest.approx(0.55)
+    assert statistic_named("std").value(TEN) == pytest.approx(np.sqrt(55 / 6) / 10)  # sum of squares 8.25 over 9
+    assert statistic_named("mean_minus_std").value(TEN) == pytest.approx(0.55 - np.sqrt(55 / 6) / 10)
+    assert statistic_named("percentile").value(TEN, 0.2) == 0.2  # ceil(.2 * 10) = 2nd smallest
+    assert statistic_named("percentile").value(TEN, 0.05) == 0.1
 
 
 @pytest.mark.parametrize("name", ["median", "worst_case", "Mean", "", None, 3, ["mean"]])
-def test_an_unknown_metric_is_no_percentile(name):
-    with pytest.raises(UnknownNameError, match=r"Unknown metric '.*'; known: mean, mean_minus_std, percentile, std"):
-        metrics.value(TEN, name)
+def test_an_unknown_statistic_is_no_percentile(name):
+    with pytest.raises(UnknownNameError, match=r"Unknown statistic '.*'; known: mean, mean_minus_std, percentile, std"):
+        statistic_named(name).value(TEN)
     found = Evaluation("", (0,), "val", "bank", np.array([[5, 6]]), 10, np.zeros((1, 5)))
     if name == "worst_case":
         with pytest.raises(ConfigError, match="no measured worst case"):
@@ -34,7 +35,7 @@ def test_an_unknown_metric_is_no_percentile(name):
 
 
 def test_mean_interval_is_students():
-    low, high = metrics.mean_interval(TEN)
+    low, high = intervals.mean_interval(TEN)
     half = 2.262157 * np.sqrt(55 / 6) / 10 / np.sqrt(10)  # t quantile with 9 degrees of freedom
     assert (low, high) == pytest.approx((0.55 - half, 0.55 + half), abs=1e-6)
 
@@ -43,24 +44,24 @@ def test_percentile_interval_covers_the_quantile():
     rng, quantile, n = np.random.default_rng(0), 0.05, 200
     truth, hits, runs = stats.norm.ppf(quantile), 0, 2000
     for _ in range(runs):
-        interval, reason = metrics.percentile_interval(rng.standard_normal(n), quantile)
+        interval, reason = intervals.percentile_interval(rng.standard_normal(n), quantile)
         assert interval is not None and reason == ""
         hits += interval[0] <= truth <= interval[1]
     assert hits / runs >= 0.95 - 4 * np.sqrt(0.95 * 0.05 / runs)  # distribution-free: at least 95 %
 
 
 def test_too_few_chips_give_a_reason():
-    interval, reason = metrics.percentile_interval(TEN, 0.05)
+    interval, reason = intervals.percentile_interval(TEN, 0.05)
     assert interval is None
     assert "10 chips are too few" in reason and "72" in reason  # .95^72 < .025 < .95^71
-    assert metrics.percentile_interval(np.linspace(0, 1, 72), 0.05)[0] is not None
-    assert metrics.percentile_interval(np.linspace(0, 1, 71), 0.05)[0] is None
+    assert intervals.percentile_interval(np.linspace(0, 1, 72), 0.05)[0] is not None
+    assert intervals.percentile_interval(np.linspace(0, 1, 71), 0.05)[0] is None
 
 
 def test_normalised_accuracy():
-    assert metrics.normalised_accuracy(0.9, 0.9, 10) == 1.0
-    assert metrics.normalised_accuracy(0.1, 0.9, 10) == 0.0
-    assert metrics.normalised_accuracy(0.5, 0.9, 10) == pytest.approx(0.5)
+    assert intervals.normalised_accuracy(0.9, 0.9, 10) == 1.0
+    assert intervals.normalised_accuracy(0.1, 0.9, 10) == 0.0
+    assert intervals.normalised_accuracy(0.5, 0.9, 10) == pytest.approx(0.5)
 
 
 def test_evaluation_round_trip():

@@ -10,9 +10,10 @@ from torch import nn
 from cimenv.core.errors import ConfigError, MappingError
 from cimenv.core.progress import silent
 from cimenv.crossbar import CrossbarConfig, map_network
-from cimenv.evaluation import metrics
+from cimenv.evaluation import intervals
 from cimenv.evaluation.engine import Tally
 from cimenv.evaluation.record import LARGEST_ERROR, site_errors
+from cimenv.evaluation.statistics import Percentile
 from cimenv.evaluation.worst_case import AttackTarget, WorstCaseSearch, worst_case
 
 HUNDRED = np.arange(1, 101) / 100
@@ -23,15 +24,15 @@ HUNDRED = np.arange(1, 101) / 100
 )
 def test_the_quantile_is_the_order_statistic_that_its_definition_names(quantile, index):
     # ceil(q n): .07 * 100 is 7.000000000000001 in binary, and yet the seventh smallest.
-    assert metrics.value(HUNDRED, "percentile", quantile) == HUNDRED[index - 1]
+    assert Percentile().value(HUNDRED, quantile) == HUNDRED[index - 1]
 
 
 @pytest.mark.parametrize("quantile", [0.0, 1.0, -0.1, 1.1, 1e-300, math.nan, math.inf])
 def test_quantiles_that_no_chips_can_tell_are_refused(quantile):
     for ask in (
-        lambda: metrics.value(HUNDRED, "percentile", quantile),
-        lambda: metrics.percentile_interval(HUNDRED, quantile),
-        lambda: metrics.smallest_chips(quantile),
+        lambda: Percentile().value(HUNDRED, quantile),
+        lambda: intervals.percentile_interval(HUNDRED, quantile),
+        lambda: intervals.smallest_chips(quantile),
     ):
         with pytest.raises(ConfigError, match="quantile: got"):
             ask()
@@ -39,26 +40,26 @@ def test_quantiles_that_no_chips_can_tell_are_refused(quantile):
 
 def test_chips_for_a_small_quantile_are_counted_exactly():
     # (1 - q)^n <= .05: n = ln .05 / ln(1 - q)
-    assert metrics.smallest_chips(0.05) == 59 and metrics.smallest_chips(0.01) == 299
-    assert metrics.smallest_chips(1e-6) == 2_995_731
-    interval, reason = metrics.percentile_interval(HUNDRED, 1e-6)
+    assert intervals.smallest_chips(0.05) == 59 and intervals.smallest_chips(0.01) == 299
+    assert intervals.smallest_chips(1e-6) == 2_995_731
+    interval, reason = intervals.percentile_interval(HUNDRED, 1e-6)
     assert interval is None and "take at least 3688878" in reason  # ln .025 / ln(1 - 1e-6)
 
 
 def test_a_network_at_chance_has_no_normalised_accuracy():
     for reference in (0.1, 0.05):
         with pytest.raises(ConfigError, match="train it first"):
-            metrics.normalised_accuracy(0.1, reference, 10)
+            intervals.normalised_accuracy(0.1, reference, 10)
     with pytest.raises(ConfigError, match="train it first"):
-        metrics.normalised_accuracy(1.0, 1.0, 1)  # of one class
+        intervals.normalised_accuracy(1.0, 1.0, 1)  # of one class
 
 
 def test_ranks_without_variance_rank_nothing():
     rising, flat = np.arange(5.0), np.ones(5)
-    assert metrics.rank_correlation(rising, rising) == pytest.approx(1.0)
-    assert metrics.rank_correlation(rising, -rising) == pytest.approx(-1.0)
-    assert metrics.rank_correlation(rising, flat) == metrics.rank_correlation(flat, flat) == 0.0
-    assert math.isnan(metrics.rank_correlation(rising, np.array([0, 1, math.nan, 2, 3])))
+    assert intervals.rank_correlation(rising, rising) == pytest.approx(1.0)
+    assert intervals.rank_correlation(rising, -rising) == pytest.approx(-1.0)
+    assert intervals.rank_correlation(rising, flat) == intervals.rank_correlation(flat, flat) == 0.0
+    assert math.isnan(intervals.rank_correlation(rising, np.array([0, 1, math.nan, 2, 3])))
 
 
 def test_features_that_are_zero():

@@ -28,7 +28,7 @@ SMALL = {
     "chips": 400,
     "chip_images": 20,
     "certificate_images": 50,
-    "blocks": {"families": ["standard"], "seeds": [0], "physics": "sigma_0.2", "metrics": ["mean", "worst_case"]},
+    "blocks": {"families": ["standard"], "seeds": [0], "physics": "sigma_0.2", "statistics": ["mean", "worst_case"]},
     "fidelity": {"data": ["fashion-mini"], "families": ["gaussian"], "placements": 3, "parts": 2},
     "budgets": {"families": ["gaussian"], "steps": {5: 0, 10: 1}, "images": 50},
 }

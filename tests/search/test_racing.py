@@ -36,7 +36,7 @@ def test_no_survivor_of_the_full_count_is_dropped_wrongly(many):
 
 
 def test_race_for_a_percentile_starts_with_enough_chips(toy):
-    task = load_task("toy-4site", ["chips=400", "images=250", "metric=percentile", "percentile=0.05"])
+    task = load_task("toy-4site", ["chips=400", "images=250", "statistic=percentile", "percentile=0.05"])
     evaluator = MonteCarloEvaluator(task)
     few = [(0, 0, 0, 0), (1, 1, 1, 1), (2, 2, 2, 2), (0, 0, 2, 0)]
     result = race(evaluator, few)
@@ -73,8 +73,8 @@ def test_the_worst_time_is_that_of_all_chips(many):
     ("overrides", "settings", "named"),
     [
         ([], {"placements": []}, "placements: got none"),
-        (["metric=mean_minus_std"], {}, "metric: 'mean_minus_std' cannot be raced"),
-        (["metric=percentile", "chips=59"], {"chips": 30}, "chips: got 30; .* needs at least"),
+        (["statistic=mean_minus_std"], {}, "statistic: 'mean_minus_std' cannot be raced"),
+        (["statistic=percentile", "chips=59"], {"chips": 30}, "chips: got 30; .* needs at least"),
     ],
 )
 def test_bad_races_are_refused(overrides, settings, named):

@@ -10,7 +10,7 @@ from cimenv.core.errors import ConfigError, DataError
 from cimenv.core.progress import silent
 from cimenv.core.store import Store
 from cimenv.data import DataSplits, ImageSet
-from cimenv.evaluation import metrics
+from cimenv.evaluation.statistics import Mean
 from cimenv.tasks import MonteCarloEvaluator, load_task
 from cimenv.tasks.bare import evaluated, without_blocks
 from cimenv.tasks.own import own_task
@@ -100,7 +100,7 @@ def test_a_tasks_network_without_blocks_is_that_of_its_empty_placement(model, tm
     found = evaluated(bare, "val")
     assert whole.space.options.count == 3 and bare.space.options.count == 0
     assert (found.evaluation.correct == whole.evaluate((0, 0)).correct).all()
-    assert found.mean == metrics.value(found.accuracy, "mean") and found.accuracy.shape == (3,)
+    assert found.mean == Mean().value(found.accuracy) and found.accuracy.shape == (3,)
 
 
 def test_the_reference_is_trained_only_where_a_recipe_starts_from_it():

@@ -18,7 +18,7 @@ from cimenv.tasks.jobs import evaluation_key
 from cimenv.tasks.requests import Request
 
 BOUND = 0.02
-OVERRIDES = ["metric=worst_case", f"worst_case.bound={BOUND}", "images=200", "chips=2", "report_images=200"]
+OVERRIDES = ["statistic=worst_case", f"worst_case.bound={BOUND}", "images=200", "chips=2", "report_images=200"]
 SHORT = ["worst_case.steps=3", "worst_case.random_chips=2", "worst_case.lagrangian_rounds=1", "report_chips=2"]
 
 
@@ -105,7 +105,7 @@ def test_environment_pays_for_the_worst_case_and_shows_its_shares(evaluator):
     names = env.unwrapped.layout.names
     shares = [seen[names.index(f"site{s}.worst_share")] for s in range(4)]
     assert shares == pytest.approx(none.damage.shares, abs=1e-6)
-    assert seen[names.index("metric_worst_case")] == 1.0 and info["accuracy"] == none.damage.accuracy
+    assert seen[names.index("statistic_worst_case")] == 1.0 and info["accuracy"] == none.damage.accuracy
     seen, reward, _, _, info = env.step(np.int64(1))
     placed = evaluator.evaluate((1, 0, 0, 0))
     assert info["accuracy"] == placed.damage.accuracy
@@ -124,9 +124,9 @@ def test_other_metrics_have_no_damage(toy):
     [
         ({"worst_case": {"bound": 0}}, "Task.worst_case.bound: got 0"),
         ({"worst_case": {"losses": []}}, "Task.worst_case.losses: got \\[\\]"),
-        ({"metric": "worst_case", "crossbar": {"batch_norm": "per_chip"}}, "no chip to calibrate on"),
-        ({"metric": "percentile", "chips": 58}, "needs at least 59"),
-        ({"metric": "percentile", "percentile": 0.01, "chips": 100}, "needs at least 299"),
+        ({"statistic": "worst_case", "crossbar": {"batch_norm": "per_chip"}}, "no chip to calibrate on"),
+        ({"statistic": "percentile", "chips": 58}, "needs at least 59"),
+        ({"statistic": "percentile", "percentile": 0.01, "chips": 100}, "needs at least 299"),
     ],
 )
 def test_bad_tasks_are_refused(changes, named):

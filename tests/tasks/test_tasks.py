@@ -25,7 +25,7 @@ def test_named_tasks():
             assert task.crossbar.device == Pcm() and task.recipe.name == "hwa" and task.times_s == (3_600.0,)
         else:
             usual = 0.8 if name == "vgg16-two-digit" else 0.5
-            assert task.crossbar.device.sigma == {"worst_case": 0.015}.get(task.metric, usual)
+            assert task.crossbar.device.sigma == {"worst_case": 0.015}.get(task.statistic, usual)
 
 
 @pytest.mark.parametrize(
@@ -49,17 +49,17 @@ def test_default_task_is_lenet5_with_1024_placements():
     [
         ({"recipe": "lipshitz"}, "Did you mean 'lipschitz'"),
         ({"data": "fashon"}, "Did you mean 'fashion'"),
-        ({"metric": "median"}, "metric"),
+        ({"statistic": "median"}, "metric"),
         ({"sigma": 0.3}, "unknown key"),
         ({"crossbar": {"device": {"kind": "log_normal", "sigma": -0.1}}}, "sigma"),
         ({"crossbar": {"device": {"kind": "log_normal", "sigma": math.nan}}}, "sigma"),
         ({"crossbar": {"device": {"kind": "log_normal", "sigma": math.inf}}}, "sigma"),
         ({"budget": {"watts": 1.0}}, "unknown term 'watts'"),
         ({"budget": {"weights": -1.0}}, "budget.weights"),
-        ({"metric": "percentile", "chips": 10}, "at least 59"),
+        ({"statistic": "percentile", "chips": 10}, "at least 59"),
         ({"precision": "bfloat16", "crossbar": {"preset": "rasch2023"}}, "too coarse for converters"),
         ({"training_precision": "bfloat16", "recipe": "hwa", "trained_for": {"preset": "rasch2023"}}, "take float32"),
-        ({"precision": "bfloat16", "metric": "worst_case"}, "take float32"),
+        ({"precision": "bfloat16", "statistic": "worst_case"}, "take float32"),
         ({"options": [{"kind": "digital", "size": 2}]}, "kind digital is at most 1"),
         ({"options": [{"kind": "fulll"}]}, "kind"),
     ],

@@ -17,6 +17,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError, PlacementError, known_name
 from cimenv.data.splits import Split, checked_split
 from cimenv.evaluation.record import Evaluation
+from cimenv.evaluation.statistics import statistic_named
 from cimenv.tasks.evaluators.base import Evaluator
 from cimenv.tasks.files.enumeration_file import Enumeration, read_enumeration
 from cimenv.tasks.objective import Objective
@@ -28,7 +29,7 @@ SHIPPED_TABLES = Path(str(files("cimenv.tasks"))) / "tables"
 SUFFIX = ".csv.xz"
 SMALLEST_SPREAD = 1e-12
 FIRST_CHIP = range(1)
-CHANGEABLE = ("budget", "cost_weight", "cost_weights", "metric", "percentile", "name")
+CHANGEABLE = ("budget", "cost_weight", "cost_weights", "statistic", "percentile", "name")
 
 
 def shipped_tables() -> list[str]:
@@ -119,8 +120,10 @@ class TableEvaluator(Evaluator):
             known_name("change of a table", name, CHANGEABLE)
         table = self.task.budget
         self._task = self.task.with_changes(**self.changes)
-        if self.task.metric == "worst_case":
-            raise ConfigError("changes: metric worst_case is no function of a table's counts; use CiMCompensation-v0.")
+        if not statistic_named(self.task.statistic).of_chips:
+            raise ConfigError(
+                "changes: statistic worst_case is no function of a table's counts; use CiMCompensation-v0."
+            )
         for term, limit in table.items():
             if self.task.budget[term] > limit:
                 raise ConfigError(
@@ -163,10 +166,12 @@ class TableEvaluator(Evaluator):
         Chips are paired: the error is that of the mean over chips of the difference in accuracy.
 
         Raises:
-            ConfigError: the task's metric is not the mean over chips, or the table has one chip.
+            ConfigError: the task's statistic is not the mean over chips, or the table has one chip.
         """
-        if self.task.metric != "mean":
-            raise ConfigError(f"metric is {self.task.metric}; only a mean over chips has a standard error; take mean.")
+        if self.task.statistic != "mean":
+            raise ConfigError(
+                f"statistic is {self.task.statistic}; only a mean over chips has a standard error; take mean."
+            )
         values = self._values
         counts = np.array([row.correct for row in self._rows.values()]) / self.enumeration.header.images
         if counts.shape[1] < 2:

@@ -2,8 +2,8 @@
 
 The first line is `# cimenv enumeration {...}`: one line of canonical JSON, the fields of `Header`. Then comes an
 ordinary CSV of `COLUMNS`, a row a placement in depth-first order, with the correct images of every chip, from which
-the numbers before them follow (a new metric needs no new run), the feature errors of every site, and a checksum of the
-row and of the lines above all rows. A finished file may be compressed by xz: `NAME.csv.xz` is read as it is.
+the numbers before them follow (a new statistic needs no new run), the feature errors of every site, and a checksum of
+the row and of the lines above all rows. A finished file may be compressed by xz: `NAME.csv.xz` is read as it is.
 
 A file is data: reading it imports nothing, calls nothing and opens no other file, whatever it names. Sites and shapes
 stand in its header. A file of the version before has neither them nor checksums, and is read with a notice where the
@@ -71,7 +71,7 @@ class Enumeration:
         return max(self.rows, key=lambda row: self.objective.rank(row.placement, row.numbers["objective"]))
 
     def evaluation(self, row: Row) -> Evaluation:
-        """Return a row as an evaluation, for any metric over chips."""
+        """Return a row as an evaluation, for any statistic over chips."""
         return self.header.evaluation(row.placement, row.correct, row.errors)
 
     def disagreements(self, row: Row) -> dict[str, float]:

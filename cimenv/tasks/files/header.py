@@ -27,8 +27,10 @@ from cimenv.tasks.requests import Fidelity, Request
 from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.task import Task
 
-ENUMERATION_VERSION = 3  # bump when a column's meaning or the order of rows changes
-UNCHECKED_VERSION = 2  # without checksums and sites, but the same otherwise
+ENUMERATION_VERSION = 4  # bump when a column's meaning or the order of rows changes
+METRIC_VERSION = 3  # a task's `statistic` stands there as `metric`
+UNCHECKED_VERSION = 2  # and there are neither checksums nor sites
+READ_VERSIONS = (UNCHECKED_VERSION, METRIC_VERSION, ENUMERATION_VERSION)
 MAGIC = "# cimenv enumeration "
 NUMBERS = ("objective", "mean", "std", "p05", *COST_TERMS, "cost")  # the columns that follow from the counts
 COLUMNS = ("placement", *NUMBERS, "correct", "errors", CHECK)
@@ -107,7 +109,7 @@ class Header(Frozen):
 
     def objective(self, space: PlacementSpace, none: Sequence[int]) -> Objective:
         """Return J, measured from the counts `[chips]` of the empty placement."""
-        accuracy = self.evaluation(space.empty(), none).value(self.task.metric, self.task.percentile)
+        accuracy = self.evaluation(space.empty(), none).value(self.task.statistic, self.task.percentile)
         return Objective(self.task, space, accuracy, self.reference_accuracy)
 
 
@@ -141,13 +143,15 @@ def _header(path: Path, text: str) -> Header:
         version = fields["version"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise damaged(path, 1, "its JSON cannot be read") from None
-    if version not in (UNCHECKED_VERSION, ENUMERATION_VERSION):
+    if version not in READ_VERSIONS:
         raise ConfigError(
-            f"{path} is an enumeration of version {version}, this cimenv reads version {UNCHECKED_VERSION} and "
+            f"{path} is an enumeration of version {version}, this cimenv reads version {UNCHECKED_VERSION} to "
             f"{ENUMERATION_VERSION}; enumerate into a new file."
         )
     if _names_files(fields):
         raise damaged(path, 1, "a device's table is the path of another file, and reading opens none")
+    if version != ENUMERATION_VERSION and isinstance(task := fields.get("task"), dict) and "statistic" not in task:
+        task["statistic"] = task.pop("metric", None)
     try:
         return Header(**fields)
     except UntrustedError:
