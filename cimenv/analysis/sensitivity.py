@@ -201,14 +201,14 @@ class Sensitivity:
             network = network.calibrated(problem.data.train.inputs(slice(CALIBRATION_IMAGES)))
         self.network: MappedNetwork = network
         self.images = problem.evaluated("test")
-        self.clean = self._engine(network.config).clean_correct() / len(self.images[1])
+        self.clean = self._engine(network.config).clean_sum() / len(self.images[1])
         self.normalised(self.clean)  # before anything long: a network at chance has no A*
 
     def accuracy(self, config: CrossbarConfig) -> np.ndarray:
         """Return the accuracy of every chip."""
         empty = (0,) * len(self.network.sites)
         tally = self._engine(config).run([empty], range(self.chips))
-        return tally.correct[0] / tally.images
+        return tally.sums[0] / tally.images
 
     def normalised(self, accuracy: float) -> float:
         """Return A*."""

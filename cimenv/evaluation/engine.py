@@ -31,29 +31,30 @@ from cimenv.crossbar.batchnorm import batch_norms
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
 from cimenv.crossbar.sites import matrix_of
-from cimenv.evaluation.labels import count_correct
 from cimenv.evaluation.memory import LIVE, Room, room, tensor_bytes
+from cimenv.evaluation.metrics import Accuracy, Metric
 from cimenv.evaluation.prefix import Keeper, PrefixCache
 from cimenv.evaluation.recording import recorded
 from cimenv.evaluation.segments import Product, SegmentedNetwork
 from cimenv.evaluation.walk import HeldChip, ImageBlock, Walk, square
 from cimenv.evaluation.workers import DEVICE_IMAGE_BLOCK, image_block, workers
 
+ACCURACY = Accuracy()
 CHIP_GROUP = 32  # chips whose weights are held at a time
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What the engine counts.
+    """What the engine adds up over images.
 
     Attributes:
-        correct: correctly classified images, `[placements, chips]`.
+        sums: of the metric, such as correctly classified images, `[placements, chips]`.
         squares: `[placements, sites, chips, 2]`: ||Y' - Y||_F^2 and ||Y'||_F^2 over all images and calls.
         clean_squares: `[sites]`: ||Y||_F^2 of the clean network.
         images: images per chip.
     """
 
-    correct: npt.NDArray[np.int64]
+    sums: npt.NDArray[np.int64 | np.float64]
     squares: npt.NDArray[np.float64]
     clean_squares: npt.NDArray[np.float64]
     images: int
@@ -75,6 +76,7 @@ class Engine:
         threads: worker threads; each runs torch with one thread.
         device: where to compute.
         precision: of convolutions and matrix products.
+        metric: what one chip is worth.
         cache: activations kept between two runs of a single placement; None keeps nothing.
         memory_limit: bytes that a run may hold at a time, besides images; None: no limit. Numbers do not depend on it
             but for rounding on a GPU.
@@ -95,6 +97,7 @@ class Engine:
         threads: int = 1,
         device: str = "cpu",
         precision: Precision = "float32",
+        metric: Metric = ACCURACY,
         cache: PrefixCache | None = None,
         memory_limit: int | None = None,
         chip_modules: ChipModules | None = None,
@@ -105,7 +108,7 @@ class Engine:
             network = network.on(self.device)
             bank = copy.deepcopy(bank).to(self.device)
         self.network, self.chips, self.bank, self.threads, self.cache = network, chips, bank, threads, cache
-        self.precision, self.layout = precision, chips.network.layout
+        self.precision, self.metric, self.layout = precision, metric, chips.network.layout
         self.chip_modules, self.memory_limit = chip_modules, memory_limit
         self._called = torch.tensor(network.calls, device=self.device) if network.calls else None
         self._wanted = self.device.type == "cuda" if recording is None else recording
@@ -131,7 +134,7 @@ class Engine:
         order = sorted(range(len(placements)), key=lambda p: placements[p])
         tree = [placements[p] for p in order]
         sites = len(self.network.sites)
-        correct = torch.zeros(len(chips), len(tree), dtype=torch.int64, device=self.device)
+        sums = torch.zeros(len(chips), len(tree), dtype=self.metric.dtype, device=self.device)
         squares = torch.zeros(len(chips), len(tree), sites, 2, dtype=torch.float64, device=self.device)
         clean = torch.zeros(sites, dtype=torch.float64, device=self.device)
         cache = self.cache if len(tree) == 1 and self._plain and not self.recording else None
@@ -145,22 +148,23 @@ class Engine:
                 group = [self._chip(source, number, tree, keeper) for number in numbers]
                 span = slice(start, start + len(numbers))
                 for counted, summed, clean_sums in each(partial(self._evaluate, tree, group, keeper), *self.blocks):
-                    correct[span] += counted
+                    sums[span] += counted
                     squares[span] += summed
                     if start == 0:
                         clean += clean_sums
                     advance(len(numbers))
         inverse = np.argsort(order)
-        counts, sums = correct.T.cpu().numpy(), squares.permute(1, 2, 0, 3).cpu().numpy()
-        return Tally(counts[inverse], sums[inverse], clean.cpu().numpy(), self.images)
+        found, distances = sums.T.cpu().numpy(), squares.permute(1, 2, 0, 3).cpu().numpy()
+        return Tally(found[inverse], distances[inverse], clean.cpu().numpy(), self.images)
 
     @own_torch_state()
-    def clean_correct(self) -> int:
-        """Return how many images the clean network classifies correctly."""
+    def clean_sum(self) -> float:
+        """Return the metric's sum over images of the clean network: how many it classifies correctly."""
 
-        def count(_number: int, images: Tensor, labels: Tensor) -> int:
+        def count(_number: int, images: Tensor, labels: Tensor) -> float:
             with torch.inference_mode(), self._arithmetic():
-                return int(count_correct(self.network.forward(images, self._clean_site, self.nominal), labels))
+                outputs = self.network.forward(images, self._clean_site, self.nominal)
+                return float(self.metric.update(outputs, labels))
 
         with workers(self.threads) as each:
             return sum(each(count, *self.blocks))
@@ -296,21 +300,22 @@ class Engine:
                 walked = self._walk_recorded(block, group, tree)
             else:
                 walked = [self._walk(block, chip, tree, keeper) for chip in group]
-            correct, by_call = (torch.stack(parts) for parts in zip(*walked, strict=True))
+            counted, by_call = (torch.stack(parts) for parts in zip(*walked, strict=True))
             called = self._called if self._called is not None else torch.tensor(block.called, device=self.device)
-            squares = by_call.new_zeros(*correct.shape, len(self.network.sites), 2).index_add_(2, called, by_call)
+            squares = by_call.new_zeros(*counted.shape, len(self.network.sites), 2).index_add_(2, called, by_call)
             of_calls = torch.stack([square(output) for output in block.clean])
-            return correct, squares, of_calls.new_zeros(len(self.network.sites)).index_add_(0, called, of_calls)
+            return counted, squares, of_calls.new_zeros(len(self.network.sites)).index_add_(0, called, of_calls)
+
+    def _walker(self, block: ImageBlock, chip: HeldChip, tree: list[Placement], keeper: Keeper | None) -> Walk:
+        return Walk(self.network, self.bank, block, chip, tree, keeper, self.nominal, self.metric)
 
     def _walk(
         self, block: ImageBlock, chip: HeldChip, tree: list[Placement], keeper: Keeper | None
     ) -> tuple[Tensor, Tensor]:
         """Walk one chip's tree; calibrated placements share nothing."""
         if not self.chip_modules:
-            return Walk(self.network, self.bank, block, chip, tree, keeper, self.nominal).run()
-        walked = [
-            Walk(self.network, self.bank, block, chip, [placement], keeper, self.nominal).run() for placement in tree
-        ]
+            return self._walker(block, chip, tree, keeper).run()
+        walked = [self._walker(block, chip, [placement], keeper).run() for placement in tree]
         correct, squares = zip(*walked, strict=True)
         return torch.cat(correct), torch.cat(squares)
 
@@ -321,7 +326,7 @@ class Engine:
         weights = [{name: w for name, w in chip.weights.items() if isinstance(w, Tensor)} for chip in group]
         held = {name: weight.clone() for name, weight in weights[0].items()}
         chip = HeldChip(self.chips, 0, held, {})
-        walk = recorded(lambda: Walk(self.network, self.bank, block, chip, tree, None, self.nominal).run(), self.device)
+        walk = recorded(lambda: self._walker(block, chip, tree, None).run(), self.device)
         walked = []
         for others in weights:
             for name, weight in others.items():

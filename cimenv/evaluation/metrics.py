@@ -43,7 +43,7 @@ class Metric(ABC):
             targets: `[n]`.
         """
 
-    def compute(self, sums: npt.NDArray[np.generic], images: int) -> Floats:
+    def compute(self, sums: npt.NDArray[np.int64 | np.float64], images: int) -> Floats:
         """Return the metric, from the sums over so many images, of the same shape; default the mean over images."""
         found: Floats = sums / images
         return found

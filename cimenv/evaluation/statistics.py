@@ -116,7 +116,7 @@ class WorstCase(Statistic):
 STATISTICS: Registry[type[Statistic]] = Registry(
     "statistic",
     Statistic,
-    {each.kind: each for each in (Mean, Std, MeanMinusStd, Percentile, WorstCase)},  # type: ignore[type-abstract]
+    {each.kind: each for each in (Mean, Std, MeanMinusStd, Percentile, WorstCase)},
 )
 
 

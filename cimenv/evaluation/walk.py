@@ -13,7 +13,7 @@ from cimenv.compensation.options import BlockOption, Placement
 from cimenv.core.errors import MappingError
 from cimenv.crossbar.chips import Chips
 from cimenv.crossbar.layers import AnalogWeight, ProgrammedWeight
-from cimenv.evaluation.labels import count_correct
+from cimenv.evaluation.metrics import Metric
 from cimenv.evaluation.prefix import Keeper, Sums
 from cimenv.evaluation.segments import Product, SegmentedNetwork, State
 
@@ -50,6 +50,7 @@ class Walk:
         tree: placements, sorted.
         keeper: of states between runs.
         nominal: the sites' own weights, by name.
+        metric: what one chip is worth.
     """
 
     def __init__(
@@ -61,16 +62,17 @@ class Walk:
         tree: list[Placement],
         keeper: Keeper | None,
         nominal: Mapping[str, Tensor],
+        metric: Metric,
     ) -> None:
-        self.nominal = nominal
+        self.nominal, self.metric = nominal, metric
         self.network, self.bank, self.options = network, bank, bank.options
         self.block, self.chip, self.tree, self.keeper = block, chip, tree, keeper
         self.modules = chip.modules.get(tree[0], {})
-        self.correct: list[Tensor] = []
+        self.sums: list[Tensor] = []
         self.squares: list[Tensor] = []
 
     def run(self) -> tuple[Tensor, Tensor]:
-        """Walk the whole tree; return correct images `[placements]` and squares `[placements, calls, 2]`."""
+        """Walk the whole tree; return the metric's sums `[placements]` and squares `[placements, calls, 2]`."""
         if self.network.opaque:
             for placement in self.tree:
                 self._opaque(placement)
@@ -78,7 +80,7 @@ class Walk:
             found = self.keeper.latest(self.chip.number, self.block.number) if self.keeper else None
             call, state, sums = found or (0, self.network.start(self.block.images, self.modules), [])
             self._descend(call, state, sums, 0, len(self.tree))
-        return torch.stack(self.correct), torch.stack(self.squares)
+        return torch.stack(self.sums), torch.stack(self.squares)
 
     def _descend(self, call: int, state: State, sums: Sums, low: int, high: int) -> None:
         """Walk the placements `low..high`, which agree on every site called before `call`."""
@@ -125,7 +127,7 @@ class Walk:
         return torch.stack((square(y - self.block.clean[call]), square(y)))
 
     def _leaf(self, logits: Tensor, sums: Sums) -> None:
-        self.correct.append(count_correct(logits, self.block.labels))
+        self.sums.append(self.metric.update(logits, self.block.labels))
         self.squares.append(torch.stack(sums))
 
     def _opaque(self, placement: Placement) -> None:

@@ -10,6 +10,7 @@ from cimenv.data.splits import Split
 from cimenv.evaluation.calibration import chip_calibrator
 from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.memory import GIB, KEPT
+from cimenv.evaluation.metrics import metric_named
 from cimenv.evaluation.prefix import PrefixCache
 from cimenv.tasks.problem import Problem
 from cimenv.tasks.requests import Compute
@@ -66,6 +67,7 @@ def engine_of(
         threads=compute.workers,
         device=compute.device,
         precision=task.precision,
+        metric=metric_named(task.metric),
         cache=PrefixCache(min(kept, int(KEPT * limit))) if blocks is None else None,
         memory_limit=limit,
         chip_modules=calibrator,

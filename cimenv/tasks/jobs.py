@@ -82,7 +82,7 @@ def _evaluated(engines: Engines, requests: Sequence[Request], compute: Compute) 
             placement=request.placement,
             split=request.split,
             fidelity=request.fidelity,
-            correct=np.stack([tally.correct[p] for tally in tallies]),
+            correct=np.stack([tally.sums[p] for tally in tallies]),
             images=tallies[0].images,
             site_errors=np.mean([site_errors(tally, p) for tally in tallies], axis=0),
             over_times=problem.task.over_times,

@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from cimenv.data import DataSplits, load_data
 from cimenv.data.splits import Split
 from cimenv.evaluation.agreement import agrees
 from cimenv.evaluation.engine import Engine
+from cimenv.evaluation.metrics import metric_named
 from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.tasks.requests import Request
 from cimenv.tasks.stages.backbone import RANGE, built, own_backbone, probe, trained_backbone
@@ -195,7 +197,9 @@ class Problem:
 
     def _clean(self, segments: SegmentedNetwork, split: Split) -> float:
         images, labels = self.evaluated(split)
-        return Engine(segments, self.chips(split), self.bank, images, labels).clean_correct() / len(labels)
+        metric = metric_named(self.task.metric)
+        engine = Engine(segments, self.chips(split), self.bank, images, labels, metric=metric)
+        return float(metric.compute(np.array(engine.clean_sum()), len(labels)))
 
 
 def _weights_digest(network: MappedNetwork, bank: CompensationBank, identity: Identity) -> str:

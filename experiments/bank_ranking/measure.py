@@ -41,4 +41,4 @@ def stand_alone_accuracy(evaluator: MonteCarloEvaluator, placement: Placement) -
         fit_placement(problem.network, bank, placement, problem.data.train, task.tuned, generator, silent, task.times_s)
     engine = engine_of(problem, "val", evaluator.compute, bank)
     tally = engine.run([placement], range(task.chips))
-    return float(tally.correct.mean() / tally.images)
+    return float(tally.sums.mean() / tally.images)

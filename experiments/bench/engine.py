@@ -66,7 +66,7 @@ def measure_prefixes(problem: Problem) -> list[Measurement]:
         lambda: keeping.run([next(steps)], range(CHIPS)), lambda: fresh.run([last], range(CHIPS))
     )
     a, b = keeping.run([last], range(CHIPS)), fresh.run([last], range(CHIPS))
-    difference = float(abs(a.squares - b.squares).max() + abs(a.correct - b.correct).max())
+    difference = float(abs(a.squares - b.squares).max() + abs(a.sums - b.sums).max())
     return [
         Measurement("step at the last site / full evaluation", ratio, "x", 0.40),
         Measurement("largest difference of the two results", difference, "", 1e-6),

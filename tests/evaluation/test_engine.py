@@ -120,7 +120,7 @@ def test_engine_equals_plain_forwards(model):
             logits = naive(network, bank, chips, x, placement, chip)
             top = logits.topk(2).values
             sure = int((top[:, 0] - top[:, 1] > 1e-4).sum())  # only a tie may be broken differently
-            assert abs(int((logits.argmax(1) == y).sum()) - tally.correct[p, chip]) <= len(y) - sure
+            assert abs(int((logits.argmax(1) == y).sum()) - tally.sums[p, chip]) <= len(y) - sure
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_recorded_walk_equals_one_walk_a_chip(model, possible, chips):
     placements = [(0,) * sites, (2,) * sites, tuple(k % 4 for k in range(sites)), (3,) * sites]
     assert once.recording == possible
     a, b = loop.run(placements, range(chips)), once.run(placements, range(chips))
-    np.testing.assert_array_equal(b.correct, a.correct)
+    np.testing.assert_array_equal(b.sums, a.sums)
     np.testing.assert_array_equal(b.squares, a.squares)
     np.testing.assert_array_equal(b.clean_squares, a.clean_squares)
 
@@ -188,7 +188,7 @@ def test_bfloat16_is_close():
     placements = [(0,) * 16, (2,) * 5 + (0,) * 11]
     a, b = (engine.run(placements, range(2)) for engine in (exact, close))
     assert b.squares == pytest.approx(a.squares, rel=0.05)
-    assert abs(a.correct - b.correct).max() <= 13  # of 130 images of noise, on an untrained network
+    assert abs(a.sums - b.sums).max() <= 13  # of 130 images of noise, on an untrained network
     assert not torch.is_autocast_enabled("cpu")
 
 
@@ -209,7 +209,7 @@ def test_opaque_networks_keep_clean_features():
 
     found = [made(model)[-1].run([(0, 2, 0)], range(2)) for model in (InPlace, OutOfPlace)]
     assert (found[0].squares == found[1].squares).all()
-    assert (found[0].correct == found[1].correct).all()
+    assert (found[0].sums == found[1].sums).all()
 
 
 def test_feature_errors_follow_their_definition():
@@ -256,7 +256,7 @@ def test_not_a_number_is_no_answer():
 def test_without_variation_nothing_is_wrong():
     *_, engine = made(lambda: build_backbone("lenet5"), sigma=0.0)
     tally = engine.run([(0,) * 5], range(2))
-    assert (tally.correct == engine.clean_correct()).all()
+    assert (tally.sums == engine.clean_sum()).all()
     errors = site_errors(tally, 0)
     np.testing.assert_allclose(errors[:, :3], 0.0, atol=1e-6)
     np.testing.assert_allclose(errors[:, 4], 1.0, atol=1e-6)
@@ -268,7 +268,7 @@ def test_tree_walk_equals_single_runs_bit_for_bit():
     together = engine.run(placements[::-1], range(2))
     for p in (0, 17, 42, 63):
         alone = engine.run([placements[::-1][p]], range(2))
-        assert (alone.correct[0] == together.correct[p]).all()
+        assert (alone.sums[0] == together.sums[p]).all()
         assert (alone.squares[0] == together.squares[p]).all()
 
 
@@ -278,7 +278,7 @@ def test_kept_activations_change_no_bit(limit):
     *_, keeping = made(lambda: build_backbone("lenet5"), images=200, cache=PrefixCache(limit))
     for placement in [(0, 0, 0, 0, 0), (0, 0, 0, 0, 2), (0, 0, 1, 0, 2), (3, 0, 1, 0, 2), (3, 0, 1, 0, 0)]:
         a, b = fresh.run([placement], range(3)), keeping.run([placement], range(3))
-        assert (a.correct == b.correct).all()
+        assert (a.sums == b.sums).all()
         assert (a.squares == b.squares).all()
     assert 0 < keeping.cache.bytes <= limit
 
@@ -307,10 +307,10 @@ def test_threads_and_chip_ranges_change_no_bit():
     *_, two = made(lambda: build_backbone("lenet5"), threads=2)
     placement = [(1, 2, 0, 1, 0)]
     a, b = one.run(placement, range(40)), two.run(placement, range(40))
-    assert (a.correct == b.correct).all()
+    assert (a.sums == b.sums).all()
     assert (a.squares == b.squares).all()
     tail = one.run(placement, range(35, 40))
-    assert (tail.correct == a.correct[:, 35:]).all()
+    assert (tail.sums == a.sums[:, 35:]).all()
 
 
 def test_calibrated_chips_use_their_own_batch_norm():
@@ -321,7 +321,7 @@ def test_calibrated_chips_use_their_own_batch_norm():
         return calibrated_for_chip(network.model, weights, images, inserted=lambda m: bank.inserted(m, placement))
 
     engine = Engine(SegmentedNetwork(network.model, network.sites), chips, bank, x, y, chip_modules=calibrate)
-    found = engine.run([(0, 0, 0), (0, 2, 1)], range(3)).correct
+    found = engine.run([(0, 0, 0), (0, 2, 1)], range(3)).sums
     for chip in range(3):
         model = copy.deepcopy(network.model)
         model.norm.load_state_dict(calibrated_for_chip(model, chips.all_weights(chip), images)["norm"].state_dict())
@@ -349,7 +349,7 @@ def test_a_batch_norm_before_the_first_site_is_calibrated_too():
     other = nn.BatchNorm2d(1).eval().requires_grad_(False)
     other.weight.fill_(-2.0)
     engine = Engine(engine.network, chips, bank, x, y, chip_modules=lambda weights, placement: {"norm": other})
-    found = int(engine.run([(0, 0, 0)], range(1)).correct[0, 0])
+    found = int(engine.run([(0, 0, 0)], range(1)).sums[0, 0])
     network.model.norm.load_state_dict(other.state_dict())
     logits = naive(network, bank, chips, x, (0, 0, 0), 0)
     assert found == int((logits.argmax(1) == y).sum())
@@ -386,7 +386,7 @@ def test_gpu_agrees_with_cpu(model, possible, _):
     placements = [(0,) * sites, (2,) * sites, tuple(k % 4 for k in range(sites)), (3,) * sites]
     a, b = cpu.run(placements, range(4)), gpu.run(placements, range(4))
     assert gpu.recording == possible and len(gpu.blocks[0]) == 1
-    assert abs(a.correct - b.correct).max() <= 2  # of 130: ten significant bits, on an untrained network
+    assert abs(a.sums - b.sums).max() <= 2  # of 130: ten significant bits, on an untrained network
     assert b.squares == pytest.approx(a.squares, rel=0.01, abs=1e-5 * a.squares.max())
 
 

@@ -76,7 +76,7 @@ def test_numbers_do_not_depend_on_the_limit():
     tight.memory_limit = int(SLACK + DRAWS * largest + walk_of(tight) + 2.5 * chip + 40_000)  # and counts: two chips
     assert tight._room(3, 6) == Room(2, 1)
     least = tight.run(placements, range(6))
-    assert (free.correct == least.correct).all() and (free.squares == least.squares).all()
+    assert (free.sums == least.sums).all() and (free.squares == least.squares).all()
 
 
 DIGITAL = (BlockOption(kind="affine"), *(BlockOption(kind="digital", size=size) for size in (0.25, 0.5, 0.75, 1.0)))
@@ -151,7 +151,7 @@ from test_memory import engine, GIB
 torch.set_num_threads(2)
 tight = engine(("vgg16", {"width": 0.5}), (1, 32, 32), 250, threads=2, memory_limit=int(0.4 * GIB))
 sites = len(tight.network.sites)
-tight.clean_correct()  # what torch itself needs once
+tight.clean_sum()  # what torch itself needs once
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 tight.run([(0,) * sites, (2, 1, *[0] * (sites - 2))], range(40))
 print(json.dumps([before * 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))

@@ -73,5 +73,5 @@ def test_ideal_crossbars_give_the_networks_own_output(name, tmp_path):
         found = problem.segments.forward(fed, site, chip)
     assert float((found - expected).norm()) <= EQUAL * float(expected.norm())
     tally = engine_of(problem, "val").run([(0,) * len(chip)], [0])
-    assert int(tally.correct[0, 0]) == int((expected.argmax(1) == labels).sum())
+    assert int(tally.sums[0, 0]) == int((expected.argmax(1) == labels).sum())
     assert problem.network.report.mac_share == 1.0

@@ -166,7 +166,7 @@ def test_every_chip_counts_what_functional_call_counts(name, tmp_path):
     task = Task(name=name, crossbar={"device": {"kind": "log_normal", "sigma": 1.5}}, options={}, images=200)
     problem = Problem.build(task, Store(tmp_path), objects=objects)
     (images, labels), model = problem.evaluated("val"), problem.network.model
-    counted = engine_of(problem, "val").run([(0,) * len(problem.network.sites)], range(3)).correct[0].tolist()
+    counted = engine_of(problem, "val").run([(0,) * len(problem.network.sites)], range(3)).sums[0].tolist()
     expected = []
     for chip in (problem.chips("val").all_weights(k) for k in range(3)):
         values = {parameter: value.detach().clone() for parameter, value in model.named_parameters()}
