@@ -49,7 +49,10 @@ def test_default_task_is_lenet5_with_1024_placements():
     [
         ({"recipe": "lipshitz"}, "Did you mean 'lipschitz'"),
         ({"data": "fashon"}, "Did you mean 'fashion'"),
-        ({"statistic": "median"}, "metric"),
+        ({"statistic": "median"}, "unknown statistic 'median'"),
+        ({"statistic": "std"}, "which judges nothing"),
+        ({"metric": "percentile"}, "write statistic: percentile"),
+        ({"metric": "acuracy"}, "Did you mean 'accuracy'"),
         ({"sigma": 0.3}, "unknown key"),
         ({"crossbar": {"device": {"kind": "log_normal", "sigma": -0.1}}}, "sigma"),
         ({"crossbar": {"device": {"kind": "log_normal", "sigma": math.nan}}}, "sigma"),
