@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
-import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 from torch.nn import functional as F
 
 from cimenv.compensation.bank import CompensationBank, site_weights
@@ -25,7 +23,7 @@ from cimenv.crossbar.mapping import MappedNetwork
 from cimenv.crossbar.modes import evaluating, learning
 from cimenv.data.splits import ImageSet
 from cimenv.evaluation.labels import count_correct
-from cimenv.training.resuming import Batches, FitState, Kept
+from cimenv.training.resuming import Batches, FitState, Kept, Met
 
 Sampler = Callable[[], Placement]
 
@@ -57,8 +55,11 @@ def fit_bank(
     generator: torch.Generator,
     progress: Progress,
     times_s: Sequence[float] = (0.0,),
+    kept: Kept | None = None,
 ) -> FitLog:
     """Train every block of `bank` at once, in place; return what every batch met. The network is left as it was.
+
+    Where it is `kept` on its way, one that was killed goes on to the same weights and the same log.
 
     Args:
         network: the frozen, mapped backbone.
@@ -79,21 +80,8 @@ def fit_bank(
             if bank.used_parameters(placement):
                 return placement
 
-    met = _fit(
-        network,
-        bank,
-        list(bank.parameters()),
-        train,
-        recipe,
-        sample,
-        generator,
-        progress,
-        "training the bank",
-        times_s,
-    )
-    placements = np.array([placement for placement, _ in met], dtype=np.uint8).reshape(len(met), len(choices))
-    correct = np.array([int(count) for _, count in met], dtype=np.int64)
-    return FitLog(placements, correct, min(recipe.batch_size, len(train)))
+    parameters, what = list(bank.parameters()), "training the bank"
+    return _fit(network, bank, parameters, train, recipe, sample, generator, progress, what, times_s, kept)
 
 
 def fit_placement(
@@ -127,16 +115,17 @@ def _fit(
     what: str,
     times_s: Sequence[float],
     kept: Kept | None = None,
-) -> list[tuple[Placement, Tensor]]:
-    """Return the placement of every batch and how many of its images were correct, where nothing was kept before."""
-    met: list[tuple[Placement, Tensor]] = []
+) -> FitLog:
+    """Return the placement of every batch and how many of its images were correct."""
+    images = min(recipe.batch_size, len(train))
+    met = Met.of(recipe.steps, len(bank.options.per_site), next(iter(parameters), torch.empty(0)).device)
     if not parameters or recipe.steps == 0:
-        return met
+        return met.log(0, images)
     model, nominal = network.model, network.weights()
     optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
     batches = Batches(train, recipe.batch_size, generator, network.layout)
-    state = FitState(parameters, optimizer, schedule, generator, batches)
+    state = FitState(parameters, optimizer, schedule, generator, batches, met)
     done = kept.load(state) if kept else 0
     per_chip = network.config.batch_norm == "per_chip"
     with (
@@ -160,8 +149,8 @@ def _fit(
                 loss.backward()
             optimizer.step()
             schedule.step()
-            met.append((placement, count_correct(logits.detach(), y)))  # read later: a device is not waited for
+            met.add(step, placement, count_correct(logits.detach(), y))
             advance()
             if kept and kept.due:
                 kept.save(step + 1, state)
-    return met
+    return met.log(recipe.steps, images)

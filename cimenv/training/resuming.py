@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cimenv.compensation.fit_log import FitLog
+from cimenv.compensation.options import Placement
 from cimenv.core.errors import StoreError
 from cimenv.core.store import Record, Store
 from cimenv.data.splits import ImageSet
@@ -99,6 +101,43 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Met:
+    """The placement that every batch of a fit met, and how many of its images were correct.
+
+    Attributes:
+        placements: `[steps, sites]`.
+        correct: `[steps]`, where the fit runs, which is not waited for.
+    """
+
+    placements: Tensor
+    correct: Tensor
+
+    @staticmethod
+    def of(steps: int, sites: int, device: torch.device) -> Met:
+        """Return an empty one."""
+        return Met(torch.zeros(steps, sites, dtype=torch.uint8), torch.zeros(steps, dtype=torch.int64, device=device))
+
+    def add(self, step: int, placement: Placement, correct: Tensor) -> None:
+        """Note a batch."""
+        self.placements[step] = torch.tensor(placement, dtype=torch.uint8)
+        self.correct[step] = correct
+
+    def log(self, steps: int, images: int) -> FitLog:
+        """Return the first steps, of batches of so many images, as a log."""
+        return FitLog(_array(self.placements[:steps]), _array(self.correct[:steps]), images)
+
+    def arrays(self, steps: int) -> dict[str, Any]:
+        """Return the first steps as arrays."""
+        return {"met/placements": _array(self.placements[:steps]), "met/correct": _array(self.correct[:steps])}
+
+    def restore(self, record: Record) -> None:
+        """Take the first steps from a record."""
+        for name, mine in (("placements", self.placements), ("correct", self.correct)):
+            if (kept := record.arrays.get(f"met/{name}")) is not None:  # older versions kept none
+                mine[: len(kept)] = _tensor(kept)
+
+
+@dataclass(frozen=True)
 class FitState:
     """Everything that a step of a fit changes."""
 
@@ -107,12 +146,14 @@ class FitState:
     schedule: torch.optim.lr_scheduler.LRScheduler
     generator: torch.Generator
     batches: Batches
+    met: Met
 
     def to_record(self, steps: int) -> Record:
         """Return it as arrays and JSON."""
         arrays = {f"parameter/{k}": _array(value.detach()) for k, value in enumerate(self.parameters)}
         for k, moments in self.optimizer.state_dict()["state"].items():
             arrays |= {f"optimizer/{k}/{name}": _array(value) for name, value in moments.items()}
+        arrays |= self.met.arrays(steps)
         arrays |= {"generator": _array(self.generator.get_state()), "epoch": _array(self.batches.start)}
         return Record({"steps": steps, "taken": self.batches.taken, "schedule": self._schedule()}, arrays)
 
@@ -131,6 +172,7 @@ class FitState:
             group["lr"] = rate
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.schedule.load_state_dict(schedule)
+        self.met.restore(record)
         self.batches.restore(_tensor(record.arrays["epoch"]), record.meta["taken"])
         self.generator.set_state(_tensor(record.arrays["generator"]))
         return int(record.meta["steps"])

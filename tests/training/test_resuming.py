@@ -17,7 +17,7 @@ from cimenv.core.progress import silent
 from cimenv.core.store import Store
 from cimenv.crossbar import CrossbarConfig, map_network
 from cimenv.data import ImageSet
-from cimenv.training.fitting import TunedRecipe, fit_placement
+from cimenv.training.fitting import BankRecipe, TunedRecipe, fit_bank, fit_placement
 from cimenv.training.resuming import Batches, Kept
 
 STEPS = 20
@@ -46,7 +46,8 @@ def stopping(after, seen):
     return progress
 
 
-def fitted(kept=None, progress=silent):
+def fitted(kept=None, progress=silent, bank_too=False):
+    """Return weights and the generator's state after a fit: of a placement's blocks, or of the bank and its log."""
     torch.manual_seed(1)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4))
     network = map_network(model.eval().requires_grad_(False), CrossbarConfig(), (1, 8, 8))
@@ -55,14 +56,31 @@ def fitted(kept=None, progress=silent):
     )
     torch.manual_seed(2)
     bank, generator = CompensationBank(options), torch.Generator().manual_seed(3)
-    recipe = TunedRecipe(steps=STEPS, batch_size=16)  # four batches an epoch
-    fit_placement(network, bank, (1, 1), TRAIN, recipe, generator, progress, (0.0,), kept)
-    return torch.cat([value.flatten() for value in bank.state_dict().values()]), generator.get_state()
+    how, batches = (generator, progress, (0.0,), kept), {"steps": STEPS, "batch_size": 16}  # four batches an epoch
+    log: list[torch.Tensor] = []
+    if bank_too:
+        met = fit_bank(network, bank, TRAIN, BankRecipe(**batches), *how)
+        assert met.placements.shape == (STEPS, 2) and len(set(map(tuple, met.placements.tolist()))) == 3
+        log = [torch.tensor(met.placements).double(), torch.tensor(met.correct).double()]
+    else:
+        fit_placement(network, bank, (1, 1), TRAIN, TunedRecipe(**batches), *how)
+    return torch.cat([value.flatten() for value in (*bank.state_dict().values(), *log)]), generator.get_state()
 
 
 @pytest.fixture(scope="module")
 def whole():
     return fitted()
+
+
+@pytest.mark.parametrize("after", [1, 6, STEPS])
+def test_a_killed_bank_goes_on_bit_for_bit_with_its_log(tmp_path, after):
+    seen, kept = [], Kept(Store(tmp_path), "fit", every_s=0.0)
+    with pytest.raises(KilledError):
+        fitted(kept, stopping(after, seen), bank_too=True)
+    weights, state = fitted(Kept(Store(tmp_path), "fit"), stopping(None, seen), bank_too=True)
+    whole = fitted(bank_too=True)
+    assert [done for _, _, done in seen] == [0, after - 1]
+    assert torch.equal(weights, whole[0]) and torch.equal(state, whole[1])
 
 
 @pytest.mark.parametrize("after", [1, 2, 4, 5, 6, 11, STEPS])

@@ -22,6 +22,7 @@ from cimenv.tasks.stages.weights import record_of, tensors_of, under_way
 from cimenv.tasks.stages.workspace import Workspace
 from cimenv.tasks.task import Task
 from cimenv.training import fit_bank, fit_placement
+from cimenv.training.resuming import Kept
 
 
 def fitted_bank(
@@ -32,7 +33,9 @@ def fitted_bank(
     if not _to_fit(options) and protection == "weight_norm":
         return CompensationBank(options).eval(), None
     key = bank_key(work.task, options, backbone_key)
-    arrays = tensors_of(work.trained(key, lambda: _fitted_bank(work, network, options, key), "the bank"))
+    kept = under_way(work.store, work.task, key)
+    arrays = tensors_of(work.trained(key, lambda: _fitted_bank(work, network, options, key, kept), "the bank"))
+    kept.done()
     log = FitLog.taken_from(arrays)
     return bank_from(options, arrays), log
 
@@ -55,7 +58,7 @@ def bank_key(task: Task, options: Options, backbone_key: dict[str, Any]) -> dict
     return key
 
 
-def _fitted_bank(work: Workspace, network: MappedNetwork, options: Options, key: dict[str, Any]) -> Record:
+def _fitted_bank(work: Workspace, network: MappedNetwork, options: Options, key: dict[str, Any], kept: Kept) -> Record:
     task, train = work.task, work.data.train
     with work.seeded(key) as generator:
         bank, log = CompensationBank(options), dict[str, Tensor]()
@@ -65,8 +68,8 @@ def _fitted_bank(work: Workspace, network: MappedNetwork, options: Options, key:
             placed, bank = _placed_for_training(network, task), bank.to(task.training_device)
             train = train.to(task.training_device)
             with arithmetic(task.training_precision, task.training_device):
-                fitted = fit_bank(placed, bank, train, task.bank, generator, work.progress, task.times_s)
-            log = fitted.arrays()
+                how = (generator, work.progress, task.times_s, kept)
+                log = fit_bank(placed, bank, train, task.bank, *how).arrays()
     return record_of({**bank_arrays(bank), **log})
 
 
