@@ -11,8 +11,7 @@ from pydantic import Field, model_validator
 from cimenv.core.config import Frozen, merged
 from cimenv.tasks.evaluators.table import shipped_tables
 from experiments.agents.contender import Contender
-from experiments.lab.journal import settings_digest
-from experiments.lab.rows import Row
+from experiments.lab.plan import NOTHING, Done, ExperimentJob, ExperimentPlan, settings_digest
 from experiments.lab.table_files import tables_digest
 
 
@@ -25,8 +24,10 @@ class Tuning(Frozen):
     evaluations: int = Field(ge=1)
 
 
-class Plan(Frozen):
+class Plan(ExperimentPlan):
     """The experiment's configuration."""
+
+    SELECTING = ("groups", "contenders", "tested")
 
     groups: dict[str, tuple[str, ...]] = Field(min_length=1, description="tables that are reported together")
     seeds: int = Field(ge=2, description="runs of every contender on every table")
@@ -35,7 +36,6 @@ class Plan(Frozen):
     tuning: Tuning
     contenders: dict[str, Contender]
     tested: tuple[str, ...] = Field((), description="contenders whose placements are measured on the test split")
-    data: tuple[str, ...] = Field((), description="what that needs; must be there before it begins")
 
     @model_validator(mode="after")
     def _check(self) -> Plan:
@@ -50,27 +50,19 @@ class Plan(Frozen):
         """Return the group of every table."""
         return {table: group for group, tables in self.groups.items() for table in tables}
 
-    def measured(self) -> dict[str, Any]:
-        """Return the fields that change a job's numbers, not those that say which jobs there are."""
-        return self.model_dump(mode="json", exclude={"groups", "contenders", "tested", "data"})
-
-    def stages(self, rows: Mapping[str, list[Row]]) -> Iterator[list[Job]]:
-        """Yield jobs: tuning, the runs with what it found, and the test of what those found.
-
-        Args:
-            rows: of finished jobs by name; read again before every stage.
-        """
+    def stages(self, done: Done = NOTHING) -> Iterator[list[Job]]:
+        """Yield jobs: tuning, the runs with what it found, and the test of what those found."""
         yield [self.job("tune", name) for name, contender in self.contenders.items() if contender.ranges]
-        tuned = {name: self.tuned(name, rows) for name in self.contenders}
+        tuned = {name: self.tuned(name, done) for name in self.contenders}
         yield [
             self.job("run", name, table, settings)
             for table in self.tables
             for name, settings in tuned.items()
             if settings is not None
         ]
-        yield [self._test(table, tuned, rows) for table in self.tables if self.tested]
+        yield [self._test(table, tuned, done) for table in self.tables if self.tested]
 
-    def _test(self, table: str, tuned: Mapping[str, dict[str, Any] | None], rows: Mapping[str, list[Row]]) -> Job:
+    def _test(self, table: str, tuned: Mapping[str, dict[str, Any] | None], rows: Done) -> Job:
         """Return the test of the placements that most runs of a contender ended with."""
         found: dict[str, list[int]] = {}
         for name in self.tested:
@@ -79,14 +71,14 @@ class Plan(Frozen):
                 found[name] = list(placement)
         return self.job("test", "all", table, found)
 
-    def tuned(self, contender: str, rows: Mapping[str, list[Row]]) -> dict[str, Any] | None:
+    def tuned(self, contender: str, rows: Done) -> dict[str, Any] | None:
         """Return the settings of the best trial; nothing to set without ranges; None before it is tuned."""
         if not self.contenders[contender].ranges:
             return {}
         trials = rows.get(self.job("tune", contender).name)
         return dict(min(trials, key=lambda row: row["regret"])["settings"]) if trials else None
 
-    def as_tuned(self, rows: Mapping[str, list[Row]]) -> dict[str, Any]:
+    def as_tuned(self, rows: Done) -> dict[str, Any]:
         """Return the contenders that are tuned, with the settings of their best trial in the place of ranges."""
         found = {}
         for name, contender in self.contenders.items():
@@ -118,7 +110,7 @@ class Plan(Frozen):
         return Job(kind=kind, contender=contender, table=table, settings=dict(settings or {}), digest=found)
 
 
-class Job(Frozen):
+class Job(ExperimentJob):
     """A piece of work that one process does: a contender's tuning, its runs on one table, or the test of placements.
 
     `settings` are those of a run, or the placements of a test.

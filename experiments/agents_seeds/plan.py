@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
 from agents.config import AgentConfig, load_config
-from cimenv.core.config import Frozen, read_yaml
-from experiments.lab.journal import settings_digest
-from experiments.lab.rows import Row
+from cimenv.core.config import read_yaml
+from experiments.lab.plan import NOTHING, Done, ExperimentJob, ExperimentPlan, settings_digest
 
 
-class Plan(Frozen):
+class Plan(ExperimentPlan):
     """The experiment's configuration."""
 
     agents: tuple[str, ...] = Field(min_length=1, description="YAML files, all of one task")
     seeds: int = Field(ge=1, description="seeds 0 to N - 1 of every agent")
-    data: tuple[str, ...] = Field((), description="what must be there before it begins")
 
     def measured(self) -> dict[str, Any]:
         """Return nothing: every job's name holds what changes its numbers."""
         return {}
 
-    def stages(self, _rows: Mapping[str, list[Row]] | None = None) -> list[list[Job]]:
+    def stages(self, done: Done = NOTHING) -> list[list[Job]]:
         """Return the jobs: the first enumerates all placements, which all others look up."""
         digests = {agent: settings_digest(read_yaml(agent)) for agent in self.agents}
         first, *rest = [
@@ -35,7 +32,7 @@ class Plan(Frozen):
         return [[first], rest]
 
 
-class Job(Frozen):
+class Job(ExperimentJob):
     """One agent, trained with one seed."""
 
     agent: str = Field(description="its YAML file")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
 from cimenv.core.config import Frozen, merged
 from cimenv.tasks import Task, load_task
-from experiments.lab.journal import settings_digest
-from experiments.lab.rows import Row
+from experiments.lab.plan import NOTHING, Done, ExperimentJob, ExperimentPlan, settings_digest
 
 Kind = Literal["direct", "hwa", "whole", "blocks", "rivals", "sensitivity"]
 HOUR_S = 3_600.0
@@ -31,11 +29,12 @@ class SensitivityPlan(Frozen):
     images: int
 
 
-class Plan(Frozen):
+class Plan(ExperimentPlan):
     """The experiment's configuration."""
 
+    SELECTING = ("networks", "sensitivity", "whole_images")
+
     networks: dict[str, Network]
-    data: tuple[str, ...] = Field(description="what must be there before it begins")
     seed: int
     times_s: tuple[float, ...]
     chips: int = Field(description="test chips of every point")
@@ -58,11 +57,7 @@ class Plan(Frozen):
         }
         return load_task(merged(merged(self.networks[job.network].task, fields), changes))
 
-    def measured(self) -> dict[str, Any]:
-        """Return the fields that change a job's numbers, not those that say which jobs there are."""
-        return self.model_dump(mode="json", exclude={"networks", "data", "sensitivity", "whole_images"})
-
-    def stages(self, _rows: Mapping[str, list[Row]] | None = None) -> list[list[Job]]:
+    def stages(self, done: Done = NOTHING) -> list[list[Job]]:
         """Return the jobs: training before blocks; large networks first, so that no core waits for one at the end."""
         networks, borne = list(reversed(self.networks)), list(reversed(self.sensitivity.networks))
         return [
@@ -85,7 +80,7 @@ class Plan(Frozen):
         return Job(kind=kind, network=network, settings=settings_digest(self.networks[network].task, more))
 
 
-class Job(Frozen):
+class Job(ExperimentJob):
     """A piece of work that one process does.
 
     `direct`: the digital network mapped as it is; `hwa`: fine-tuned for its crossbar; `whole`: the same on every test
@@ -96,8 +91,3 @@ class Job(Frozen):
     kind: Kind
     network: str
     settings: str = Field(description="digest of what the network's label stands for")
-
-    @property
-    def name(self) -> str:
-        """Return the job's name in the journal."""
-        return f"{self.kind}-{self.network}-{self.settings}"

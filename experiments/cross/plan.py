@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
-from cimenv.core.config import Frozen, merged
+from cimenv.core.config import merged
 from cimenv.tasks import Task, load_task
-from experiments.lab.journal import settings_digest
-from experiments.lab.rows import Row
+from experiments.lab.plan import NOTHING, Done, ExperimentJob, ExperimentPlan, settings_digest
 
 
-class Plan(Frozen):
+class Plan(ExperimentPlan):
     """The experiment's configuration."""
 
-    data: tuple[str, ...]
+    SELECTING = ("seeds", "recipes", "physics")
+
     seeds: tuple[int, ...] = Field(description="training seeds")
     recipes: dict[str, dict[str, Any]]
     physics: dict[str, dict[str, Any]] = Field(description="fields of the task that say what the chips are like")
@@ -39,11 +38,7 @@ class Plan(Frozen):
         }
         return load_task(merged(merged(fields, self.physics[job.physics]), self.search))
 
-    def measured(self) -> dict[str, Any]:
-        """Return the fields that change a job's numbers, not those that say which jobs there are."""
-        return self.model_dump(mode="json", exclude={"data", "seeds", "recipes", "physics"})
-
-    def stages(self, _rows: Mapping[str, list[Row]] | None = None) -> list[list[Job]]:
+    def stages(self, done: Done = NOTHING) -> list[list[Job]]:
         """Return the jobs, one whole seed after the other; every network is trained by its first job."""
         return [
             [self.job(data, recipe, physics, seed) for physics in self.physics for recipe in self.recipes]
@@ -57,7 +52,7 @@ class Plan(Frozen):
         return Job(data=data, recipe=recipe, physics=physics, seed=seed, settings=settings)
 
 
-class Job(Frozen):
+class Job(ExperimentJob):
     """A network, trained by one recipe, on the chips of one physics."""
 
     data: str
@@ -65,8 +60,3 @@ class Job(Frozen):
     physics: str
     seed: int
     settings: str = Field(description="digest of what the labels stand for")
-
-    @property
-    def name(self) -> str:
-        """Return the job's name in the journal."""
-        return f"{self.data}-{self.recipe}-{self.physics}-{self.seed}-{self.settings}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -10,8 +9,7 @@ from pydantic import Field
 from cimenv.core.config import Frozen, merged, read_yaml
 from cimenv.tasks import Task, load_task
 from cimenv.tasks.task import task_fields
-from experiments.lab.journal import settings_digest
-from experiments.lab.rows import Row
+from experiments.lab.plan import NOTHING, Done, ExperimentJob, ExperimentPlan, settings_digest
 
 
 class DeepProblem(Frozen):
@@ -22,11 +20,12 @@ class DeepProblem(Frozen):
     blocks: tuple[str, ...] = Field(description="recipes on whose networks blocks are placed")
 
 
-class Plan(Frozen):
+class Plan(ExperimentPlan):
     """The experiment's configuration."""
 
+    SELECTING = ("problems",)
+
     problems: dict[str, DeepProblem]
-    data: tuple[str, ...] = Field(description="what must be there before it begins")
     seed: int
     sigmas: tuple[float, ...] = Field(description="of the curves without blocks")
     curve_chips: int
@@ -51,11 +50,7 @@ class Plan(Frozen):
         }
         return load_task(merged(merged(merged(problem.task, fields), self.search), changes))
 
-    def measured(self) -> dict[str, Any]:
-        """Return the fields that change a job's numbers, not those that say which jobs there are."""
-        return self.model_dump(mode="json", exclude={"problems", "data"})
-
-    def stages(self, _rows: Mapping[str, list[Row]] | None = None) -> list[list[Job]]:
+    def stages(self, done: Done = NOTHING) -> list[list[Job]]:
         """Return the jobs: the curves of all problems, which train, then blocks."""
         curves = [(name, recipe) for name, problem in self.problems.items() for recipe in problem.recipes]
         placed = [(name, recipe) for name, problem in self.problems.items() for recipe in problem.blocks]
@@ -71,7 +66,7 @@ class Plan(Frozen):
         return Job(kind=kind, problem=problem, recipe=recipe, settings=settings_digest(*settings))
 
 
-class Job(Frozen):
+class Job(ExperimentJob):
     """A piece of work that one process does.
 
     `curve`: a network without blocks at every sigma and with every kind of batch-norm statistics; `blocks`: placements
@@ -82,8 +77,3 @@ class Job(Frozen):
     problem: str
     recipe: str
     settings: str = Field(description="digest of what the labels stand for")
-
-    @property
-    def name(self) -> str:
-        """Return the job's name in the journal."""
-        return f"{self.kind}-{self.problem}-{self.recipe}-{self.settings}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cimenv.core.config import read_yaml, with_overrides
 from cimenv.core.errors import CimenvError, ConfigError
@@ -14,29 +14,14 @@ from cimenv.core.writing import disk_faults, only_process, writing
 from cimenv.data import load_data
 from experiments.lab.folders import command_of, config_of, results_of, runs_of
 from experiments.lab.journal import JOURNAL, Journal
+from experiments.lab.plan import ExperimentPlan
 from experiments.lab.processes import run_stages
 from experiments.lab.rows import Row
 
 REPORT, REPORT_HELP = "--report", "With --report the results of what is done are written, and nothing is computed."
 
 
-class Plan(Protocol):
-    """The configuration of an experiment."""
-
-    def __init__(self, **fields: Any) -> None: ...
-
-    @property
-    def data(self) -> tuple[str, ...]:
-        """Return the data sets that must be there before it begins."""
-
-    def measured(self) -> dict[str, Any]:
-        """Return the fields that change a job's numbers, not those that say which jobs there are."""
-
-    def stages(self, rows: Mapping[str, list[Row]], /) -> Iterable[Sequence[Any]]:
-        """Return jobs, from the rows of those that are done; those of a stage need only the stages before it."""
-
-
-P = TypeVar("P", bound=Plan)
+P = TypeVar("P", bound=ExperimentPlan)
 
 
 def _nothing(_journal: Journal, _job: Any) -> tuple[Any, ...]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cimenv.core.checked_rows import CHECK, Checks, unchecked
-from cimenv.core.config import canonical, digest
 from cimenv.core.errors import ConfigError
 from cimenv.core.files import RECORD, read_bytes
 from cimenv.core.writing import append, write_whole, writing
@@ -76,11 +75,6 @@ class Journal:
 
     def _append(self, entry: dict[str, Any]) -> None:
         append(self.path, _signed(json.dumps(entry)) + "\n")
-
-
-def settings_digest(*settings: Any) -> str:
-    """Return what ends a job's name: it changes with the settings behind the job's labels."""
-    return digest(canonical(list(settings)))[:8]
 
 
 def sign_journal(path: Path) -> bool:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
 
-from cimenv.core.config import Frozen
 from cimenv.tasks import Task, load_task
-from experiments.lab.rows import Row
+from experiments.lab.plan import NOTHING, Done, ExperimentJob, ExperimentPlan
 
 
-class Plan(Frozen):
+class Plan(ExperimentPlan):
     """The experiment's configuration."""
 
-    data: tuple[str, ...]
+    SELECTING = ("accurate", "seeds", "block_recipes", "block_sigmas", "block_seeds", "percentile_seeds")
+
     seeds: tuple[int, ...] = Field(description="training seeds")
     sigmas: tuple[float, ...] = Field(description="strengths of the log-normal variation without blocks")
     recipes: dict[str, dict[str, Any]]
@@ -54,12 +53,7 @@ class Plan(Frozen):
         }
         return load_task({**fields, **changes})
 
-    def measured(self) -> dict[str, Any]:
-        """Return the fields that change a job's numbers, not those that say which jobs there are."""
-        which = {"accurate", "data", "seeds", "block_recipes", "block_sigmas", "block_seeds", "percentile_seeds"}
-        return self.model_dump(mode="json", exclude=which)
-
-    def stages(self, _rows: Mapping[str, list[Row]] | None = None) -> list[list[Job]]:
+    def stages(self, done: Done = NOTHING) -> list[list[Job]]:
         """Return the jobs, the most telling first; those of one stage need only the stages before it."""
         first, *rest = [
             self._each("blocks", self.block_recipes, seeds, sigma)
@@ -82,7 +76,7 @@ class Plan(Frozen):
         return [Job(kind, d, recipe, seed, sigma) for seed in seeds for recipe in recipes for d in self.data]
 
 
-class Job(Frozen):
+class Job(ExperimentJob):
     """A piece of work that one process does.
 
     `bare`: one backbone without blocks at every sigma. `blocks`: searches, an agent and baselines on one backbone at

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cimenv.core.config import Frozen
-from experiments.lab.journal import settings_digest
-from experiments.lab.rows import Row
+from experiments.lab.plan import NOTHING, Done, ExperimentJob, ExperimentPlan, settings_digest
 from experiments.lab.table_files import tables_digest
 
 Kind = Literal["rivals", "experience", "errors_only", "policy", "committee"]
@@ -32,7 +31,7 @@ class Training(Frozen):
     hyper_parameters: dict[str, Any]
 
 
-class Plan(Frozen):
+class Plan(ExperimentPlan):
     """The experiment's configuration."""
 
     tables: tuple[str, ...]
@@ -59,11 +58,6 @@ class Plan(Frozen):
                 )
         return self
 
-    @property
-    def data(self) -> tuple[str, ...]:
-        """Return nothing: tables ship with the package."""
-        return ()
-
     def split(self, held_out: str) -> tuple[list[str], list[str]]:
         """Return the tables that a policy is trained on, and those that are held out."""
         patterns = self.held_out[held_out]
@@ -74,9 +68,8 @@ class Plan(Frozen):
         """Return nothing: every job's name holds what changes its numbers."""
         return {}
 
-    def stages(self, rows: Mapping[str, list[Row]]) -> Iterator[list[Job]]:
+    def stages(self, done: Done = NOTHING) -> Iterator[list[Job]]:
         """Yield jobs: what is compared with, the search that learns from tables, policies, committees of them."""
-        del rows
         yield [self.job("rivals", held_out) for held_out in self.held_out]
         yield [self.job("experience", held_out) for held_out in self.held_out]
         for kind in ("policy", "errors_only"):
@@ -101,7 +94,7 @@ class Plan(Frozen):
         return Job(kind=kind, held_out=held_out, seed=seed, digest=settings_digest(settings, more))
 
 
-class Job(Frozen):
+class Job(ExperimentJob):
     """A piece of work that one process does.
 
     A policy trained and used, several used together, their rivals, or the search `transfer`, which learns from the same
@@ -112,8 +105,3 @@ class Job(Frozen):
     held_out: str
     seed: int
     digest: str
-
-    @property
-    def name(self) -> str:
-        """Return the job's name in the journal."""
-        return f"{self.kind}-{self.held_out}-{self.seed}-{self.digest}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field
@@ -10,8 +10,7 @@ from pydantic import Field
 from cimenv.core.config import Frozen
 from cimenv.tasks import Task, load_task
 from cimenv.tasks.stages.keys import STAGE_VERSIONS
-from experiments.lab.journal import settings_digest
-from experiments.lab.rows import Row
+from experiments.lab.plan import NOTHING, Done, ExperimentJob, ExperimentPlan, settings_digest
 
 DIGITAL = [{"kind": "digital"}]  # no blocks to train
 Kind = Literal["try", "judge", "net", "blocks", "fidelity", "budget"]
@@ -60,10 +59,11 @@ class BudgetPlan(Frozen):
     images: int
 
 
-class Plan(Frozen):
+class Plan(ExperimentPlan):
     """The experiment's configuration."""
 
-    data: tuple[str, ...]
+    SELECTING = ("seeds", "baselines", "contests", "blocks", "fidelity", "budgets", "epochs")
+
     seeds: tuple[int, ...] = Field(description="training seeds; tries are trained with the first")
     bounds: dict[float, int] = Field(description="th_g of the attacks, the most telling first: test images attacked")
     epochs: int = Field(description="of every recipe against the worst case")
@@ -110,12 +110,7 @@ class Plan(Frozen):
         }
         return load_task({**fields, **changes})
 
-    def measured(self) -> dict[str, Any]:
-        """Return the fields that change a job's numbers, not those that say which jobs there are."""
-        which = {"data", "seeds", "baselines", "contests", "blocks", "fidelity", "budgets", "epochs"}
-        return self.model_dump(mode="json", exclude=which)
-
-    def winner(self, data: str, contest: str, family: str, rows: Mapping[str, list[Row]]) -> str | None:
+    def winner(self, data: str, contest: str, family: str, rows: Done) -> str | None:
         """Return the try of a family that VALIDATION prefers; None before all of its tries are judged.
 
         In the worst case the judge is the whole ensemble: a network that was trained against the losses of the quick
@@ -129,18 +124,14 @@ class Plan(Frozen):
         known = {label: row[0]["val_accuracy"] for label, row in scores.items() if row}
         return max(known, key=lambda label: known[label]) if len(known) == len(tries) else None
 
-    def chosen(self, data: str, rows: Mapping[str, list[Row]]) -> list[str]:
+    def chosen(self, data: str, rows: Done) -> list[str]:
         """Return the labels that are measured with all seeds: baselines, and every family's winner."""
         pairs = [(name, family) for name, contest in self.contests.items() for family in contest.families]
         winners = [self.winner(data, contest, family, rows) for contest, family in pairs]
         return list(dict.fromkeys([*self.baselines, *(label for label in winners if label)]))
 
-    def stages(self, rows: Mapping[str, list[Row]]) -> Iterator[list[Job]]:
-        """Yield jobs: one data set after the other; what is chosen follows from the rows of the jobs before.
-
-        Args:
-            rows: of finished jobs by name; read again before every stage.
-        """
+    def stages(self, done: Done = NOTHING) -> Iterator[list[Job]]:
+        """Yield jobs: one data set after the other; what is chosen follows from the rows of the jobs before."""
         first = self.seeds[0]
         for data in self.data:
             tries = [label for contest in self.contests.values() for label in contest.tries]
@@ -150,27 +141,27 @@ class Plan(Frozen):
             ]
             yield [self.job("judge", data, label, first) for label in judged]
             for seed in self.seeds:
-                yield [self.job("net", data, label, seed) for label in self.chosen(data, rows)]
+                yield [self.job("net", data, label, seed) for label in self.chosen(data, done)]
             placed = self.blocks
             yield [
                 self.job("blocks", data, label, seed)
                 for seed in placed.seeds
                 for family in placed.families
-                for label in self.labels(data, family, rows)
+                for label in self.labels(data, family, done)
             ]
             yield [
                 self.job("fidelity", data, label, first, part)
                 for family in (self.fidelity.families if data in self.fidelity.data else ())
-                for label in self.labels(data, family, rows)
+                for label in self.labels(data, family, done)
                 for part in range(self.fidelity.parts)
             ]
             yield [
                 self.job("budget", data, label, first)
                 for family in self.budgets.families
-                for label in self.labels(data, family, rows)
+                for label in self.labels(data, family, done)
             ]
 
-    def labels(self, data: str, family: str, rows: Mapping[str, list[Row]]) -> list[str]:
+    def labels(self, data: str, family: str, rows: Done) -> list[str]:
         """Return the label behind a baseline's or a family's name, if it is known."""
         contest = next(iter(self.contests))
         found = family if family in self.baselines else self.winner(data, contest, family, rows)
@@ -194,7 +185,7 @@ class Plan(Frozen):
         return Job(kind=kind, data=data, recipe=recipe, seed=seed, settings=settings, part=part)
 
 
-class Job(Frozen):
+class Job(ExperimentJob):
     """A piece of work that one process does.
 
     `try`: a network trained, its epochs judged on validation; `judge`: attacked there by the ensemble; `net`: attacked,
