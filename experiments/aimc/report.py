@@ -10,6 +10,7 @@ import numpy as np
 from cimenv.analysis import sensitivity
 from cimenv.evaluation.intervals import normalised_accuracy
 from experiments.aimc.plan import HOUR_S, Plan
+from experiments.lab.figures import panels
 from experiments.lab.journal import Journal
 from experiments.lab.markdown import table
 from experiments.lab.rows import NAN, Floats, Row, select, with_interval, write_csv
@@ -199,11 +200,8 @@ def _order(results: Results) -> list[Target]:
 
 def figure(results: Results) -> Any:
     """Return A* against time, a panel a network."""
-    from matplotlib.figure import Figure
-
     networks = list(dict.fromkeys(row["network"] for row in results.points))
-    drawn = Figure(figsize=(3.4 * len(networks), 3.6), layout="constrained")
-    axes = drawn.subplots(1, len(networks), squeeze=False, sharey=True)[0]
+    drawn, (axes,) = panels(len(networks), width=3.4, height=3.6, sharey=True)
     times = results.plan.times_s
     for ax, network in zip(axes, networks, strict=True):
         for row in results.points:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.cross.plan import Plan
+from experiments.lab.figures import panels
 from experiments.lab.journal import Journal
 from experiments.lab.markdown import table
 from experiments.lab.rows import Floats, Row, chips_of, mean_of, select, with_interval, write_csv
@@ -90,12 +91,9 @@ def best(results: Results) -> str:
 
 def figure(results: Results, data: str) -> Any:
     """Return a panel a physics: accuracy of every training with and without blocks."""
-    from matplotlib.figure import Figure
-
     plan = results.plan
-    drawn = Figure(figsize=(3.6 * len(plan.physics), 3.8), layout="constrained")
-    panels = drawn.subplots(1, len(plan.physics), squeeze=False)[0]
-    for ax, physics in zip(panels, plan.physics, strict=True):
+    drawn, (axes,) = panels(len(plan.physics), width=3.6, height=3.8)
+    for ax, physics in zip(axes, plan.physics, strict=True):
         recipes = results.recipes(data, physics)
         for k, (blocks, label) in enumerate(BLOCKS.items()):
             chips = [results.chips(data, physics, recipe, blocks) for recipe in recipes]
@@ -106,6 +104,6 @@ def figure(results: Results, data: str) -> Any:
         ax.set(title=physics.replace("_", " "), xticks=range(len(recipes)))
         ax.set_xticklabels(recipes, rotation=40, ha="right")
         ax.grid(alpha=0.25, axis="y")
-    panels[0].set_ylabel("test accuracy (mean, 5 % percentile)")
-    panels[0].legend(frameon=False, fontsize=7, loc="lower right")
+    axes[0].set_ylabel("test accuracy (mean, 5 % percentile)")
+    axes[0].legend(frameon=False, fontsize=7, loc="lower right")
     return drawn

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cimenv.evaluation.intervals import mean_interval
 from experiments.deep.plan import Plan
 from experiments.deep.results import METHODS, gain, own_sigma
+from experiments.lab.figures import legend_below, panels
 from experiments.lab.rows import Row, chips_of, select
 
 if TYPE_CHECKING:
@@ -16,36 +17,23 @@ if TYPE_CHECKING:
 MARKERS = "osD^Xv"  # one a training
 
 
-def panels(plan: Plan, rows: list[Row], kind: str) -> tuple[Figure, list[tuple[str, Axes]]]:
-    """Return a figure with a panel for every problem that has rows of a kind."""
-    from matplotlib.figure import Figure
-
+def problem_panels(plan: Plan, rows: list[Row], kind: str) -> tuple[Figure, list[tuple[str, Axes]]]:
+    """Return a figure with a panel for every problem that has rows of a kind, three in a line."""
     names = [name for name in plan.problems if select(rows, kind=kind, problem=name)]
     columns = min(3, len(names))
-    lines = -(-len(names) // columns)
-    figure = Figure(figsize=(4.4 * columns, 3.6 * lines + 0.6), layout="constrained")
-    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
-    for ax, name in zip(axes, names, strict=False):
+    figure, axes = panels(columns, -(-len(names) // columns), width=4.4, height=3.6, more=0.6)
+    shown = list(zip(names, axes.flat, strict=False))
+    for name, ax in shown:
         ax.set_title(name)
         ax.grid(alpha=0.25)
-    for ax in axes[len(names) :]:
+    for ax in axes.flat[len(names) :]:
         ax.remove()
-    return figure, list(zip(names, axes, strict=False))
-
-
-def legend_of_all(figure: Figure) -> None:
-    """Put one legend for all panels below them."""
-    found = [pair for ax in figure.axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
-    by_label = {label: handle for handle, label in found}
-    columns = min(5, len(by_label))
-    figure.legend(
-        by_label.values(), list(by_label), frameon=False, fontsize=8, ncols=columns, loc="outside lower center"
-    )
+    return figure, shown
 
 
 def collapse(plan: Plan, rows: list[Row]) -> Figure:
     """Draw accuracy against sigma without blocks."""
-    figure, shown = panels(plan, rows, "curve")
+    figure, shown = problem_panels(plan, rows, "curve")
     recipes = list(dict.fromkeys(recipe for problem in plan.problems.values() for recipe in problem.recipes))
     for name, ax in shown:
         for recipe in plan.problems[name].recipes:
@@ -59,13 +47,13 @@ def collapse(plan: Plan, rows: list[Row]) -> Figure:
         ax.axvline(own_sigma(plan, name), color="#888888", lw=0.8, ls="--")
         ax.set(xlabel="sigma of the log-normal variation", ylim=(0, 1.02))
     figure.axes[0].set_ylabel("accuracy (mean, standard deviation over chips)")
-    legend_of_all(figure)
+    legend_below(figure, 5)
     return figure
 
 
 def recovery(plan: Plan, rows: list[Row]) -> Figure:
     """Draw what every placement recovers against the weights that it adds."""
-    figure, shown = panels(plan, rows, "blocks")
+    figure, shown = problem_panels(plan, rows, "blocks")
     recipes = list(dict.fromkeys(row["recipe"] for row in select(rows, kind="blocks")))
     for name, ax in shown:
         placed = select(rows, kind="blocks", problem=name)
@@ -82,13 +70,13 @@ def recovery(plan: Plan, rows: list[Row]) -> Figure:
     for marker, recipe in zip(MARKERS, recipes, strict=False):
         figure.axes[0].plot([], [], marker, color="#888888", label=recipe)
     figure.axes[0].set_ylabel("test accuracy (95 %; dashed: clean)")
-    legend_of_all(figure)
+    legend_below(figure, 5)
     return figure
 
 
 def growth(plan: Plan, rows: list[Row]) -> Figure:
     """Draw the relative feature error along the layers with and without blocks, where these gain most."""
-    figure, shown = panels(plan, rows, "blocks")
+    figure, shown = problem_panels(plan, rows, "blocks")
     for name, ax in shown:
         recipe = max(plan.problems[name].blocks, key=lambda recipe: gain(rows, name, recipe))
         for method in ("none", "affine", "agent", "all_and_affine", "digital"):
@@ -96,6 +84,6 @@ def growth(plan: Plan, rows: list[Row]) -> Figure:
                 errors = row["site_error"]
                 ax.plot(range(1, 1 + len(errors)), errors, marker="o", ms=3, label=METHODS[method])
         ax.set(xlabel=f"mapped layer ({recipe})", yscale="log", xticks=range(1, 17, 3))
-    legend_of_all(figure)
+    legend_below(figure, 5)
     figure.axes[0].set_ylabel("relative feature error, mean over chips")
     return figure

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cimenv.analysis.pareto import pareto_front
+from experiments.lab.figures import panels
 
 if TYPE_CHECKING:
     from experiments.lenet5.report import Results
@@ -38,18 +39,10 @@ def draw_all(results: Results, out: Path) -> None:
         draw(results).savefig(out / f"{name}.png", dpi=120)
 
 
-def _panels(results: Results, rows: int = 1, height: float = 4.0) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    columns = len(results.plan.data)
-    figure = Figure(figsize=(5.2 * columns, height * rows), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
 def against_sigma(results: Results) -> Any:
     """Draw test accuracy against sigma for every recipe, with the agent's blocks as stars."""
-    figure, axes = _panels(results)
     plan = results.plan
+    figure, axes = panels(len(plan.data), width=5.2, height=4.0)
     for ax, data in zip(axes[0], plan.data, strict=True):
         for number, recipe in enumerate(plan.recipes):
             rows = [
@@ -85,7 +78,7 @@ def against_sigma(results: Results) -> Any:
 def against_weights(results: Results) -> Any:
     """Draw test accuracy against added weights at the first block sigma, one row of panels a recipe."""
     plan = results.plan
-    figure, axes = _panels(results, rows=len(plan.block_recipes), height=3.2)
+    figure, axes = panels(len(plan.data), len(plan.block_recipes), width=5.2, height=3.2)
     for line, recipe in zip(axes, plan.block_recipes, strict=True):
         for ax, data in zip(line, plan.data, strict=True):
             points = []
@@ -112,8 +105,8 @@ def against_weights(results: Results) -> Any:
 
 def error_growth(results: Results) -> Any:
     """Draw the relative feature error along the layers, without and with the agent's blocks."""
-    figure, axes = _panels(results)
     plan = results.plan
+    figure, axes = panels(len(plan.data), width=5.2, height=4.0)
     for ax, data in zip(axes[0], plan.data, strict=True):
         for number, recipe in enumerate(plan.block_recipes):
             for method, style in (("none", "o--"), ("agent", "*-")):
@@ -134,8 +127,8 @@ def error_growth(results: Results) -> Any:
 
 def first_varied_layer(results: Results) -> Any:
     """Draw accuracy against the first varied layer at the largest sigma: layers before it are exact."""
-    figure, axes = _panels(results)
     plan = results.plan
+    figure, axes = panels(len(plan.data), width=5.2, height=4.0)
     sigma = plan.sigmas[-1]
     for ax, data in zip(axes[0], plan.data, strict=True):
         for number, recipe in enumerate(plan.recipes):

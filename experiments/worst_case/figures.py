@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.lab.figures import legend_below, panels
+
 if TYPE_CHECKING:
     from experiments.worst_case.results import Results
 
@@ -24,11 +26,9 @@ def draw_all(results: Results, out: Path) -> None:
 
 
 def _panels(results: Results, height: float) -> tuple[Any, Any, list[str]]:
-    from matplotlib.figure import Figure
-
     shown = [data for data in results.plan.data if results.labels(data)]
-    figure = Figure(figsize=(5.6 * len(shown), height), layout="constrained")
-    return figure, figure.subplots(1, len(shown), squeeze=False)[0], shown
+    figure, axes = panels(len(shown), width=5.6, height=height)
+    return figure, axes[0], shown
 
 
 def _curves(
@@ -46,10 +46,7 @@ def _curves(
             draw(ax, data, recipe, {"color": colors(recipes.index(recipe)), "linestyle": style, "label": recipe})
         ax.set(xlabel=x, ylabel=y, title=data)
         ax.grid(alpha=0.25)
-    entries = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        entries.values(), entries.keys(), frameon=False, fontsize=8, ncols=2 * len(shown), loc="outside lower center"
-    )
+    legend_below(figure, 2 * len(shown))
     return figure
 
 
