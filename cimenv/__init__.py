@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cimenv.crossbar import BitSlicedGaussian, CrossbarConfig, Ideal, LogNormal, map_network
     from cimenv.data import DataSplits, ImageSet, load_data
     from cimenv.envs import fork
+    from cimenv.registries import register
     from cimenv.search import PlacementResult, place
     from cimenv.tasks import MonteCarloEvaluator, Task, evaluate, load_task
 
@@ -37,6 +38,7 @@ _HOMES = {
     "load_task": "cimenv.tasks",
     "map_network": "cimenv.crossbar",
     "place": "cimenv.search",
+    "register": "cimenv.registries",
 }
 __all__ = [
     "BitSlicedGaussian",
@@ -55,6 +57,7 @@ __all__ = [
     "load_task",
     "map_network",
     "place",
+    "register",
 ]
 
 _ENVIRONMENTS = {

@@ -21,6 +21,7 @@ FLOORS = {
     "analysis": 6,
     "sb3": 7,
     "cli": 7,
+    "registries.py": 8,
     "__main__.py": 8,
 }
 

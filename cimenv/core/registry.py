@@ -165,11 +165,17 @@ class Registry(Generic[Entry]):
         """Return a row for every entry."""
         return [Row(name, *_described(entry)) for name, entry in self.items()]
 
+    def tells(self, entry: Any) -> bool:
+        """Return whether the base of an entry tells that it is of this kind; a function has none."""
+        return self.base is not Callable and self._fits(entry)
+
+    def _fits(self, entry: Any) -> bool:
+        if self.objects:
+            return isinstance(entry, self.base)
+        return isinstance(entry, type) and issubclass(entry, self.base)
+
     def _check(self, entry: Any, given: str) -> None:
-        fits = (
-            isinstance(entry, self.base) if self.objects else isinstance(entry, type) and issubclass(entry, self.base)
-        )
-        if not fits:
+        if not self._fits(entry):
             wanted = f"{'an object' if self.objects else 'a subclass'} of {_said(self.base)}"
             raise ConfigError(f"{self.what}: got {given}; give {wanted}.")
         if not self.objects and self.name_of(entry) is None:

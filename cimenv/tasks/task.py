@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from cimenv.compensation.options import BlockOption, Options, options_by_type
 from cimenv.core.config import Frozen, canonical, checked_keys, digest, merged, read_yaml, with_overrides
@@ -28,7 +28,7 @@ from cimenv.evaluation.protection import Protection
 from cimenv.evaluation.record import OverTimes
 from cimenv.evaluation.statistics import STATISTICS, statistic_named
 from cimenv.evaluation.worst_case import WorstCaseSearch
-from cimenv.networks import build_backbone, without_weights
+from cimenv.networks import BACKBONES, build_backbone, without_weights
 from cimenv.tasks.named import named_task
 from cimenv.training import BankRecipe, Recipe, TunedRecipe, recipe_named
 
@@ -101,6 +101,12 @@ class Task(Frozen):
             if isinstance(recipe, dict):
                 fields[field] = {"name": default, **recipe}
         return fields
+
+    @field_validator("backbone")
+    @classmethod
+    def _by_where_it_is(cls, name: str) -> str:
+        """Return the name of a backbone as keys hold it: a registered one's is where it is."""
+        return BACKBONES.written(BACKBONES[name], name) if name in BACKBONES else name
 
     @model_validator(mode="after")
     def _check(self) -> Task:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cimenv.core.config import canonical, digest
 from cimenv.core.store import Store
 from cimenv.crossbar.modes import evaluating
+from cimenv.networks import BACKBONES
 from cimenv.tasks.stages.weights import record_of, tensors_of
 
 BACKBONE_VERSIONS: dict[str, int] = {}  # of built-in backbones whose outputs changed for the same weights; default 1
@@ -42,8 +43,8 @@ class Identity:
 
 
 def is_own(backbone: str) -> bool:
-    """Return whether a backbone's name is that of a user's factory, `package.module:factory`."""
-    return ":" in backbone
+    """Return whether a backbone's name is that of a user's factory, `package.module:factory` or a registered one."""
+    return not BACKBONES.is_built_in(backbone)
 
 
 def arrays_digest(identity: Identity, arrays: Mapping[str, Tensor]) -> str:
