@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import cimenv
-from cimenv.analysis.sensitivity import NON_IDEALITIES
+from cimenv.analysis.non_idealities import NON_IDEALITIES
 from cimenv.cli import app
 from cimenv.core.store import Record, Store
 

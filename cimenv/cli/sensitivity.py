@@ -45,19 +45,21 @@ def sensitivity(
     Example:
       cimenv sensitivity lenet5-fashion-mini --only output_noise,weight_noise
     """
-    from cimenv.analysis import sensitivity
+    from cimenv.analysis.non_idealities import NON_IDEALITIES, checked_names
+    from cimenv.analysis.sensitivity import Sensitivity, bare_task
+    from cimenv.analysis.sensitivity_file import figure, run
     from cimenv.core.progress import bar
     from cimenv.tasks import MonteCarloEvaluator, load_task
 
-    names = sensitivity.checked_names(only.split(",") if only else sensitivity.NON_IDEALITIES)
-    plain = sensitivity.bare_task(load_task(task, overrides), images)
+    names = checked_names(only.split(",") if only else NON_IDEALITIES)
+    plain = bare_task(load_task(task, overrides), images)
     evaluator = MonteCarloEvaluator(plain, progress=bar)
 
-    def measured() -> sensitivity.Sensitivity:
-        return sensitivity.Sensitivity(evaluator.problem, chips, evaluator.compute.workers)
+    def measured() -> Sensitivity:
+        return Sensitivity(evaluator.problem, chips, evaluator.compute.workers)
 
-    rows = sensitivity.run(measured, out / "sensitivity.csv", names, error=error, share=share, progress=bar)
-    save_picture(sensitivity.figure(rows), out / "sensitivity.png")
+    rows = run(measured, out / "sensitivity.csv", names, error=error, share=share, progress=bar)
+    save_picture(figure(rows), out / "sensitivity.png")
     own = [row for row in rows if row.weights == evaluator.problem.weights_digest[:12] and row.non_ideality in names]
     if as_json:
         print_json([asdict(row) for row in own])

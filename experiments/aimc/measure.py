@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cimenv.analysis.sensitivity import NON_IDEALITIES, Sensitivity, bare_task
+from cimenv.analysis.non_idealities import NON_IDEALITIES
+from cimenv.analysis.sensitivity import Sensitivity, bare_task
 from cimenv.compensation.options import Placement
 from cimenv.core.store import Store
 from cimenv.evaluation.intervals import normalised_accuracy

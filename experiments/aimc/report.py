@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cimenv.analysis import sensitivity
+from cimenv.analysis import sensitivity_file
+from cimenv.analysis.non_idealities import NON_IDEALITIES
+from cimenv.analysis.sensitivity import Row as SensitivityRow
 from cimenv.evaluation.intervals import normalised_accuracy
 from experiments.aimc.plan import HOUR_S, Plan
 from experiments.lab.figures import panels
@@ -31,7 +33,7 @@ class Results:
         self.rows = journal.finished(plan.stages())
         self.points = [row for row in self.rows if row["kind"] != "sensitivity"]
         self.sensitivity = [
-            sensitivity.Row(task=row["network"], weights="", kind=row["what"], **{f: row[f] for f in FIELDS})
+            SensitivityRow(task=row["network"], weights="", kind=row["what"], **{f: row[f] for f in FIELDS})
             for row in self.rows
             if row["kind"] == "sensitivity"
         ]
@@ -76,7 +78,7 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
         figure(results).savefig(out / "times.png", dpi=120)
     if results.sensitivity:
         write_csv(out / "sensitivity.csv", [vars(row) for row in results.sensitivity])
-        sensitivity.figure(results.sensitivity).savefig(out / "sensitivity.png", dpi=120)
+        sensitivity_file.figure(results.sensitivity).savefig(out / "sensitivity.png", dpi=120)
 
 
 def name_of(row: Row) -> str:
@@ -144,7 +146,7 @@ def sensitivity_table(results: Results) -> str:
     )
     lines = []
     found = {(row.task, row.kind, row.non_ideality): row for row in rows}
-    for name in sensitivity.NON_IDEALITIES:
+    for name in NON_IDEALITIES:
         cells = []
         for network in networks:
             borne, equal = (found.get((network, kind, name)) for kind in ("threshold", "equal_error"))
