@@ -12,9 +12,11 @@ import numpy.typing as npt
 from cimenv.compensation.options import Placement
 from cimenv.core.config import checked_int
 from cimenv.core.errors import ConfigError, brief
-from cimenv.envs.arguments import checked_action
-from cimenv.envs.base import Ends, PlacementEnv
+from cimenv.envs.actions import Ends
+from cimenv.envs.base import PlacementEnv
+from cimenv.envs.episode import Episode
 from cimenv.envs.observation import Vector
+from cimenv.envs.scenario import Scenario
 
 Known = dict[tuple[str, Placement], float]
 NOTHING_KNOWN: tuple[str, int, Ends] = ("", 0, np.zeros((0, 0), dtype=np.int64))
@@ -60,14 +62,15 @@ class EvaluationBudget(gym.Wrapper[Vector, np.int64, Vector, np.int64]):
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Return which actions are allowed and, once the budget is spent, lead to what is paid for."""
-        mask = self.inner.action_masks()
-        if self.spent < self.budget or not self.inner.playing:
+        episode, actions = self.inner.episode, self.inner.actions
+        mask = actions.mask(episode)
+        if self.spent < self.budget or episode is None or episode.ended:
             return mask
         if self.inner.feedback == "step":
             for action in np.flatnonzero(mask):
-                mask[action] = (self.inner.task_key, self.inner.placement_after(int(action))) in self.known
+                mask[action] = (episode.scenario.key, actions.placed(episode, int(action))) in self.known
             return mask
-        mask &= self.inner.leading_to(self._known_ends())
+        mask &= actions.leading_to(episode, self._known_ends(episode))
         if not mask.any():
             mask[0] = True  # from where the episode goes back to
         return mask
@@ -78,22 +81,32 @@ class EvaluationBudget(gym.Wrapper[Vector, np.int64, Vector, np.int64]):
         Raises:
             BudgetError: a reset hook drew a task whose empty placement is not known, and the budget is spent.
         """
-        self.inner.payable = self._payable
-        try:
+        with self.inner.limited_by(self):
             observation, info = self.env.reset(seed=seed, options=options)
-        finally:
-            self.inner.payable = None
         return observation, self._noted(info)
 
     def step(self, action: np.int64) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
         """Take an action; one that cannot be paid for is treated as masked."""
-        if self.inner.playing:
-            number = checked_action(action, int(self.action_space.n))  # type: ignore[attr-defined]
-            self.inner.blocked = not self.action_masks()[number]
-            if not (self.inner.blocked and self.inner.invalid_action == "raise"):
-                self._keep_an_end()
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        with self.inner.limited_by(self):
+            observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, float(reward), terminated, truncated, self._noted(info)
+
+    def begins(self, scenario: Scenario) -> bool:
+        """Return whether an episode of this scenario may begin: its empty placement is known or can be paid for."""
+        return self.spent < self.budget or (scenario.key, scenario.evaluator.space.empty()) in self.known
+
+    def ruling(self, episode: Episode, action: int) -> tuple[Placement, bool]:
+        """Return the placement from which the episode goes on, and whether the action is allowed.
+
+        The last known placement that the episode passed, where no other known one can be reached and none can be paid
+        for; else the present one.
+        """
+        allowed = bool(self.action_masks()[action])
+        if self.spent < self.budget or self.inner.feedback == "step":
+            return episode.placement, allowed
+        later = episode.steps if allowed else episode.steps + 1
+        found = self.inner.actions.reachable(episode, self._known_ends(episode), later).any()
+        return episode.placement if found else self._paid, allowed
 
     def state(self) -> dict[str, Any]:
         """Return account and episode as JSON values."""
@@ -108,33 +121,23 @@ class EvaluationBudget(gym.Wrapper[Vector, np.int64, Vector, np.int64]):
         self._paid = tuple(state.get("paid", (0,) * len(self.inner.block_options.sites)))
         self._ends = NOTHING_KNOWN
 
-    def _keep_an_end(self) -> None:
-        """Go back to the last known placement where no other known one can be reached, and none can be paid for."""
-        if self.spent < self.budget or self.inner.feedback == "step":
-            return
-        ends, steps = self._known_ends(), self.inner.steps
-        later = steps + 1 if self.inner.blocked else steps
-        if not self.inner.reachable(ends, later).any():
-            self.inner.placement = self._paid
-
-    def _known_ends(self) -> Ends:
+    def _known_ends(self, episode: Episode) -> Ends:
         """Return the known placements of the episode's task, `[n, sites]`."""
         key, count, ends = self._ends
-        if (key, count) != (self.inner.task_key, self.spent):
-            own = [placement for task, placement in self.known if task == self.inner.task_key]
-            ends = np.array(own, dtype=np.int64).reshape(len(own), len(self.inner.placement))
-            self._ends = (self.inner.task_key, self.spent, ends)
+        if (key, count) != (episode.scenario.key, self.spent):
+            own = [placement for task, placement in self.known if task == episode.scenario.key]
+            ends = np.array(own, dtype=np.int64).reshape(len(own), len(episode.placement))
+            self._ends = (episode.scenario.key, self.spent, ends)
         return ends
 
-    def _payable(self, task_key: str, placement: Placement) -> bool:
-        return self.spent < self.budget or (task_key, placement) in self.known
-
     def _noted(self, info: dict[str, Any]) -> dict[str, Any]:
-        key = (self.inner.task_key, self.inner.placement)
+        episode = self.inner.episode
+        assert episode is not None
+        key = (episode.scenario.key, episode.placement)
         if info["evaluated"]:
             self.known.setdefault(key, info["objective"])
         if key in self.known:
-            self._paid = self.inner.placement
+            self._paid = episode.placement
         info["action_mask"] = self.action_masks().astype(np.int8)
         info["run_evaluations"] = self.spent
         return info

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import gymnasium as gym
-import numpy as np
-import numpy.typing as npt
-
-from cimenv.compensation.options import Placement
-from cimenv.envs.base import MASK_TYPE, Ends, PlacementEnv
+from cimenv.envs.actions import AnyBlock
+from cimenv.envs.base import PlacementEnv
 
 
 class CompensationEnv(PlacementEnv):
@@ -37,10 +31,10 @@ class CompensationEnv(PlacementEnv):
     feature, growth of the error into the next site, share of the worst-case damage; placed option, cost of each
     option, whether it is allowed, whether the site is current. Global: accuracy without blocks and of the reference,
     score, cost, cost weights, budgets and what is left of them, steps left, statistic, time, variation strength. With
-    `fit_log=True` also what every block added to J while the bank was fitted, which costs no evaluation.
-    `env.unwrapped.layout.names` names every number; `cimenv.envs.observation` documents the transforms. Errors are
-    those of the network with the blocks placed so far; with `feedback="reset"` they stay those of the empty
-    placement.
+    `fit_log=True` also what every block added to J while the bank was fitted, which costs no evaluation; with
+    `features=[...]` also what is named there, within bounds of its own. `env.unwrapped.layout.names` names every
+    number; `cimenv.envs.features` holds the transforms, a row each. Errors are those of the network with the blocks
+    placed so far; with `feedback="reset"` they stay those of the empty placement.
 
     ## Rewards
     The objective is `J = score - cost_weight * cost` with `score = (acc - acc_none) / max(acc_ref - acc_none, 0.05)`,
@@ -70,6 +64,7 @@ class CompensationEnv(PlacementEnv):
     * `reward="dense"`: or `"terminal"`.
     * `feedback="step"`: or `"reset"`: observations never see an evaluation of a block.
     * `fit_log=False`: whether observations tell what every block added to J while the bank was fitted.
+    * `features=()`: names of further features, registered by `cimenv.register` or `package.module:FEATURE`.
     * `invalid_action="noop"`: or `"raise"`; `invalid_penalty=0.05`.
     * `max_sites=None`: room for more sites than the task has, to train across tasks.
     * `max_steps=None`: default `2 * sites + 1`.
@@ -81,45 +76,4 @@ class CompensationEnv(PlacementEnv):
     * v0: first version.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.action_space = gym.spaces.Discrete(1 + self.max_sites * self.layout.options)
-
-    def action_names(self) -> list[tuple[str, str]]:
-        """Return (site, option) of every action but stop."""
-        return [(site, option) for s, site in enumerate(self._site_names()) for option in self._option_names(s)]
-
-    def _default_steps(self, sites: int) -> int:
-        return 2 * sites + 1
-
-    def _stops(self, action: int) -> bool:
-        return action == 0
-
-    def _placed(self, action: int) -> Placement:
-        if action == 0:
-            return self.placement
-        site, option = divmod(action - 1, self.layout.options)
-        return (*self.placement[:site], option + 1, *self.placement[site + 1 :])
-
-    def reachable(self, goals: Ends, steps: int) -> npt.NDArray[np.bool_]:
-        """Return which placements add blocks to the present ones, no more than there are steps left."""
-        placed = np.array(self.placement)
-        kept = ((placed == 0) | (goals == placed)).all(axis=1)
-        return kept & (((goals > 0) & (placed == 0)).sum(axis=1) <= self.max_steps - steps)
-
-    def leading_to(self, goals: Ends) -> npt.NDArray[np.bool_]:
-        """Return stop where a placement is the present one, and the blocks that one of them still needs."""
-        ends = goals[self.reachable(goals, self.steps)]
-        missing = (ends > 0) & (np.array(self.placement) == 0)
-        blocks = np.zeros((self.max_sites, self.layout.options), dtype=bool)
-        rows, sites = np.nonzero(missing)
-        blocks[sites, ends[rows, sites] - 1] = True
-        stop = (~missing.any(axis=1)).any()
-        return np.concatenate([[stop], blocks.reshape(-1)])
-
-    def _mask(self) -> npt.NDArray[np.int8]:
-        mask = np.zeros((self.max_sites, self.layout.options), dtype=MASK_TYPE)
-        if not self._ended:
-            allowed = self._affordable()
-            mask[: len(allowed), : allowed.shape[1] - 1] = allowed[:, 1:]
-        return np.concatenate([np.ones(1, dtype=MASK_TYPE), mask.reshape(-1)])
+    meaning = AnyBlock

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cimenv.envs.base import Info
-from cimenv.envs.observation import View
+from cimenv.envs.episode import Episode
+from cimenv.envs.info import Info
 from cimenv.envs.tabular import CompensationTabularEnv
 
 Integers = npt.NDArray[np.int64]
@@ -36,27 +37,23 @@ class Pages:
     """
 
     def __init__(self, single: CompensationTabularEnv) -> None:
-        single.reset()
-        space, evaluator = single.objective.space, single.ledger.evaluator
+        start = Episode.begun(single.scenarios.base)
+        space = start.scenario.evaluator.space
         self.left = single.layout.names.index("steps_left")
         every = list(space.all_placements())
         number = {placement: row for row, placement in enumerate(every)}
-        self.actions = int(single.action_space.n)  # type: ignore[attr-defined]
-        count = len(every)
-        after = np.full((count, self.actions), -1, dtype=np.int64)
-        self.observations = np.empty((count, single.layout.size), dtype=np.float32)
+        self.actions = single.actions.count
+        after = np.full((len(every), self.actions), -1, dtype=np.int64)
+        self.observations = np.empty((len(every), single.layout.size), dtype=np.float32)
         infos: list[Info] = []
-        none = evaluator.evaluate(space.empty())
         for row, placement in enumerate(every):
-            single.placement, single._evaluation, single._ended = placement, evaluator.evaluate(placement), False
-            for action in np.flatnonzero(single.action_masks()):
-                after[row, action] = number[single.placement_after(int(action))]
-            shown = none if single.feedback == "reset" else single._evaluation
-            view = View(shown, single.objective, placement, space.affordable(placement), 1.0)
-            self.observations[row] = single.layout.observe(view)
-            single._ended = True  # what feedback="reset" hides before
-            infos.append({name: value for name, value in single._info(invalid=False).items() if name not in EPISODE})
-        self.placements = np.full((count, single.max_sites), -1, dtype=np.int8)
+            here = replace(start, placement=placement).evaluate()
+            for action in np.flatnonzero(single.actions.mask(here)):
+                after[row, action] = number[single.actions.placed(here, int(action))]
+            self.observations[row] = single.observe(here)
+            told = single.info(replace(here, ended=True))  # what feedback="reset" hides before
+            infos.append({name: value for name, value in told.items() if name not in EPISODE})
+        self.placements = np.full((len(every), single.max_sites), -1, dtype=np.int8)
         self.placements[:, : len(space.sites)] = every
         self.blocks = (np.array(every) > 0).sum(axis=1)
         self.columns = {name: _column([info[name] for info in infos]) for name in infos[0] if name != "cost"}

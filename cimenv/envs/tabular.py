@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cimenv.core.errors import ConfigError, brief
 from cimenv.envs.arguments import checked_options
-from cimenv.envs.base import Info
 from cimenv.envs.compensation import CompensationEnv
+from cimenv.envs.episode import Episode
+from cimenv.envs.info import Info
+from cimenv.envs.observation import Vector
 from cimenv.tasks.evaluators.table import TableEvaluator, regret
 
 ONE_NETWORK = "a table holds one trained network, so give none"
+FIXED = ("task", "reset_hooks", "evaluator", "store")
 
 
 class CompensationTabularEnv(CompensationEnv):
@@ -49,8 +52,8 @@ class CompensationTabularEnv(CompensationEnv):
     * `changes=None`: fields of the table's task that its counts can answer for otherwise: `budget`, `cost_weight`,
       `cost_weights`, `statistic`, `percentile`.
     * `trust=False`: whether a backbone or data set of one's own that the file names may be imported.
-    * `reward`, `feedback`, `fit_log`, `invalid_action`, `invalid_penalty`, `max_sites`, `max_steps`, `render_mode`: as
-      in `CiMCompensation-v0`.
+    * `reward`, `feedback`, `fit_log`, `features`, `invalid_action`, `invalid_penalty`, `max_sites`, `max_steps`,
+      `render_mode`: as in `CiMCompensation-v0`; its other arguments are refused, for a table fixes them.
 
     ## Version History
     * v0: first version.
@@ -61,23 +64,37 @@ class CompensationTabularEnv(CompensationEnv):
         table: str | Path = "lenet5-fashion-mini",
         changes: Mapping[str, Any] | None = None,
         trust: bool = False,
-        **arguments: Any,
+        *,
+        reward: str = "dense",
+        feedback: str = "step",
+        fit_log: bool = False,
+        features: Sequence[str] = (),
+        invalid_action: str = "noop",
+        invalid_penalty: float = 0.05,
+        max_sites: int | None = None,
+        max_steps: int | None = None,
+        render_mode: str | None = None,
+        **fixed: Any,
     ) -> None:
-        for name in ("task", "reset_hooks", "evaluator", "store"):
-            if not isinstance(given := arguments.get(name), list | tuple | None) or given:
-                raise ConfigError(f"{name}: a table fixes it; use CiMCompensation-v0, or another table.")
+        _refuse(fixed)
         if not isinstance(table, str | os.PathLike):
             raise ConfigError(f"table: got {brief(table)}; give the name of a shipped table, or the path of a file.")
-        super().__init__(evaluator=TableEvaluator(table, changes, trust=trust), **arguments)
+        self.table = TableEvaluator(table, changes, trust=trust)
+        super().__init__(
+            evaluator=self.table,
+            reward=reward,
+            feedback=feedback,
+            fit_log=fit_log,
+            features=features,
+            invalid_action=invalid_action,
+            invalid_penalty=invalid_penalty,
+            max_sites=max_sites,
+            max_steps=max_steps,
+            render_mode=render_mode,
+        )
         self.optimum, self.mean_objective = self.table.extremes_within(self.max_steps)
 
-    @property
-    def table(self) -> TableEvaluator:
-        """Return the evaluator; forks share it."""
-        assert isinstance(self._given, TableEvaluator)
-        return self._given
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Vector, Info]:
         """Start an episode without blocks.
 
         Raises:
@@ -86,6 +103,16 @@ class CompensationTabularEnv(CompensationEnv):
         checked_options(options, (), ONE_NETWORK)
         return super().reset(seed=seed)
 
-    def _info(self, invalid: bool) -> Info:
-        info = super()._info(invalid)
+    def info(self, episode: Episode, invalid: bool = False) -> Info:
+        """Return the infos of an episode."""
+        info = super().info(episode, invalid)
         return {**info, "optimum": self.optimum, "regret": regret(info["objective"], self.optimum, self.mean_objective)}
+
+
+def _refuse(fixed: Mapping[str, Any]) -> None:
+    """Refuse arguments of the real environment that a table answers, unless they are empty."""
+    for name, given in fixed.items():
+        if name not in FIXED:
+            raise TypeError(f"CompensationTabularEnv got an unexpected argument '{name}'")
+        if not isinstance(given, list | tuple | None) or given:
+            raise ConfigError(f"{name}: a table fixes it; use CiMCompensation-v0, or another table.")

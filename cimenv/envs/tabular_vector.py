@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from cimenv.envs.arguments import (
     checked_options,
     checked_seeds,
 )
-from cimenv.envs.base import Info
+from cimenv.envs.info import Info
 from cimenv.envs.observation import Vector
 from cimenv.envs.pages import Booleans, Floats, Integers, Pages
 from cimenv.envs.reward import TerminalReward
@@ -47,7 +48,8 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
         infos: `all`; or `mask` for `action_mask` alone, which is faster.
         copy: whether every step returns a new array of observations; if not, an array lives until the step after the
             next.
-        arguments: of `CiMCompensationTabular-v0`; `render_mode` is not among them, for arrays are not drawn.
+        changes: as in `CiMCompensationTabular-v0`, like the arguments that follow; there is no `render_mode`, for
+            arrays are not drawn.
 
     Raises:
         ConfigError: fewer than one environment, or an argument of another type.
@@ -64,15 +66,38 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         infos: str = "all",
         copy: bool = True,
-        **arguments: Any,
+        changes: Mapping[str, Any] | None = None,
+        trust: bool = False,
+        reward: str = "dense",
+        feedback: str = "step",
+        fit_log: bool = False,
+        features: Sequence[str] = (),
+        invalid_action: str = "noop",
+        invalid_penalty: float = 0.05,
+        max_sites: int | None = None,
+        max_steps: int | None = None,
+        **fixed: Any,
     ) -> None:
         self.num_envs = checked_int("num_envs", num_envs, 1, MOST_ENVS)
         checked_choice("infos", infos, ("all", "mask"))
         self.infos, self.copy, self.autoreset_mode = infos, checked_flag("copy", copy), _mode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
-        if (mode := arguments.get("render_mode")) is not None:
+        if (mode := fixed.pop("render_mode", None)) is not None:
             raise ConfigError(f"render_mode: got {brief(mode)}, but arrays are not drawn; use a single environment.")
-        self.single = CompensationTabularEnv(table, **arguments)
+        self.single = CompensationTabularEnv(
+            table,
+            changes,
+            trust,
+            reward=reward,
+            feedback=feedback,
+            fit_log=fit_log,
+            features=features,
+            invalid_action=invalid_action,
+            invalid_penalty=invalid_penalty,
+            max_sites=max_sites,
+            max_steps=max_steps,
+            **fixed,
+        )
         self.single_observation_space = self.single.observation_space
         self.single_action_space = self.single.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)

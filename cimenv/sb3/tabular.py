@@ -14,11 +14,11 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 from cimenv.core.errors import ConfigError, brief
 from cimenv.envs import TabularVectorEnv
 from cimenv.envs.arguments import checked_number
-from cimenv.envs.base import Info
+from cimenv.envs.info import Info
 
 # What all environments share: nothing of an episode.
 SHARED = frozenset(("action_names", "base_task", "block_options", "feedback", "layout", "max_sites", "max_steps"))
-SHARED |= {"optimum", "outcome", "task", "training_histories"}
+SHARED |= {"optimum", "outcome", "training_histories"}
 
 
 class TabularVecEnv(VecEnv):

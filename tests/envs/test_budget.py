@@ -28,9 +28,9 @@ def ends_of(env):
         for action in np.flatnonzero(here.action_masks()):
             there = copy.deepcopy(here)
             done = there.step(np.int64(action))[2]
-            state = (there.inner.placement, there.inner.steps)
+            state = (there.inner.episode.placement, there.inner.episode.steps)
             if done:
-                found.add(there.inner.placement)
+                found.add(there.inner.episode.placement)
             elif state not in seen:
                 seen.add(state)
                 stack.append(there)
@@ -57,7 +57,7 @@ def test_random_walks_never_overrun_and_end_on_what_is_paid_for(kind, feedback, 
                 assert info["invalid_action"] == (not mask[action])
                 assert info["run_evaluations"] == env.spent <= budget
             placement = tuple(int(o) for o in info["placement"] if o >= 0)
-            assert info["evaluated"] and env.known[env.inner.task_key, placement] == info["objective"]
+            assert info["evaluated"] and env.known[env.inner.episode.scenario.key, placement] == info["objective"]
             ended += 1
         assert ended == 16 and env.spent >= min(budget, 2)
 
@@ -155,7 +155,7 @@ def test_a_reset_never_overruns_either():
     env.known["another task", (0,) * 5] = 0.0
     with pytest.raises(BudgetError, match="No evaluation is left for the task that the reset hooks drew; raise"):
         env.reset(seed=0)
-    assert env.spent == 1 and not env.inner.playing
+    assert env.spent == 1 and env.inner.episode is None
 
 
 def test_an_interrupted_walk_goes_back_to_the_same_placement():

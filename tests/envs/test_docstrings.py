@@ -91,7 +91,7 @@ def test_a_masked_action_changes_nothing_costs_the_penalty_and_counts_as_a_step(
     env.reset(seed=0)
     before = env.step(1)[4]
     _, reward, done, _, after = env.step(2)
-    assert (reward, done, env.steps) == (-0.125, False, 2) and after["invalid_action"] is True
+    assert (reward, done, env.episode.steps) == (-0.125, False, 2) and after["invalid_action"] is True
     assert after["placement"].tolist() == before["placement"].tolist()
     assert after["objective"] == before["objective"] and after["evaluations"] == before["evaluations"] == 2
     strict = made(invalid_action="raise")
@@ -127,12 +127,12 @@ def test_rewards_follow_from_accuracies_and_costs(kind):
         _, reward, done, _, info = env.step(action)
         total += reward
     score = (info["accuracy"] - none) / max(info["reference_accuracy"] - none, 0.05)
-    weights = env.task.cost_weights
+    weights = env.base_task.cost_weights
     assert info["cost"]["scalar"] == pytest.approx(sum(weights[t] * info["cost"][t] for t in weights), abs=1e-12)
-    assert info["objective"] == pytest.approx(score - env.task.cost_weight * info["cost"]["scalar"], abs=1e-12)
+    assert info["objective"] == pytest.approx(score - env.base_task.cost_weight * info["cost"]["scalar"], abs=1e-12)
     assert done and total == pytest.approx(info["objective"], abs=1e-12)
     assert info["is_success"] == (info["accuracy"] >= 0.95 * info["reference_accuracy"])
-    assert info["task_key"] == env.task.key and info["evaluations"] == 1 + sum(o > 0 for o in info["placement"])
+    assert info["task_key"] == env.base_task.key and info["evaluations"] == 1 + sum(o > 0 for o in info["placement"])
     assert {"energy_pj_low", "energy_pj_high", "area_mm2_low", "area_mm2_high"} < info["cost"].keys()
 
 

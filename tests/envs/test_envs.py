@@ -227,7 +227,8 @@ def test_reset_hooks_train_each_recipe_once(tmp_path, monkeypatch):
         env = CompensationEnv(task=QUICK, reset_hooks=[_short(name) for name in recipes], store=str(tmp_path))
         for seed in range(12):
             env.reset(seed=seed)
-            digests[env.task.recipe.name] = env.ledger.evaluator.problem.weights_digest
+            scenario = env.episode.scenario
+            digests[scenario.task.recipe.name] = scenario.evaluator.problem.weights_digest
         assert sorted(fitted) == ["lipschitz", "noise", "standard"], attempt  # the last is the reference of all, too
     assert len(set(digests.values())) == 3
 
@@ -242,9 +243,9 @@ def _short(name):
 def test_reset_option_holds_until_the_next_options(toy):  # whose reference is the recipe with its default settings
     env = CompensationEnv(task=QUICK, store=toy.store)
     kept = [env.reset(seed=0, options={"recipe": "standard"}), env.reset()]
-    assert env.task.recipe.name == "standard" and env.task.recipe.epochs == 10
+    assert env.episode.scenario.task.recipe.name == "standard" and env.episode.scenario.task.recipe.epochs == 10
     env.reset(options={"recipe": None})
-    assert env.task.recipe.epochs == 1
+    assert env.episode.scenario.task.recipe.epochs == 1
     assert len(kept) == 2
 
 
@@ -260,12 +261,11 @@ def test_fork_branches_the_whole_stack(toy):
     env.step(1)
     twin = cimenv.fork(env)
     a = [twin.step(action)[:3] for action in (4, 0)]
-    assert env.unwrapped.placement == (1, 0, 0, 0)
+    assert env.unwrapped.episode.placement == (1, 0, 0, 0)
     b = [env.step(action)[:3] for action in (4, 0)]
     for (oa, ra, da), (ob, rb, db) in zip(a, b, strict=True):
         assert (oa == ob).all() and ra == rb and da == db
-    assert twin.unwrapped._objectives is env.unwrapped._objectives
-    assert twin.unwrapped.ledger is not env.unwrapped.ledger
+    assert twin.unwrapped.scenarios is env.unwrapped.scenarios
     assert copy.deepcopy(env).unwrapped.np_random.bit_generator.state == env.unwrapped.np_random.bit_generator.state
 
 
@@ -377,7 +377,7 @@ def test_first_script_of_every_sb3_user(toy, tmp_path):
     assert any(tmp_path.rglob("events.out.tfevents.*"))
 
 
-def test_percentile_metric(toy):
+def test_percentile_statistic(toy):
     task = load_task("toy-4site", ["statistic=percentile", "chips=60"])
     evaluator = MonteCarloEvaluator(task)
     env = CompensationEnv(evaluator=evaluator)

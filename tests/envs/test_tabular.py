@@ -15,6 +15,7 @@ from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import ConfigError, InvalidActionError, UnknownNameError
 from cimenv.core.store import Store
 from cimenv.envs import CompensationEnv, CompensationTabularEnv, TabularVectorEnv
+from cimenv.envs.scenario import Scenario
 from cimenv.sb3.tokens import layout_of
 from cimenv.tasks import MonteCarloEvaluator, Objective, shipped_tables
 from cimenv.tasks.evaluators.table import TableEvaluator, load_table
@@ -189,7 +190,7 @@ def test_placements_as_good_as_the_best():
 
 
 def test_other_objectives_on_the_same_counts(toy, table):
-    """Another budget, metric or price of cost needs no new evaluation: all numbers equal those of a simulated task."""
+    """Another budget, statistic or price of cost needs no new evaluation: all numbers equal those of a simulated task."""
     changes = {"budget": {"weights": 0.02}, "cost_weight": 1.0, "statistic": "mean_minus_std"}
     real = CompensationEnv(evaluator=MonteCarloEvaluator(toy.task.with_changes(**changes), toy.store))
     tabular = CompensationTabularEnv(table, changes)
@@ -232,7 +233,7 @@ def test_the_log_of_the_fit_is_seen_where_it_is_asked_for(kind):
     seen, without = env.reset()[0], plain.reset()[0]
     if kind == "vector":
         seen = TabularVectorEnv(3, "lenet5-fashion-mini", max_sites=6, fit_log=True).reset()[0][2]
-    names, objective = env.layout.names, env.objective
+    names, objective = env.layout.names, env.episode.scenario.objective
     known = dict(zip(names, seen.tolist(), strict=True))
     assert [known[name] for name in plain.layout.names] == without.tolist()
     assert sum("logged" in name for name in names) == 6 * 3 + 1 == env.layout.size - plain.layout.size
@@ -252,6 +253,8 @@ def test_without_a_log_the_observation_says_so():
     table = TableEvaluator("lenet5-fashion-mini")
     env = gym.make("CiMCompensation-v0", evaluator=table, fit_log=True).unwrapped
     env.reset()
-    env.objective = replace(env.objective, gains=None)
-    known = dict(zip(env.layout.names, env._observation().tolist(), strict=True))
+    scenario = Scenario(table.task, table.task.key, table)
+    vars(scenario)["objective"] = replace(scenario.objective, gains=None)
+    seen = env.observe(replace(env.episode, scenario=scenario))
+    known = dict(zip(env.layout.names, seen.tolist(), strict=True))
     assert known["logged_error"] == 5.0 and known["site0.logged_1"] == 0.0

@@ -237,7 +237,7 @@ def test_an_action_of_one_environment_that_is_none(action):
     env.reset(seed=0)
     with pytest.raises(InvalidActionError, match=r"is outside Discrete\(16\); take an integer from 0 to 15\.$"):
         env.step(action)
-    assert env.steps == 0
+    assert env.episode.steps == 0
     for good in (np.array(1), np.int32(4), np.uint8(7), 10):
         assert env.step(good)[4]["invalid_action"] is False
 
@@ -399,4 +399,4 @@ def test_hooks_that_are_none(hook, words):
     env = CompensationEnv(evaluator=TABLE, reset_hooks=[hook])
     with pytest.raises(ConfigError, match=words) as told:
         env.reset(seed=0)
-    assert "\n" not in str(told.value) and not env.playing
+    assert "\n" not in str(told.value) and env.episode is None

@@ -47,7 +47,7 @@ def test_episodes_draw_among_trice_a_trice_and_lipschitz(cache, monkeypatch):
     accuracies, recipes = set(), []
     for seed in range(12):
         _, info = env.reset(seed=seed)
-        recipes.append(env.unwrapped.task.recipe.name)
+        recipes.append(env.unwrapped.episode.scenario.task.recipe.name)
         accuracies.add((recipes[-1], info["accuracy"]))
     assert set(recipes) == set(small) and len(accuracies) == 3
     assert sorted(set(fitted)) == ["a_trice", "lipschitz", "standard", "trice"]

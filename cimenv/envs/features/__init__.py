@@ -1,0 +1,1 @@
+"""The features of observations: one row each."""
