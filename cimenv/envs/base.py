@@ -27,9 +27,10 @@ from cimenv.envs.arguments import (
     checked_seed,
 )
 from cimenv.envs.episode import Episode
+from cimenv.envs.features.base import View
 from cimenv.envs.hooks import RecipeHook, ResetHook, apply_one, as_hooks
 from cimenv.envs.info import Info, episode_info
-from cimenv.envs.observation import ObservationLayout, Vector, View
+from cimenv.envs.observation import ObservationLayout, Vector
 from cimenv.envs.reward import REWARDS, reward_named
 from cimenv.envs.scenario import Scenario, ScenarioPool
 from cimenv.evaluation.record import Evaluation

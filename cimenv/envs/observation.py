@@ -73,23 +73,29 @@ class ObservationLayout:
         per_site = [f"site{s}.{name}" for s in range(self.max_sites) for name in self.site_fields]
         return per_site + list(self.global_fields)
 
+    @property
+    def space(self) -> gym.Space[Vector]:
+        """Return the space of observations."""
+        low, high = self.bounds
+        return gym.spaces.Box(low, high, dtype=np.float32)
+
     @cached_property
-    def space(self) -> gym.spaces.Box:
-        """Return the space of observations: the bounds of every feature, opened to 0 for padding sites."""
+    def bounds(self) -> tuple[Vector, Vector]:
+        """Return the smallest and the largest observation: the bounds of features, opened to 0 for padding sites."""
         site, whole = (
             np.array([row.bounds for row in rows for _ in row.columns(self.options)], dtype=np.float32)
             for rows in (self._of_sites, self._of_whole)
         )
         site = np.stack([site[:, 0].clip(max=0.0), site[:, 1].clip(min=0.0)], axis=1)
         low, high = np.concatenate([np.tile(site, (self.max_sites, 1)), whole]).T
-        return gym.spaces.Box(low, high, dtype=np.float32)
+        return low, high
 
     def observe(self, view: View) -> Vector:
         """Return the observation, a fresh float32 array `[size]` within the space."""
         sites = np.zeros((self.max_sites, len(self.site_fields)))
         sites[: len(view.placement)] = self._values(self._of_sites, view)
         values = np.concatenate([sites.reshape(-1), self._values(self._of_whole, view)])
-        return np.nan_to_num(values, nan=0.0).clip(self.space.low, self.space.high).astype(np.float32)
+        return np.nan_to_num(values, nan=0.0).clip(*self.bounds).astype(np.float32)
 
     def _values(self, rows: Sequence[Feature], view: View) -> npt.NDArray[np.float64]:
         return np.concatenate([row.values(view, self.options) for row in rows], axis=-1)

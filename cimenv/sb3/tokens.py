@@ -24,12 +24,17 @@ TOKENS = ("width", "layers", "heads", "ignored", "led_by")
 
 
 def layouts_of(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> list[ObservationLayout]:
-    """Return every layout of `CiMCompensation-v0` whose observations and actions have the size of the spaces."""
-    size = observation_space.shape[0] if observation_space.shape else 0
+    """Return every layout of `CiMCompensation-v0`, own features aside, that has the sizes of the spaces."""
     count = int(getattr(action_space, "n", 0)) - 1
     splits = [sites for sites in range(1, min(MOST_SITES, count) + 1) if count % sites == 0]
     every = [ObservationLayout(sites, count // sites, log) for sites in splits for log in (False, True)]
-    return [layout for layout in every if layout.size == size]
+    return [layout for layout in every if _fits(layout, observation_space, action_space)]
+
+
+def _fits(layout: ObservationLayout, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> bool:
+    """Return whether observations and actions have the sizes of the spaces."""
+    actions = 1 + layout.max_sites * layout.options
+    return (layout.size,) == observation_space.shape and actions == getattr(action_space, "n", None)
 
 
 def layout_of(
@@ -42,20 +47,21 @@ def layout_of(
     Args:
         observation_space: of `CiMCompensation-v0` or its tabular twin.
         action_space: its actions.
-        told: the environment's `layout`, or `max_sites`, `options` and `fit_log` of it. None, as in policies that were
-            saved before they were told, is enough where a single layout fits.
+        told: the environment's `layout`, or its `arguments`: `max_sites`, `options`, `fit_log` and `features`. None, as
+            in policies that were saved before they were told, is enough where a single layout fits.
 
     Raises:
         ConfigError: the layout does not fit the spaces; none was told and several fit, or none.
     """
-    fitting, spaces = layouts_of(observation_space, action_space), _spaces(observation_space, action_space)
+    spaces = _spaces(observation_space, action_space)
     if told is not None:
         layout = told if isinstance(told, ObservationLayout) else _layout(told)
-        if any(each.arguments == layout.arguments for each in fitting):
+        if _fits(layout, observation_space, action_space):
             return layout
         raise ConfigError(
             f"layout: {layout} does not fit {spaces}; give the layout of the environment, env.unwrapped.layout."
         )
+    fitting = layouts_of(observation_space, action_space)
     if len(fitting) > 1:
         raise ConfigError(
             f"layout: {' and '.join(map(str, fitting))} fit {spaces}; give the one of the environment, "
@@ -70,9 +76,10 @@ def layout_of(
 
 def _layout(told: object) -> ObservationLayout:
     if not isinstance(told, Mapping) or not {"max_sites", "options"} <= told.keys() <= {*ObservationLayout.ARGUMENTS}:
-        raise ConfigError(f"layout: got {brief(told)}; give a mapping of max_sites, options and fit_log.")
+        raise ConfigError(f"layout: got {brief(told)}; give a mapping of max_sites, options, fit_log and features.")
     sites, options = (checked_int(f"layout.{name}", told[name], 1) for name in ("max_sites", "options"))
-    return ObservationLayout(sites, options, checked_flag("layout.fit_log", told.get("fit_log", False)))
+    log = checked_flag("layout.fit_log", told.get("fit_log", False))
+    return ObservationLayout(sites, options, log, told.get("features", ()))
 
 
 def _spaces(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> str:
@@ -200,8 +207,8 @@ class SitePolicy(MaskableActorCriticPolicy):
         observation_space: of `CiMCompensation-v0` or its tabular twin, padded by `max_sites` or not.
         action_space: its actions.
         lr_schedule: of the optimiser.
-        layout: of the observations: `max_sites`, `options` and `fit_log`, or an `ObservationLayout`; may be left out
-            where a single one fits the spaces.
+        layout: of the observations: an `ObservationLayout` or its `arguments`; may be left out where a single one fits
+            the spaces.
         tokens: arguments of `SiteTokens`: `width`, `layers`, `heads`, `ignored`, `led_by`.
         more: further arguments of SB3's policy.
 

@@ -55,8 +55,9 @@ def ambiguous():
 def test_what_could_be_another_layout_is_told_not_guessed():
     """3 sites x 6 options without the log have the sizes of 2 x 9 with it."""
     pairs = ambiguous()
-    first = next(p for p in pairs if p[0].arguments == {"max_sites": 2, "options": 9, "fit_log": True})
-    assert [layout.arguments for layout in first][1:] == [{"max_sites": 3, "options": 6, "fit_log": False}]
+    wide = {"max_sites": 2, "options": 9, "fit_log": True, "features": ()}
+    first = next(pair for pair in pairs if pair[0].arguments == wide)
+    assert first[1].arguments == {"max_sites": 3, "options": 6, "fit_log": False, "features": ()} and len(first) == 2
     for layouts in pairs:
         spaces = spaces_of(layouts[0])
         with pytest.raises(ConfigError, match=r"layout: .* sites x .* and .* fit observations .*; give the one of"):
@@ -76,7 +77,7 @@ def test_what_could_be_another_layout_is_told_not_guessed():
             "5 sites x 3 options with the fit's log does not fit",
         ),
         ({"max_sites": 3, "options": 5}, "layout: 3 sites x 5 options without the fit's log does not fit"),
-        ({"max_sites": 5}, r"layout: got {'max_sites': 5}; give a mapping of max_sites, options and fit_log"),
+        ({"max_sites": 5}, r"layout: got {'max_sites': 5}; give a mapping of max_sites, options, fit_log and features"),
         ({"max_sites": 5, "options": 3, "log": 1}, "layout: got {'max_sites': 5, 'options': 3, 'log': 1}; give"),
         ({"max_sites": True, "options": 3}, "layout.max_sites: got True"),
         ({"max_sites": 5, "options": 3.0}, "layout.options: got 3.0"),
