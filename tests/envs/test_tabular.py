@@ -190,7 +190,7 @@ def test_placements_as_good_as_the_best():
 
 
 def test_other_objectives_on_the_same_counts(toy, table):
-    """Another budget, statistic or price of cost needs no new evaluation: all numbers equal those of a simulated task."""
+    """Another budget, statistic or price needs no new evaluation: all numbers equal those of a simulated task."""
     changes = {"budget": {"weights": 0.02}, "cost_weight": 1.0, "statistic": "mean_minus_std"}
     real = CompensationEnv(evaluator=MonteCarloEvaluator(toy.task.with_changes(**changes), toy.store))
     tabular = CompensationTabularEnv(table, changes)
