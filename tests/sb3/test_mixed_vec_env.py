@@ -44,7 +44,8 @@ def test_steps_are_those_of_the_parts(toy, table):
         assert np.array_equal(rewards, np.concatenate([ours[1], theirs[1]]))
         assert np.array_equal(ended, np.concatenate([ours[2], theirs[2]])) and len(infos) == 4
     tabular_budget, real_budget = {"weights": 0.02}, {}
-    assert [task.budget for task in mixed.get_attr("base_task", [3, 1, 3])] == [real_budget, tabular_budget, real_budget]
+    budgets = [task.budget for task in mixed.get_attr("base_task", [3, 1, 3])]
+    assert budgets == [real_budget, tabular_budget, real_budget]
     assert [len(mask) for mask in mixed.env_method("action_masks", indices=[-1, 0])] == [1 + 2 * SITES] * 2
     with pytest.raises(IndexError, match="there are 4 environments"):
         mixed.get_attr("base_task", 4)
