@@ -149,19 +149,19 @@ def judged(evaluator: Evaluator, rows: dict[str, Placement]) -> dict[str, Any]:
         "placements": {},
     }
     for name, placement in rows.items():
-        found = tested[name]
-        mean = found.value("mean")
+        evaluation = tested[name]
+        mean = evaluation.value("mean")
         report["placements"][name] = {
             "placement": list(placement),
             "objective_val_bank": searched.value(evaluator.evaluate(placement)),
             "mean": mean,
-            "mean_interval": _pair(found.interval("mean")),
-            "percentile_05": found.value("percentile", 0.05),
-            "percentile_05_interval": _pair(found.interval("percentile", 0.05)),
+            "mean_interval": _pair(evaluation.interval("mean")),
+            "percentile_05": evaluation.value("percentile", 0.05),
+            "percentile_05_interval": _pair(evaluation.interval("percentile", 0.05)),
             "of_reference": mean / acc_ref,
             "of_loss": (mean - reached) / (acc_ref - reached) if acc_ref > reached else None,
             "cost": {**evaluator.space.shares(placement), "scalar": evaluator.space.scalar_cost(placement)},
-            "difference": _difference(found, tested["none"]),
+            "difference": _difference(evaluation, tested["none"]),
         }
     return report
 
@@ -195,8 +195,8 @@ def table(report: dict[str, Any], run: Path) -> Table:
     return shown
 
 
-def _difference(found: Evaluation, none: Evaluation) -> dict[str, Any]:
-    paired = found.accuracy - none.accuracy
+def _difference(evaluation: Evaluation, none: Evaluation) -> dict[str, Any]:
+    paired = evaluation.accuracy - none.accuracy
     return {"mean": float(paired.mean()), "interval": _pair(mean_interval(paired))}
 
 

@@ -59,11 +59,11 @@ def checked(algorithm: type[BaseAlgorithm], given: Mapping[str, Any]) -> dict[st
         if name not in GIVEN and not any(get_origin(part) is type for part in _parts(parameter.annotation))
     }
     model = create_model("hyper_parameters", __base__=Unset, **fields)
-    found: dict[str, Any] = model.model_validate(dict(given)).model_dump(exclude_unset=True)
-    for size in _whole_numbers(found.get("policy_kwargs")):
+    parameters: dict[str, Any] = model.model_validate(dict(given)).model_dump(exclude_unset=True)
+    for size in _whole_numbers(parameters.get("policy_kwargs")):
         if size > WIDEST:
             raise ConfigError(f"hyper_parameters.policy_kwargs: got a size of {size}; take at most {WIDEST}.")
-    return found
+    return parameters
 
 
 class Unset(Frozen):

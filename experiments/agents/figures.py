@@ -51,11 +51,11 @@ def curves(results: Results) -> Figure:
 
 def _alike(results: Results) -> list[list[str]]:
     """Return the contenders in order of their regret, those together that have the same in every run."""
-    found: dict[bytes, list[str]] = {}
+    alike: dict[bytes, list[str]] = {}
     for name in ranked(results, results.points[-1]):
         same = b"".join(results.regret(name, point).tobytes() for point in results.points)
-        found.setdefault(same, []).append(name)
-    return list(found.values())
+        alike.setdefault(same, []).append(name)
+    return list(alike.values())
 
 
 def tuning(results: Results) -> Figure:

@@ -34,12 +34,12 @@ def runs(plan: Plan, job: Job) -> list[Row]:
     """Run a contender with every seed on a table."""
     assert job.table is not None
     table = TableEvaluator(located(job.table))
-    contender, found = plan.contenders[job.contender], []
+    contender, rows = plan.contenders[job.contender], []
     for seed in range(plan.seeds):
         ended = run(contender, job.settings, table, plan.evaluations, seed)
         curve, regret = ended.best_so_far, regrets(ended.best_so_far, table)
         needed = {f"to_{share:g}": first_at(curve, share * table.extremes[0]) for share in SHARES}
-        found.append(
+        rows.append(
             {
                 "table": job.table,
                 "seed": seed,
@@ -48,7 +48,7 @@ def runs(plan: Plan, job: Job) -> list[Row]:
                 **{f"regret_{point}": float(regret[point - 1]) for point in plan.points},
             }
         )
-    return found
+    return rows
 
 
 def test(job: Job, folder: Path) -> list[Row]:
@@ -80,7 +80,7 @@ def tune(plan: Plan, job: Job) -> list[Row]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     contender, effort = plan.contenders[job.contender], plan.tuning
     tables = [TableEvaluator(located(name)) for name in effort.tables]
-    found: list[Row] = []
+    rows: list[Row] = []
 
     def regret(trial: optuna.Trial) -> float:
         settings: dict[str, Any] = {}
@@ -93,13 +93,13 @@ def tune(plan: Plan, job: Job) -> list[Row]:
             curves = [each.best_so_far for each in ended]
             scores.append([regrets(curve, table)[-1] for curve, table in zip(curves, tables, strict=True)])
         mean = float(np.mean(scores))
-        found.append({"trial": trial.number, "settings": settings, "regret": mean})
+        rows.append({"trial": trial.number, "settings": settings, "regret": mean})
         return mean
 
     trials = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
     trials.enqueue_trial({name: contender.settings[name] for name in contender.ranges if name in contender.settings})
     trials.optimize(regret, n_trials=effort.trials)
-    return found
+    return rows
 
 
 def suggested(trial: optuna.Trial, name: str, span: dict[str, Any] | list[Any]) -> Any:

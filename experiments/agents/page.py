@@ -50,22 +50,22 @@ def page(title: str, text: str, figures: Mapping[str, Figure]) -> str:
 
 def _of_markdown(text: str) -> str:
     """Return headings, paragraphs and pipe tables as HTML; that is all that tables here use."""
-    found = []
+    parts = []
     for block in re.split(r"\n\s*\n", text.strip()):
         lines = block.splitlines()
         if lines[0].startswith("## "):
-            found.append(f"<h2>{_text(lines[0].removeprefix('## '))}</h2>")
+            parts.append(f"<h2>{_text(lines[0].removeprefix('## '))}</h2>")
             continue
         if not lines[0].startswith("|"):
-            found.append(re.sub(r"`([^`]+)`", r"<code>\1</code>", f"<p>{_text(' '.join(lines))}</p>"))
+            parts.append(re.sub(r"`([^`]+)`", r"<code>\1</code>", f"<p>{_text(' '.join(lines))}</p>"))
             continue
         head, _, *rows = ([_text(cell) for cell in CELLS.split(line.strip("|"))] for line in lines)
         cells = "".join(f"<th>{cell}</th>" for cell in head)
         body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-        found.append(
+        parts.append(
             f'<div class="wide"><table>\n<thead><tr>{cells}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
         )
-    return "\n".join(found)
+    return "\n".join(parts)
 
 
 def _text(markdown: str) -> str:

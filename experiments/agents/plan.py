@@ -64,12 +64,12 @@ class Plan(ExperimentPlan):
 
     def _test(self, table: str, tuned: Mapping[str, dict[str, Any] | None], rows: Done) -> Job:
         """Return the test of the placements that most runs of a contender ended with."""
-        found: dict[str, list[int]] = {}
+        placements: dict[str, list[int]] = {}
         for name in self.tested:
             runs = rows.get(self.job("run", name, table, tuned[name]).name, [])
             for placement, _ in Counter(tuple(row["placement"]) for row in runs).most_common(1):
-                found[name] = list(placement)
-        return self.job("test", "all", table, found)
+                placements[name] = list(placement)
+        return self.job("test", "all", table, placements)
 
     def tuned(self, contender: str, rows: Done) -> dict[str, Any] | None:
         """Return the settings of the best trial; nothing to set without ranges; None before it is tuned."""
@@ -80,15 +80,15 @@ class Plan(ExperimentPlan):
 
     def as_tuned(self, rows: Done) -> dict[str, Any]:
         """Return the contenders that are tuned, with the settings of their best trial in the place of ranges."""
-        found = {}
+        contenders = {}
         for name, contender in self.contenders.items():
             settings = self.tuned(name, rows)
             if settings:
                 who = contender.model_dump(
                     mode="json", include={"search", "agent", "env_arguments"}, exclude_defaults=True
                 )
-                found[name] = {**who, "settings": merged(contender.settings, settings)}
-        return found
+                contenders[name] = {**who, "settings": merged(contender.settings, settings)}
+        return contenders
 
     def job(
         self,
@@ -106,8 +106,8 @@ class Plan(ExperimentPlan):
         tables = list(self.tuning.tables) if kind == "tune" else [table] if table is not None else []
         if what.get("search") == "transfer":
             tables += shipped_tables()  # it learns from them
-        found = settings_digest(what, dict(settings or {}), tables_digest(tables))
-        return Job(kind=kind, contender=contender, table=table, settings=dict(settings or {}), digest=found)
+        behind = settings_digest(what, dict(settings or {}), tables_digest(tables))
+        return Job(kind=kind, contender=contender, table=table, settings=dict(settings or {}), digest=behind)
 
 
 class Job(ExperimentJob):

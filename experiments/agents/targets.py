@@ -36,14 +36,14 @@ def _of_agent(results: Results, agent: str, begin: str) -> list[Target]:
         return regret(agent, point) - regret(rival, point)
 
     who = f"{begin}{agent}"
-    found = [target(f"{who}: regret at {last}", "<= 0.02", regret(agent, last), regret(agent, last) <= 0.02, COMMAND)]
+    entries = [target(f"{who}: regret at {last}", "<= 0.02", regret(agent, last), regret(agent, last) <= 0.02, COMMAND)]
     if "random" in results.contenders:
         for point in (EARLY, last):
             better = probability_of_improvement(-results.regret(agent, point), -results.regret("random", point))
             name = f"{who}: probability of improvement over random at {point}"
-            found.append(target(name, ">= 0.75", better, better >= 0.75, COMMAND))
+            entries.append(target(name, ">= 0.75", better, better >= 0.75, COMMAND))
     for rival in RIVALS:
         name = f"{who}: regret at {EARLY} beyond {rival} at {EARLY}"
-        found.append(target(name, "<= 0", beyond(rival, EARLY), beyond(rival, EARLY) <= 0, COMMAND))
+        entries.append(target(name, "<= 0", beyond(rival, EARLY), beyond(rival, EARLY) <= 0, COMMAND))
     ended = beyond("knapsack", last)
-    return [*found, target(f"{who}: regret at {last} beyond knapsack at its end", "printed", ended, True, COMMAND)]
+    return [*entries, target(f"{who}: regret at {last} beyond knapsack at its end", "printed", ended, True, COMMAND)]

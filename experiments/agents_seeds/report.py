@@ -46,12 +46,12 @@ def text_of(rows: list[Row]) -> str:
 
 def targets(rows: list[Row]) -> list[Target]:
     """Return the target on the agent of the default task: seed 0, which the demonstration runs, and the median."""
-    found = []
+    entries = []
     for what, measured in (
         ("seed 0", shares(select(rows, seed=0), "maskable_ppo", "final")),
         ("median over seeds", shares(rows, "maskable_ppo", "final")),
     ):
         share = float(np.median(measured)) if len(measured) else NAN
         name = f"MaskablePPO's final placement on the default task, {what}: share of the enumerated optimum's J"
-        found.append(target(name, f">= {1 - WITHIN}", share, share >= 1 - WITHIN, COMMAND))
-    return found
+        entries.append(target(name, f">= {1 - WITHIN}", share, share >= 1 - WITHIN, COMMAND))
+    return entries

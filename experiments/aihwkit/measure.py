@@ -53,7 +53,7 @@ def compared() -> Comparison:
 def kit_accuracies(network: Any, images: torch.Tensor, labels: torch.Tensor) -> Floats:
     """Return accuracy `[times, chips]` in aihwkit, every chip programmed afresh."""
     model: Any = to_analog_model(network)
-    found = np.zeros((len(TIMES_S), CHIPS))
+    accuracies = np.zeros((len(TIMES_S), CHIPS))
     with torch.no_grad(), bar("chips in aihwkit", CHIPS) as advance:
         for chip in range(CHIPS):
             model.program_analog_weights()
@@ -63,6 +63,6 @@ def kit_accuracies(network: Any, images: torch.Tensor, labels: torch.Tensor) -> 
                     int((model(x).argmax(-1) == y).sum())
                     for x, y in zip(images.split(250), labels.split(250), strict=True)
                 )
-                found[k, chip] = correct / len(labels)
+                accuracies[k, chip] = correct / len(labels)
             advance()
-    return found
+    return accuracies

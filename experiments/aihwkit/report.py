@@ -13,17 +13,17 @@ from experiments.lab.targets import Target, target, write_targets
 COMMAND = "make aihwkit-check"
 
 
-def write_results(found: Comparison, out: Path) -> list[Target]:
+def write_results(comparison: Comparison, out: Path) -> list[Target]:
     """Write everything; return the targets."""
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = [
-        {"t_s": t_s, "chip": chip, "cimenv": found.ours[k, chip], "aihwkit": found.theirs[k, chip]}
+        {"t_s": t_s, "chip": chip, "cimenv": comparison.ours[k, chip], "aihwkit": comparison.theirs[k, chip]}
         for k, t_s in enumerate(TIMES_S)
         for chip in range(CHIPS)
     ]
     write_csv(out / "chips.csv", rows)
-    times = [about_time(found, k) for k in range(len(TIMES_S))]
-    summary = {"clean": found.clean, "seconds": found.seconds, "times": times}
+    times = [about_time(comparison, k) for k in range(len(TIMES_S))]
+    summary = {"clean": comparison.clean, "seconds": comparison.seconds, "times": times}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     targets = [agreement(row) for row in times]
     write_targets(out, targets)
@@ -31,9 +31,9 @@ def write_results(found: Comparison, out: Path) -> list[Target]:
     return targets
 
 
-def about_time(found: Comparison, k: int) -> Row:
+def about_time(comparison: Comparison, k: int) -> Row:
     """Return the means over chips at one time, and the standard error of their difference."""
-    ours, theirs = found.ours[k], found.theirs[k]
+    ours, theirs = comparison.ours[k], comparison.theirs[k]
     error = math.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / CHIPS)
     means = {"cimenv": float(ours.mean()), "aihwkit": float(theirs.mean())}
     return {"t_s": TIMES_S[k], **means, "standard_error": error}

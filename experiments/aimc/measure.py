@@ -65,13 +65,13 @@ def bare(task: Task, store: Store) -> Row:
 
 def points(evaluator: MonteCarloEvaluator, placement: Placement, fidelity: Fidelity) -> Row:
     """Return the correct images of every time and chip, and what A* needs."""
-    found = evaluator.evaluate(placement, "test", fidelity)
+    evaluation = evaluator.evaluate(placement, "test", fidelity)
     shares = evaluator.space.shares(placement)
     return {
         "fp": evaluator.reference_accuracy("test"),
         "clean": evaluator.clean_accuracy("test"),
-        "images": found.images,
-        "correct": found.correct.tolist(),
+        "images": evaluation.images,
+        "correct": evaluation.correct.tolist(),
         "placement": list(placement),
         "weights": shares["weights"],
         "macs": shares["macs"],
@@ -83,12 +83,12 @@ def blocks(plan: Plan, job: Job, store: Store) -> list[Row]:
     scale, searched = noisy_enough(plan, job, store)
     searching = MonteCarloEvaluator(searched, store, threads=1)
     space = searching.space
-    found = {
+    placements = {
         "none": space.empty(),
         "affine": space.uniform("affine"),
         "knapsack": run_search(searching, "knapsack").best,
     }
-    return [reported(plan, searching, name, placement, scale) for name, placement in found.items()]
+    return [reported(plan, searching, name, placement, scale) for name, placement in placements.items()]
 
 
 def rivals(plan: Plan, job: Job, store: Store) -> list[Row]:

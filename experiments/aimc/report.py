@@ -45,8 +45,8 @@ class Results:
     def star(self, row: Row, t_s: float) -> Floats:
         """Return A* of every chip at a time."""
         accuracy = np.array(row["correct"][self.times_s(row).index(t_s)]) / row["images"]
-        found: Floats = np.array([normalised_accuracy(value, row["fp"], CLASSES) for value in accuracy])
-        return found
+        stars: Floats = np.array([normalised_accuracy(value, row["fp"], CLASSES) for value in accuracy])
+        return stars
 
     def mean(self, kind: str, network: str, t_s: float, blocks: str | None = None) -> float:
         """Return the mean A* of a network at a time; NaN where it is not measured."""
@@ -124,10 +124,10 @@ def summary(results: Results) -> str:
         cells = [network, *("" if star != star else f"{star:.1%}" for star in stars)]
         noisier = {row["blocks"]: row for row in results.points if row["network"] == network and "blocks" in row}
         for name in ("none", *BLOCKS):
-            found, label = noisier.get(name), ""
-            if found:
-                more = f"x {found['noise_scale']:g}" if name == "none" else f"{found['weights']:.1%} weights"
-                label = f"{results.star(found, last).mean():.1%} ({more})"
+            placed, label = noisier.get(name), ""
+            if placed:
+                more = f"x {placed['noise_scale']:g}" if name == "none" else f"{placed['weights']:.1%} weights"
+                label = f"{results.star(placed, last).mean():.1%} ({more})"
             cells.append(label)
         lines.append(cells)
     return table(head, lines)
@@ -145,11 +145,11 @@ def sensitivity_table(results: Results) -> str:
         "(converters have whole bits: the next error below).\n\n"
     )
     lines = []
-    found = {(row.task, row.kind, row.non_ideality): row for row in rows}
+    by_name = {(row.task, row.kind, row.non_ideality): row for row in rows}
     for name in NON_IDEALITIES:
         cells = []
         for network in networks:
-            borne, equal = (found.get((network, kind, name)) for kind in ("threshold", "equal_error"))
+            borne, equal = (by_name.get((network, kind, name)) for kind in ("threshold", "equal_error"))
             if borne is None or equal is None:
                 cells.append("")
                 continue
@@ -161,29 +161,31 @@ def sensitivity_table(results: Results) -> str:
 
 def targets(results: Results) -> list[Target]:
     """Return every target with what was measured."""
-    found = []
+    entries = []
     hour, year = HOUR_S, results.plan.times_s[-1]
     for family in dict.fromkeys(network.family for network in results.plan.networks.values()):
         stars = {name: results.mean("whole", name, hour) for name in results.of_family(family)}
         best = max(stars, key=lambda name: np.nan_to_num(stars[name], nan=-1.0))
         name = f"A* at 1 h after HWA, best {family} ({best})"
-        found.append(target(name, ">= 0.99", stars[best], stars[best] >= 0.99, COMMAND))
+        entries.append(target(name, ">= 0.99", stars[best], stars[best] >= 0.99, COMMAND))
     stars = {name: results.mean("whole", name, year) for name in results.plan.networks}
     best = max(stars, key=lambda name: np.nan_to_num(stars[name], nan=-1.0))
-    found.append(target(f"A* at 1 year after HWA, best ({best})", ">= 0.98", stars[best], stars[best] >= 0.98, COMMAND))
+    entries.append(
+        target(f"A* at 1 year after HWA, best ({best})", ">= 0.98", stars[best], stars[best] >= 0.98, COMMAND)
+    )
     for network in results.plan.networks:
         left = results.mean("blocks", network, year, "none")
         shares = {name: (results.mean("blocks", network, year, name) - left) / (1 - left) for name in BLOCKS}
         share = shares.pop("knapsack")
         others = {name: value for name, value in shares.items() if value == value}
         name = f"{network}: share of what HWA leaves open at 1 year that placed blocks recover"
-        found.append(target(name, ">= 0.5", share, share >= 0.5, COMMAND, others=others))
-    return [*found, *_order(results)]
+        entries.append(target(name, ">= 0.5", share, share >= 0.5, COMMAND, others=others))
+    return [*entries, *_order(results)]
 
 
 def _order(results: Results) -> list[Target]:
     """Return whether noise at inputs and outputs hurts more than weight noise at equal MVM error."""
-    found = []
+    entries = []
     equal = {(row.task, row.non_ideality): row for row in results.sensitivity if row.kind == "equal_error"}
     for network in results.plan.sensitivity.networks:
         rows = [equal.get((network, name)) for name in ("input_noise", "output_noise", "weight_noise")]
@@ -194,10 +196,10 @@ def _order(results: Results) -> list[Target]:
             gap = weight.normalised - row.normalised
             name = f"{network}: A* under weight noise beyond that under {row.non_ideality}, MVM error 10 %"
             apart = row.high < weight.low
-            found.append(
+            entries.append(
                 target(name, "> 0, intervals apart", gap, apart, COMMAND, accuracy_bounds=[weight.low, row.high])
             )
-    return found
+    return entries
 
 
 def figure(results: Results) -> Any:

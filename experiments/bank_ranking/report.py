@@ -25,9 +25,9 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
     if not rows:
         return
     write_csv(out / "ranking.csv", rows)
-    found = merits(values_of(rows))
-    (out / "table.md").write_text(text_of(found, len(rows)))
-    write_targets(out, targets(found, len(rows), command_of(out.name)))
+    ranking = merits(values_of(rows))
+    (out / "table.md").write_text(text_of(ranking, len(rows)))
+    write_targets(out, targets(ranking, len(rows), command_of(out.name)))
     figure(values_of(rows)).savefig(out / "ranking.png", dpi=120)
 
 
@@ -51,24 +51,24 @@ def merits(values: Floats) -> dict[str, float]:
     }
 
 
-def text_of(found: dict[str, float], count: int) -> str:
+def text_of(ranking: dict[str, float], count: int) -> str:
     """Return how the bank ranks placements beside the fits, as Markdown."""
     rows = []
     for name, label in (("stand_alone", "fitted from scratch for the placement"), ("tuned", "the bank's, tuned")):
-        if not math.isnan(found[f"mean_{name}"]):
-            tau, gap = f"{found[f'tau_{name}']:.3f}", f"{found[f'top5_gap_{name}']:.2%}"
-            rows.append([label, f"{found[f'mean_{name}']:.2%}", tau, gap])
+        if not math.isnan(ranking[f"mean_{name}"]):
+            tau, gap = f"{ranking[f'tau_{name}']:.3f}", f"{ranking[f'top5_gap_{name}']:.2%}"
+            rows.append([label, f"{ranking[f'mean_{name}']:.2%}", tau, gap])
     caption = (
-        f"{count} random placements; their mean accuracy with the bank's blocks is {found['mean_bank']:.2%}. Gap: the "
-        "best of the bank's top five below the best of all.\n\n"
+        f"{count} random placements; their mean accuracy with the bank's blocks is {ranking['mean_bank']:.2%}. Gap: "
+        "the best of the bank's top five below the best of all.\n\n"
     )
     return caption + table(["blocks", "mean accuracy", "Kendall's tau to the bank", "gap"], rows)
 
 
-def targets(found: dict[str, float], count: int, command: str) -> list[Target]:
+def targets(ranking: dict[str, float], count: int, command: str) -> list[Target]:
     """Return what was promised, with what was measured."""
-    own = "tuned" if math.isnan(found["tau_stand_alone"]) else "stand_alone"
-    tau, gap = found[f"tau_{own}"], found["top5_gap_tuned"]
+    own = "tuned" if math.isnan(ranking["tau_stand_alone"]) else "stand_alone"
+    tau, gap = ranking[f"tau_{own}"], ranking["top5_gap_tuned"]
     name = f"Kendall tau of bank and {own.replace('_', '-')} fits, {count} random placements"
     best = f"best tuned of the bank's top five below the best of all {count}"
     return [

@@ -37,12 +37,10 @@ def measure_engine(problem: Problem) -> list[Measurement]:
                 for block in images.split(batch):
                     network(block)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    best = min(BATCHES, key=lambda batch: statistics.median(seconds(lambda: plain(batch)) for _ in range(3)))
-    bare, ours, theirs = median_ratio(lambda: engine.run([none], range(CHIPS)), lambda: plain(best))
-    full, _, _ = median_ratio(lambda: engine.run([largest], range(CHIPS)), lambda: plain(best))
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        best = min(BATCHES, key=lambda batch: statistics.median(seconds(lambda: plain(batch)) for _ in range(3)))
+        bare, ours, theirs = median_ratio(lambda: engine.run([none], range(CHIPS)), lambda: plain(best))
+        full, _, _ = median_ratio(lambda: engine.run([largest], range(CHIPS)), lambda: plain(best))
     return [
         Measurement(f"plain forwards, {CHIPS} x {IMAGES} images, best batch ({best})", theirs, "s"),
         Measurement(f"Monte-Carlo evaluation, {CHIPS} chips x {IMAGES} images, no blocks", ours, "s"),

@@ -55,7 +55,7 @@ def measure_environment(store: Store) -> list[Measurement]:
 
 def measure_tabular_environments() -> list[Measurement]:
     """Time steps of the tabular environments as arrays, on one core: with all infos, and with masks alone."""
-    found = []
+    measurements = []
     for what, count, infos, steps, bound_us in (
         ("4,096 environments, all infos", 4_096, "all", 200, 0.2),
         ("one environment, masks", 1, "mask", 10_000, 10.0),
@@ -71,5 +71,5 @@ def measure_tabular_environments() -> list[Measurement]:
 
         with torch_threads(1):
             took = statistics.median(seconds(run) for _ in range(RUNS)) / (steps * count)
-        found.append(Measurement(f"tabular step, {what}", took * 1e6, "us", bound_us))
-    return found
+        measurements.append(Measurement(f"tabular step, {what}", took * 1e6, "us", bound_us))
+    return measurements

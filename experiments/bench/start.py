@@ -23,8 +23,10 @@ def measure_start() -> list[Measurement]:
 
     def fresh(script: str) -> float:
         with tempfile.TemporaryDirectory() as folder:
-            found = subprocess.check_output([sys.executable, "-c", script], env={**os.environ, "CIMENV_CACHE": folder})
-        return float(found)
+            printed = subprocess.check_output(
+                [sys.executable, "-c", script], env={**os.environ, "CIMENV_CACHE": folder}
+            )
+        return float(printed)
 
     imported, begun = (statistics.median(fresh(script) for _ in range(5)) for script in (light, reset))
     return [

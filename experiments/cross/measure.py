@@ -17,14 +17,14 @@ def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
     """Run one job; `folder` keeps what is trained."""
     store, task = default_store(folder / "store"), plan.task(job)
     blocks, digital = MonteCarloEvaluator(task, store, threads=1), digital_evaluator(task, store)
-    found = [
+    placements = [
         ("none", blocks, blocks.space.empty()),
         ("affine", blocks, blocks.space.uniform("affine")),
         ("greedy", blocks, run_search(blocks, "greedy").best),
         ("digital", digital, most_accurate(digital)[0]),
     ]
     fields = {"data": job.data, "recipe": job.recipe, "physics": job.physics, "seed": job.seed}
-    return [{**fields, "blocks": name, **report(evaluator, placement)} for name, evaluator, placement in found]
+    return [{**fields, "blocks": name, **report(evaluator, placement)} for name, evaluator, placement in placements]
 
 
 def report(evaluator: MonteCarloEvaluator, placement: Placement) -> Row:

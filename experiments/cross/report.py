@@ -64,7 +64,10 @@ def everything(results: Results) -> str:
                 chips = [results.chips(data, physics, recipe, blocks) for blocks in BLOCKS]
                 points = [f"{with_interval(values)} ({np.quantile(values, 0.05):.1%})" for values in chips]
                 clean = mean_of(rows["greedy"], "clean")
-                costs = [f"{mean_of(found, 'weights'):.1%}, {mean_of(found, 'macs'):.0%}" for found in rows.values()]
+                costs = [
+                    f"{mean_of(of_blocks, 'weights'):.1%}, {mean_of(of_blocks, 'macs'):.0%}"
+                    for of_blocks in rows.values()
+                ]
                 lines.append([f"{data}, {physics}", recipe, str(len(rows["greedy"])), f"{clean:.1%}", *points, *costs])
     return caption + table([*head, "of digital channels"], lines, words=2)
 

@@ -55,7 +55,7 @@ def main(address: str) -> None:
     finally:
         browser.quit()
     promises = (("cards on the page", 6, cards), ("pictures that the browser drew", 3, drawn))
-    write_targets(OUT, [target(what, f">= {n}", found, found >= n, COMMAND) for what, n, found in promises])
+    write_targets(OUT, [target(what, f">= {n}", counted, counted >= n, COMMAND) for what, n, counted in promises])
 
 
 if __name__ == "__main__":

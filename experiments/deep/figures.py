@@ -37,11 +37,11 @@ def collapse(plan: Plan, rows: list[Row]) -> Figure:
     recipes = list(dict.fromkeys(recipe for problem in plan.problems.values() for recipe in problem.recipes))
     for name, ax in shown:
         for recipe in plan.problems[name].recipes:
-            found = select(rows, kind="curve", problem=name, recipe=recipe, statistics="none")
-            chips = [chips_of(row) for row in found]
-            if found:
+            points = select(rows, kind="curve", problem=name, recipe=recipe, statistics="none")
+            chips = [chips_of(row) for row in points]
+            if points:
                 means, spread = [each.mean() for each in chips], [each.std(ddof=1) for each in chips]
-                sigmas = [row["sigma"] for row in found]
+                sigmas = [row["sigma"] for row in points]
                 color = f"C{recipes.index(recipe)}"
                 ax.errorbar(sigmas, means, spread, marker="o", ms=3, capsize=2, color=color, label=recipe)
         ax.axvline(own_sigma(plan, name), color="#888888", lw=0.8, ls="--")

@@ -35,8 +35,8 @@ def curve(plan: Plan, job: Job, store: Store) -> list[Row]:
             crossbar = {"batch_norm": statistics, "device": {"sigma": sigma}}
             task = bare(plan.task(job, crossbar=crossbar, report_chips=plan.curve_chips))
             evaluator = MonteCarloEvaluator(task, store, threads=1)
-            found = report(evaluator, "none", evaluator.space.empty())
-            rows.append({"statistics": statistics, **found})
+            row = report(evaluator, "none", evaluator.space.empty())
+            rows.append({"statistics": statistics, **row})
     exact = bare(plan.task(job, report_chips=plan.curve_chips, precision="float32"))
     single = MonteCarloEvaluator(exact, store, threads=1)
     rows.append({"statistics": "float32", **report(single, "none", single.space.empty())})
@@ -65,7 +65,7 @@ def blocks(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
     config = load_config(plan.agent, [f"name={job.name}", f"seed={plan.seed}", *effort])
     agent = train(config, folder / "agents" / job.name, evaluator)
     everything = MonteCarloEvaluator(task.with_changes(candidates=None), store, threads=1)
-    found: dict[str, tuple[MonteCarloEvaluator, Placement, int]] = {
+    placements: dict[str, tuple[MonteCarloEvaluator, Placement, int]] = {
         "none": (evaluator, space.empty(), 1),
         "greedy": (evaluator, greedy.best, greedy.evaluations),
         "agent": (evaluator, agent.final, agent.evaluations),
@@ -80,7 +80,7 @@ def blocks(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
             **report(where, name, placement, spent),
             "validation": where.evaluate(placement, "val", "tuned", plan.chips).value("mean"),
         }
-        for name, (where, placement, spent) in found.items()
+        for name, (where, placement, spent) in placements.items()
     ]
 
 
@@ -112,5 +112,5 @@ def digital_at(
         "cost_weight": 0.0,
     }
     digital = MonteCarloEvaluator(task.with_changes(**changes), store, threads=1)
-    found = run_search(digital, "greedy")
-    return digital, found.best, found.evaluations
+    result = run_search(digital, "greedy")
+    return digital, result.best, result.evaluations

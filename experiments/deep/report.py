@@ -50,12 +50,12 @@ def bare(plan: Plan, rows: list[Row]) -> str:
     lines = []
     for name, problem in plan.problems.items():
         for recipe in problem.recipes:
-            found = select(rows, kind="curve", problem=name, recipe=recipe)
-            if not found:
+            curves = select(rows, kind="curve", problem=name, recipe=recipe)
+            if not curves:
                 continue
             own = own_sigma(plan, name)
-            cells = [percent(select(found, statistics=each, sigma=own)) for each in STATISTICS]
-            lines.append([name, recipe, f"{found[0]['clean_whole_split']:.1%}", *cells])
+            cells = [percent(select(curves, statistics=each, sigma=own)) for each in STATISTICS]
+            lines.append([name, recipe, f"{curves[0]['clean_whole_split']:.1%}", *cells])
     return caption + table(["problem", "recipe", "clean", *STATISTICS.values()], lines, words=2)
 
 
@@ -88,12 +88,13 @@ def summary(plan: Plan, rows: list[Row]) -> str:
 
 def with_best_blocks(plan: Plan, rows: list[Row], problem: str, recipe: str) -> str:
     """Return the accuracy of a network, and that with its best placement and what this adds in weights and MACs."""
-    found = select(rows, kind="blocks", problem=problem, recipe=recipe)
-    best = preferred(found, problem)
+    placements = select(rows, kind="blocks", problem=problem, recipe=recipe)
+    best = preferred(placements, problem)
     if best is None:
         own = own_sigma(plan, problem)
         return percent(select(rows, kind="curve", problem=problem, recipe=recipe, statistics="none", sigma=own))
-    return f"{percent(select(found, method='none'))} → {percent([best])} (+{best['weights']:.1%}, +{best['macs']:.0%})"
+    none = percent(select(placements, method="none"))
+    return f"{none} → {percent([best])} (+{best['weights']:.1%}, +{best['macs']:.0%})"
 
 
 def percent(rows: list[Row]) -> str:
@@ -103,27 +104,29 @@ def percent(rows: list[Row]) -> str:
 
 def targets(rows: list[Row]) -> list[Target]:
     """Return every target with what was measured."""
-    found = []
+    entries = []
     standard = select(rows, kind="curve", problem="two-digit-0.8", recipe="standard", statistics="none")
     trained = [row for name in STANDARD for row in select(rows, recipe=name) if "clean_whole_split" in row]
     clean = {row["recipe"]: row["clean_whole_split"] for row in trained if row["problem"] == "two-digit-0.8"}
     best_trained = max(clean, key=lambda recipe: clean[recipe], default="standard")
     reached = clean.get(best_trained, NAN)
     what = f"two-digit, {best_trained} (the best on test of {len(clean)} standard trainings): clean accuracy"
-    found.append(target(what, ">= 0.988", reached, reached >= 0.988, COMMAND))
+    entries.append(target(what, ">= 0.988", reached, reached >= 0.988, COMMAND))
     bare = next((row["mean"] for row in standard if row["sigma"] == 0.8), NAN)
-    found.append(target("two-digit, standard, sigma 0.8 without blocks", "< 0.03", bare, bare < 0.03, COMMAND))
+    entries.append(target("two-digit, standard, sigma 0.8 without blocks", "< 0.03", bare, bare < 0.03, COMMAND))
     for problem, goal in GOALS.items():
         best = preferred(rows, problem)
         share = kept(best) if best else NAN
         what = f" ({best['recipe']}, {METHODS[best['method']]})" if best else ""
         name = f"{problem}: share of standard clean, <= 2 % weights, <= 10 % MACs{what}"
-        found.append(target(name, f">= {goal}", share, share >= goal, COMMAND))
+        entries.append(target(name, f">= {goal}", share, share >= goal, COMMAND))
     for what, held in (
         ("training alone", select(rows, kind="curve", statistics="none")),
         ("training and blocks", [row for name in TWO_DIGIT for row in affordable(rows, name)]),
     ):
         sigmas = [r["sigma"] for r in held if r["problem"] in TWO_DIGIT and kept(r) >= HELD]
         largest = max(sigmas, default=NAN)
-        found.append(target(f"largest measured sigma at which {what} holds {HELD:.0%}", "told", largest, True, COMMAND))
-    return found
+        entries.append(
+            target(f"largest measured sigma at which {what} holds {HELD:.0%}", "told", largest, True, COMMAND)
+        )
+    return entries

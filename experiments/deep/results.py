@@ -40,6 +40,6 @@ def kept(row: Row) -> float:
 
 def gain(rows: list[Row], problem: str, recipe: str) -> float:
     """Return what the preferred placement on one network adds on validation; less than 0 where none was measured."""
-    found = select(rows, kind="blocks", problem=problem, recipe=recipe)
-    best = preferred(found, problem)
-    return float(best["validation"] - select(found, method="none")[0]["validation"]) if best else -1.0
+    placements = select(rows, kind="blocks", problem=problem, recipe=recipe)
+    best = preferred(placements, problem)
+    return float(best["validation"] - select(placements, method="none")[0]["validation"]) if best else -1.0

@@ -40,8 +40,8 @@ def accuracy_against_weights(path: Path, evaluator: MonteCarloEvaluator, tested:
     left.step(costs[order], best, where="post", color="#1f77b4", lw=1, label="Pareto front")
     for name, evaluation in tested.items():
         marker, colour = MARKS[name]
-        found = evaluator.evaluate(evaluation.placement)
-        left.plot(space.scalar_cost(found.placement), found.value("mean"), marker, **_style(name, colour))
+        searched = evaluator.evaluate(evaluation.placement)
+        left.plot(space.scalar_cost(searched.placement), searched.value("mean"), marker, **_style(name, colour))
     left.set_xlabel("scalar cost (mean of the energy and MAC shares)")
     left.set_ylabel("mean accuracy over chips")
     left.set_title(f"validation, shared blocks, {evaluator.task.chips} chips", fontsize=10)

@@ -47,7 +47,7 @@ def on_gpu(engine: Callable[..., Engine], **settings: Any) -> Engine:
 
 def full_width(images: int = 10_000) -> list[Measurement]:
     """Time full-width VGG-16 without blocks beside plain forwards, and as a share of the matrix rate."""
-    found, task = [], load_task("vgg16-two-digit")
+    measurements, task = [], load_task("vgg16-two-digit")
     task = task.with_changes(backbone_args={**task.backbone_args, "width": 1.0})
     precisions: Sequence[tuple[str, Precision, torch.dtype]] = (
         ("TF32", "float32", torch.float32),
@@ -65,7 +65,7 @@ def full_width(images: int = 10_000) -> list[Measurement]:
         kept = fresh()
         warm = median(lambda kept=kept, none=none: kept.run(none, range(CHIPS)))  # type: ignore[misc]
         plain = best_plain(kept, x, precision)
-        found += [
+        measurements += [
             Measurement(f"rate of products of {MATRIX} x {MATRIX} matrices, {label}", rate, "TFLOP/s"),
             Measurement(f"VGG-16, full width, {CHIPS} chips x {images:,} images, {label}: chips drawn", cold, "s"),
             Measurement(f"the same, chips at hand, {label}", warm, "s"),
@@ -73,7 +73,7 @@ def full_width(images: int = 10_000) -> list[Measurement]:
             Measurement(f"{CHIPS} plain forwards of the images, best batch, {label}", plain, "s"),
             Measurement(f"evaluation, chips at hand / plain forwards, {label}", warm / plain, "x"),
         ]
-    return found
+    return measurements
 
 
 def best_plain(engine: Engine, x: Tensor, precision: Precision) -> float:

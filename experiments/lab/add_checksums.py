@@ -47,10 +47,10 @@ def renewed(path: Path, weights: bool, trust: bool) -> bool:
     if not packed and not path.read_bytes().startswith(MAGIC.encode()):
         return with_checksums(path)
     before = lzma.decompress(path.read_bytes()) if packed else path.read_bytes()
-    found = read_enumeration(path, trust)
-    if found.header.version == UNCHECKED_VERSION or weights:  # sites as this version finds them
-        found = replace(found, space=PlacementSpace(found.header.task))
-    text = whole_table(_with_weights(found) if weights else found).encode()
+    enumeration = read_enumeration(path, trust)
+    if enumeration.header.version == UNCHECKED_VERSION or weights:  # sites as this version finds them
+        enumeration = replace(enumeration, space=PlacementSpace(enumeration.header.task))
+    text = whole_table(_with_weights(enumeration) if weights else enumeration).encode()
     if text == before:
         return False
     part = path.with_name(f"{path.name}.part")
@@ -59,15 +59,17 @@ def renewed(path: Path, weights: bool, trust: bool) -> bool:
     return True
 
 
-def _with_weights(found: Enumeration) -> Enumeration:
+def _with_weights(enumeration: Enumeration) -> Enumeration:
     """Return a table with the digest of what ships for its task."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder, layers=(SHIPPED,))
-        digest = Problem.build(found.header.task, store).weights_digest
+        digest = Problem.build(enumeration.header.task, store).weights_digest
         if store.keys():
-            raise DataError(f"{found.path}: what is behind it does not ship, and was trained anew; it is left alone.")
-    header = found.header.model_copy(update={"weights_digest": digest})
-    return replace(found, header=header)
+            raise DataError(
+                f"{enumeration.path}: what is behind it does not ship, and was trained anew; it is left alone."
+            )
+    header = enumeration.header.model_copy(update={"weights_digest": digest})
+    return replace(enumeration, header=header)
 
 
 def main(arguments: list[str]) -> int:

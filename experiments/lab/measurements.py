@@ -35,7 +35,7 @@ def write_measurements(measurements: Sequence[Measurement], folder: Path, machin
     print(text, end="")
 
 
-def _cells(found: Measurement) -> list[str]:
-    bound = "" if found.bound is None else f"≤ {found.bound:.3g} {found.unit}".strip()
-    mark = "" if found.met is not False else " **missed**"
-    return [found.what, f"{found.value:.3g} {found.unit}".rstrip(), f"{bound}{mark}"]
+def _cells(measurement: Measurement) -> list[str]:
+    bound = "" if measurement.bound is None else f"≤ {measurement.bound:.3g} {measurement.unit}".strip()
+    mark = "" if measurement.met is not False else " **missed**"
+    return [measurement.what, f"{measurement.value:.3g} {measurement.unit}".rstrip(), f"{bound}{mark}"]

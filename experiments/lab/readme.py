@@ -14,7 +14,7 @@ MARKED = re.compile(r"(<!-- (results/\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def filled(text: str) -> str:
     """Return the README's text with every marked part replaced."""
-    return MARKED.sub(lambda found: found[1] + (ROOT / found[2]).read_text() + found[3], text)
+    return MARKED.sub(lambda match: match[1] + (ROOT / match[2]).read_text() + match[3], text)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,6 @@ def _resampled(scores: Scores, draws: int, generator: np.random.Generator) -> Sc
     return np.take_along_axis(scores[None], chosen, axis=1)
 
 
-def _middle(found: npt.NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+def _middle(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

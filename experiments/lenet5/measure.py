@@ -61,17 +61,17 @@ def blocks(plan: Plan, job: Job, store: Store, folder: Path) -> list[Row]:
     """Let searches and an agent place blocks on one backbone; measure what they found beside the baselines."""
     task = plan.task(job, job.sigma)
     evaluator = MonteCarloEvaluator(task, store, threads=1)
-    found: dict[str, tuple[Placement, int]] = {}
+    placements: dict[str, tuple[Placement, int]] = {}
     for name, method in (("optimum", "exhaustive"), ("greedy", "greedy"), ("knapsack", "knapsack")):
         result = run_search(evaluator, method)
-        found[name] = (result.best, result.evaluations)
+        placements[name] = (result.best, result.evaluations)
     config = load_config(plan.agent, [f"name={job.name}", f"seed={job.seed}"])
     agent = train(config, folder / "agents" / job.name, evaluator)
-    found["agent"] = (agent.final, agent.evaluations)
-    found["affine"] = (evaluator.space.uniform("affine"), 1)
-    found["all_largest"] = (evaluator.space.largest(), 1)
-    found["none"] = (evaluator.space.empty(), 1)
-    rows = [report(evaluator, name, placement, evaluations) for name, (placement, evaluations) in found.items()]
+    placements["agent"] = (agent.final, agent.evaluations)
+    placements["affine"] = (evaluator.space.uniform("affine"), 1)
+    placements["all_largest"] = (evaluator.space.largest(), 1)
+    placements["none"] = (evaluator.space.empty(), 1)
+    rows = [report(evaluator, name, placement, evaluations) for name, (placement, evaluations) in placements.items()]
     return rows + digital_baselines(digital_evaluator(task, store), evaluator, agent.final)
 
 

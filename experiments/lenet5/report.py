@@ -71,8 +71,8 @@ class Results:
 
     def share(self, **wanted: Any) -> float:
         """Return noisy accuracy as a share of the standard-trained clean accuracy, mean over seeds."""
-        found = self.select(**wanted)
-        return float(np.mean([row["mean"] / row["standard_clean"] for row in found])) if found else NAN
+        rows = self.select(**wanted)
+        return float(np.mean([row["mean"] / row["standard_clean"] for row in rows])) if rows else NAN
 
     def gain(self, over: str, method: str = "agent", **wanted: Any) -> tuple[float, float, float]:
         """Return the paired difference of two methods with its 95 % interval.
@@ -139,11 +139,11 @@ def _line(results: Results, data: str, recipe: str, sigma: float, method: str, l
 
 def targets(results: Results) -> list[Target]:
     """Return every target with what was measured; one that was not measured yet is not met."""
-    plan, found = results.plan, []
+    plan, entries = results.plan, []
     sigma = plan.block_sigmas[0]
 
     def add(name: str, bound: str, measured: float, met: bool, **more: Any) -> None:
-        found.append(target(name, bound, round(measured, 5), met, COMMAND, **more))
+        entries.append(target(name, bound, round(measured, 5), met, COMMAND, **more))
 
     def attempted(data: str, recipe: str) -> tuple[str, ...]:
         longer = data in plan.accurate["data"] and recipe in plan.accurate["recipes"]
@@ -174,4 +174,4 @@ def targets(results: Results) -> list[Target]:
                 mean, low, high = results.gain(over, data=data, recipe=recipe, sigma=sigma)
                 name = f"{data}, {recipe}, sigma {sigma:g}: agent's placement beyond {over}, paired over chips"
                 add(name, "95 % interval above 0", mean, low > 0, interval=[low, high])
-    return found
+    return entries

@@ -22,13 +22,13 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         return
     tables = arguments or shipped_tables()
-    found: list[Ranking] = []
+    ranked: list[Ranking] = []
     with bar("tables", len(tables)) as advance:
         for table in tables:
-            found += rankings(table)
+            ranked += rankings(table)
             advance()
-    write_results(found, results_of("surrogate"))
-    print(text_of(found))
+    write_results(ranked, results_of("surrogate"))
+    print(text_of(ranked))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def rankings(table: str) -> list[Ranking]:
     objective = evaluator.objective
     rows = [evaluator.evaluate(row.placement) for row in evaluator.enumeration.rows]
     accuracies = {row.placement: objective.accuracy(row) for row in rows}
-    found = []
+    ranked = []
     for known in (count for count in KNOWN if count + UNSEEN <= len(accuracies)):
         for draw in range(DRAWS):
             drawn = some(evaluator, known, draw)
@@ -49,14 +49,14 @@ def rankings(table: str) -> list[Ranking]:
             believed = accuracies | predicted
             best = max(accuracies, key=lambda p: objective.of_accuracy(believed[p], p))
             regret = evaluator.regret(objective.of_accuracy(accuracies[best], best))
-            found.append(Ranking(table, len(accuracies), known, draw, float(tau), fit.rank_correlation, regret))
-    return found
+            ranked.append(Ranking(table, len(accuracies), known, draw, float(tau), fit.rank_correlation, regret))
+    return ranked
 
 
 def some(evaluator: TableEvaluator, count: int, draw: int) -> list[Placement]:
     """Return distinct random feasible placements."""
     generator = numpy_generator("surrogate-ranking", count, draw)
-    found: dict[Placement, None] = {}
-    while len(found) < count:
-        found[random_placement(evaluator.space, generator)] = None
-    return list(found)
+    drawn: dict[Placement, None] = {}
+    while len(drawn) < count:
+        drawn[random_placement(evaluator.space, generator)] = None
+    return list(drawn)

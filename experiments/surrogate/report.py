@@ -15,22 +15,22 @@ from experiments.lab.markdown import table
 from experiments.surrogate.measure import DRAWS, KNOWN, Ranking
 
 
-def write_results(found: list[Ranking], out: Path) -> None:
+def write_results(ranked: list[Ranking], out: Path) -> None:
     """Write rows, table and figure."""
     out.mkdir(parents=True, exist_ok=True)
-    write_rows(out / "ranking.csv", Ranking._fields, found)
-    (out / "table.md").write_text(text_of(found))
-    figure(found).savefig(out / "ranking.png", dpi=120)
+    write_rows(out / "ranking.csv", Ranking._fields, ranked)
+    (out / "table.md").write_text(text_of(ranked))
+    figure(ranked).savefig(out / "ranking.png", dpi=120)
 
 
-def text_of(found: list[Ranking]) -> str:
+def text_of(ranked: list[Ranking]) -> str:
     """Return a line a table: tau and regret by number of known placements, means over draws."""
-    counts = sorted({row.known for row in found})
+    counts = sorted({row.known for row in ranked})
     caption = (
         f"Kendall's tau over the unseen placements (regret of the one predicted best), means of {DRAWS} draws:\n\n"
     )
     lines = []
-    for name, group in groupby(found, key=lambda row: row.table):
+    for name, group in groupby(ranked, key=lambda row: row.table):
         rows = list(group)
         cells = []
         for count in counts:
@@ -45,13 +45,13 @@ def mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def figure(found: list[Ranking]) -> Any:
+def figure(ranked: list[Ranking]) -> Any:
     """Return tau against the number of known placements, a line a table."""
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(7.5, 4.4), layout="constrained")
     axes = drawn.subplots()
-    for k, (name, group) in enumerate(groupby(found, key=lambda row: row.table)):
+    for k, (name, group) in enumerate(groupby(ranked, key=lambda row: row.table)):
         by_count = {count: [row.tau for row in rows] for count, rows in groupby(list(group), key=lambda row: row.known)}
         means, line = [np.mean(taus) for taus in by_count.values()], "-" if k < 10 else "--"
         axes.plot(list(by_count), means, color=f"C{k % 10}", ls=line, marker="o", ms=3, label=in_figure(name))

@@ -17,19 +17,19 @@ from experiments.transfer.policy import Models, first_choice, tabular
 
 def policy_front(plan: Plan, models: Models, table: str, fit_log: bool = True) -> Row:
     """Ask a policy at every price; return the share of the exact hypervolume that its placements reach."""
-    found: set[Placement] = set()
+    chosen: set[Placement] = set()
     for price in plan.prices:
         env = tabular(plan, table, {"cost_weight": price}, fit_log)
-        found |= {env.table.space.empty(), first_choice(models, env)}
-    return {"evaluations": len(found), "hypervolume": share_of_exact(found, TableEvaluator(table))}
+        chosen |= {env.table.space.empty(), first_choice(models, env)}
+    return {"evaluations": len(chosen), "hypervolume": share_of_exact(chosen, TableEvaluator(table))}
 
 
 def nsga2_front(table: str, evaluations: int, seed: int) -> Row:
     """Return the same of NSGA-II."""
     evaluator = TableEvaluator(table)
     population = {"population_size": max(4, min(16, evaluations // 4))}  # several generations
-    found = {step.placement for step in run_search(evaluator, "nsga2", evaluations, seed, population).steps}
-    return {"budget": evaluations, "evaluations": len(found), "hypervolume": share_of_exact(found, evaluator)}
+    evaluated = {step.placement for step in run_search(evaluator, "nsga2", evaluations, seed, population).steps}
+    return {"budget": evaluations, "evaluations": len(evaluated), "hypervolume": share_of_exact(evaluated, evaluator)}
 
 
 def share_of_exact(placements: Iterable[Placement], evaluator: TableEvaluator) -> float:
@@ -47,9 +47,9 @@ def points(placements: Iterable[Placement], evaluator: TableEvaluator) -> np.nda
     return np.array([(objective.cost(p), objective.score(evaluator.evaluate(p))) for p in placements])
 
 
-def hypervolume(found: np.ndarray, last: float) -> float:
+def hypervolume(front: np.ndarray, last: float) -> float:
     """Return the area under the best score at or below a cost, for costs 0 ... `last` and scores above 0."""
-    within = found[found[:, 0] <= last]
+    within = front[front[:, 0] <= last]
     within = within[np.argsort(within[:, 0], kind="stable")]
     best = np.maximum.accumulate(np.maximum(within[:, 1], 0.0))
     return float((best * np.diff(np.append(within[:, 0], last))).sum())

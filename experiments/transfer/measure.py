@@ -59,8 +59,8 @@ def rivals(plan: Plan, job: Job) -> list[Row]:
             what = {"table": table, "variant": number, "unseen": True}
             zero = {"rule": rule, "none": "none", "affine everywhere": "first 1 1", "largest everywhere": "first 1 3"}
             for method, which in zero.items():
-                found = regret(placed(which, evaluator), evaluator)
-                rows.append({**what, "seed": 0, "method": method, "evaluations": 0, "regret": found, "which": which})
+                reached = regret(placed(which, evaluator), evaluator)
+                rows.append({**what, "seed": 0, "method": method, "evaluations": 0, "regret": reached, "which": which})
             best = run_search(evaluator, "fit_log").objective
             rows.append({**what, "seed": 0, "method": "fit_log", "evaluations": 0, "regret": evaluator.regret(best)})
             for search, settings in plan.searches.items():
@@ -84,10 +84,10 @@ def experienced(plan: Plan, job: Job) -> list[Row]:
             own = run_search(evaluator, "knapsack").evaluations
             for seed in range(plan.seeds):
                 budget = max(plan.evaluations, own)
-                found = run_search(evaluator, "transfer", budget, seed, {"tables": tuple(seen)})
-                best = found.best_so_far
+                result = run_search(evaluator, "transfer", budget, seed, {"tables": tuple(seen)})
+                best = result.best_so_far
                 reached = {
-                    0: found.steps[:2][-1].objective,
+                    0: result.steps[:2][-1].objective,
                     plan.evaluations: best[: plan.evaluations][-1],
                     None: best[:own][-1],
                 }

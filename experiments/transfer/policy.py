@@ -92,20 +92,20 @@ def choices(models: Models, env: CompensationTabularEnv, count: int, seed: int) 
 
     A policy that has made up its mind draws little else; so it is asked at ever higher temperatures.
     """
-    found = dict.fromkeys([env.table.space.empty(), first_choice(models, env)])
+    chosen = dict.fromkeys([env.table.space.empty(), first_choice(models, env)])
     generator = torch.Generator().manual_seed(seed)
     temperature, failed = 1.0, 0
 
     def drawn(logits: Tensor) -> int:
         return int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator))
 
-    while len(found) < count and temperature < HOTTEST:
+    while len(chosen) < count and temperature < HOTTEST:
         placement = _episode(models, env, drawn)
-        failed = failed + 1 if placement in found else 0
-        found.setdefault(placement)
+        failed = failed + 1 if placement in chosen else 0
+        chosen.setdefault(placement)
         if failed == PATIENCE:
             temperature, failed = temperature * 1.5, 0
-    return list(found)[:count]
+    return list(chosen)[:count]
 
 
 def _episode(models: Models, env: CompensationTabularEnv, pick: Callable[[Tensor], int]) -> Placement:

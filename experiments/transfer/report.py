@@ -35,11 +35,11 @@ def write_results(plan: Plan, journal: Journal, out: Path) -> None:
         return
     write_csv(out / "results.csv", rows)
     unseen = [row for row in rows if row["unseen"]]
-    found = {name: methods(select(unseen, held_out=name)) for name in plan.held_out}
-    text = regrets(plan, {name: each for name, each in found.items() if each}) + fronts_table(plan, unseen)
+    by_split = {name: methods(select(unseen, held_out=name)) for name in plan.held_out}
+    text = regrets(plan, {name: each for name, each in by_split.items() if each}) + fronts_table(plan, unseen)
     (out / "table.md").write_text(text)
-    (out / "summary.md").write_text(summary(plan, found))
-    write_targets(out, targets(plan, found))
+    (out / "summary.md").write_text(summary(plan, by_split))
+    write_targets(out, targets(plan, by_split))
 
 
 def methods(rows: list[Row]) -> Methods:
@@ -51,7 +51,7 @@ def methods(rows: list[Row]) -> Methods:
     return {key: np.array([by_task[task] for task in sorted(by_task)]).T for key, by_task in cells.items()}
 
 
-def regrets(plan: Plan, found: Mapping[str, Methods]) -> str:
+def regrets(plan: Plan, by_split: Mapping[str, Methods]) -> str:
     """Return every method's regret on what was held out."""
     head = ["held out", "method", "evaluations", "regret", "policy at 0 better", f"policy at {plan.evaluations} better"]
     caption = (
@@ -60,7 +60,7 @@ def regrets(plan: Plan, found: Mapping[str, Methods]) -> str:
         "probability that the policy does better, without an evaluation and with as many as the searches.\n\n"
     )
     lines = []
-    for name, by_method in found.items():
+    for name, by_method in by_split.items():
         for (method, evaluations), scores in by_method.items():
             low, high = bootstrap_interval(scores)
             better = [
@@ -72,7 +72,7 @@ def regrets(plan: Plan, found: Mapping[str, Methods]) -> str:
     return caption + table(head, lines, words=2)
 
 
-def summary(plan: Plan, found: Mapping[str, Methods]) -> str:
+def summary(plan: Plan, by_split: Mapping[str, Methods]) -> str:
     """Return the regrets that matter most, one column for everything that was held out."""
     few = str(plan.evaluations)
     shown = (
@@ -82,12 +82,12 @@ def summary(plan: Plan, found: Mapping[str, Methods]) -> str:
         + [(each, few) for each in LEARNED]
         + [("knapsack", "its own")]
     )
-    lines = [["best rule of thumb", "0", *_shares(_best_rule(each) for each in found.values())]]
+    lines = [["best rule of thumb", "0", *_shares(_best_rule(each) for each in by_split.values())]]
     for key in shown:
-        if all(key in by_method for by_method in found.values()):
-            scores = (interquartile_mean(by_method[key]) for by_method in found.values())
+        if all(key in by_method for by_method in by_split.values()):
+            scores = (interquartile_mean(by_method[key]) for by_method in by_split.values())
             lines.append([key[0].replace("_", " "), key[1], *_shares(scores)])
-    return table(["method", "evaluations", *(name.replace("_", " ") for name in found)], lines)
+    return table(["method", "evaluations", *(name.replace("_", " ") for name in by_split)], lines)
 
 
 def _shares(values: Iterable[float]) -> list[str]:
@@ -130,12 +130,12 @@ def chance(ours: Scores | None, theirs: Scores) -> str:
     return f"{probability_of_improvement(-ours, -theirs):.2f} [{low:.2f}, {high:.2f}]"
 
 
-def targets(plan: Plan, found: Mapping[str, Methods]) -> list[Target]:
+def targets(plan: Plan, by_split: Mapping[str, Methods]) -> list[Target]:
     """Return every target with what was measured: of policies, of committees, of the search `transfer`."""
     return [
         each
         for method in LEARNED
-        for name, by_method in found.items()
+        for name, by_method in by_split.items()
         if (method, "0") in by_method
         for each in _targets(plan, method, name, by_method)
     ]

@@ -41,8 +41,8 @@ def tried(plan: Plan, job: Job, store: Store) -> list[Row]:
     history = problem.histories[problem.task.recipe.name]
     best = max(history, key=lambda epoch: epoch["val_accuracy"])
     names = ("clean", "mean", "percentile", "worst_case", "sigma", "threshold")
-    found = {f"val_{name}": best[name] for name in names if name in best}
-    return [{**found, "val_accuracy": best["val_accuracy"], "history": history}]
+    validated = {f"val_{name}": best[name] for name in names if name in best}
+    return [{**validated, "val_accuracy": best["val_accuracy"], "history": history}]
 
 
 def judged(plan: Plan, job: Job, store: Store) -> list[Row]:
@@ -52,8 +52,8 @@ def judged(plan: Plan, job: Job, store: Store) -> list[Row]:
     problem = Problem.build(plan.task(job, images=SEARCH_IMAGES), store)
     attack = WorstCaseSearch(bound=contest.judged["bound"])
     starts = [transfer(problem, "val", attack, "reference", ONE)]
-    found = attacked(problem, none(problem, "val"), attack, ONE, starts)
-    return [{"val_accuracy": found.accuracy, "images": found.images, "member": found.member}]
+    worst = attacked(problem, none(problem, "val"), attack, ONE, starts)
+    return [{"val_accuracy": worst.accuracy, "images": worst.images, "member": worst.member}]
 
 
 def net(plan: Plan, job: Job, store: Store) -> list[Row]:
@@ -67,8 +67,8 @@ def net(plan: Plan, job: Job, store: Store) -> list[Row]:
     }
     for bound, images in plan.bounds.items():
         part = Problem.build(plan.task(job, report_images=images), store)
-        found = attacked(part, none(part), WorstCaseSearch(bound=bound), ONE)
-        row |= attack_columns(bound, found, curve=bound == plan.first_bound and job.seed == plan.seeds[0])
+        worst = attacked(part, none(part), WorstCaseSearch(bound=bound), ONE)
+        row |= attack_columns(bound, worst, curve=bound == plan.first_bound and job.seed == plan.seeds[0])
     row |= certificates(plan, Problem.build(plan.task(job, report_images=plan.certificate_images), store))
     for name, device in plan.physics.items():
         chips = plan.task(job, crossbar={"device": device}, report_images=plan.chip_images)
@@ -88,9 +88,9 @@ def certificates(plan: Plan, problem: Problem) -> Row:
     row: Row = {}
     for bound in plan.certificate_bounds:
         shorter = WorstCaseSearch(bound=bound, steps=10, random_chips=10, lagrangian_rounds=0)
-        found = worst_case(AttackTarget(problem.network, images, labels), shorter, torch_generator("certificate"))
+        worst = worst_case(AttackTarget(problem.network, images, labels), shorter, torch_generator("certificate"))
         row[f"certified_{bound:g}"] = certified_correct(problem.network, images, labels, bound) / len(labels)
-        row[f"attacked_{bound:g}"] = found.accuracy
+        row[f"attacked_{bound:g}"] = worst.accuracy
     return row
 
 
@@ -101,29 +101,29 @@ def training_time(problem: Problem) -> float:
     return recipe.copies * ratio * recipe.epochs / standard.epochs
 
 
-def attack_columns(bound: float, found: WorstCase, curve: bool = False) -> Row:
+def attack_columns(bound: float, worst: WorstCase, curve: bool = False) -> Row:
     """Return what a search for the worst case found, as columns."""
     columns: dict[str, Any] = {
-        f"worst_{bound:g}": found.accuracy,
-        f"worst_{bound:g}_member": found.member,
-        f"worst_{bound:g}_members": dict(found.members),
+        f"worst_{bound:g}": worst.accuracy,
+        f"worst_{bound:g}_member": worst.member,
+        f"worst_{bound:g}_members": dict(worst.members),
     }
     if curve:
-        columns["curve"] = [[p.member, p.start, p.step, p.passes, p.accuracy] for p in found.curve]
+        columns["curve"] = [[p.member, p.start, p.step, p.passes, p.accuracy] for p in worst.curve]
     return columns
 
 
-def chip_columns(name: str, found: Evaluation) -> Row:
+def chip_columns(name: str, evaluation: Evaluation) -> Row:
     """Return mean and percentiles of one kind of device, as columns."""
-    low, high = found.interval("percentile", 0.01) or (None, None)
+    low, high = evaluation.interval("percentile", 0.01) or (None, None)
     return {
-        f"{name}_mean": found.value("mean"),
-        f"{name}_std": found.value("std"),
-        f"{name}_p01": found.value("percentile", 0.01),
+        f"{name}_mean": evaluation.value("mean"),
+        f"{name}_std": evaluation.value("std"),
+        f"{name}_p01": evaluation.value("percentile", 0.01),
         f"{name}_p01_low": low,
         f"{name}_p01_high": high,
-        f"{name}_p05": found.value("percentile", 0.05),
-        f"{name}_correct": found.correct[0].tolist(),
+        f"{name}_p05": evaluation.value("percentile", 0.05),
+        f"{name}_correct": evaluation.correct[0].tolist(),
     }
 
 
@@ -142,17 +142,17 @@ def placed(plan: Plan, job: Job) -> dict[str, Any]:
 def blocks(plan: Plan, job: Job, store: Store) -> list[Row]:
     """Place blocks for each statistic on one network and measure all statistics of what was found."""
     changes = placed(plan, job)
-    found: dict[str, Placement] = {}
+    placements: dict[str, Placement] = {}
     for statistic in plan.blocks.statistics:
         searching = MonteCarloEvaluator(plan.task(job, statistic=statistic, **changes), store, threads=1)
-        found.setdefault("none", searching.space.empty())
-        found.setdefault("affine", searching.space.uniform("affine"))
-        found[statistic] = run_search(searching, "knapsack").best
+        placements.setdefault("none", searching.space.empty())
+        placements.setdefault("affine", searching.space.uniform("affine"))
+        placements[statistic] = run_search(searching, "knapsack").best
     attack = WorstCaseSearch(bound=plan.first_bound)
     attacking = Problem.build(plan.task(job, **changes), store)
     report = MonteCarloEvaluator(plan.task(job, **changes, report_images=plan.chip_images), store, threads=1)
     rows = []
-    for placed_for, placement in found.items():
+    for placed_for, placement in placements.items():
         worst = attacked(attacking, Request.of(attacking.task, placement, "test", "tuned"), attack, ONE)
         shares = report.space.shares(placement)
         rows.append(
@@ -181,8 +181,8 @@ def fidelity(plan: Plan, job: Job, store: Store) -> list[Row]:
         quick = attacked(problem, request, full.quick(), ONE)
         took = time.perf_counter() - start
         ensemble = attacked(problem, request, full, ONE)
-        found = {"quick": quick.accuracy, "quick_seconds": took, "ensemble": ensemble.accuracy}
-        rows.append({"placement": list(placement), "images": ensemble.images, **found})
+        accuracies = {"quick": quick.accuracy, "quick_seconds": took, "ensemble": ensemble.accuracy}
+        rows.append({"placement": list(placement), "images": ensemble.images, **accuracies})
     return rows
 
 
@@ -192,8 +192,8 @@ def budget(plan: Plan, job: Job, store: Store) -> list[Row]:
     rows: list[Row] = []
     for steps, restarts in plan.budgets.steps.items():
         search = WorstCaseSearch(bound=plan.first_bound, steps=steps, restarts=restarts)
-        found = attacked(problem, none(problem), search, ONE)
-        passes = max(point.passes for point in found.curve)
-        row: Row = {"steps": steps, "restarts": restarts, "passes": passes, "images": found.images}
-        rows.append({**row, "worst": found.accuracy, "member": found.member})
+        worst = attacked(problem, none(problem), search, ONE)
+        passes = max(point.passes for point in worst.curve)
+        row: Row = {"steps": steps, "restarts": restarts, "passes": passes, "images": worst.images}
+        rows.append({**row, "worst": worst.accuracy, "member": worst.member})
     return rows

@@ -164,8 +164,8 @@ class Plan(ExperimentPlan):
     def labels(self, data: str, family: str, rows: Done) -> list[str]:
         """Return the label behind a baseline's or a family's name, if it is known."""
         contest = next(iter(self.contests))
-        found = family if family in self.baselines else self.winner(data, contest, family, rows)
-        return [found] if found else []
+        label = family if family in self.baselines else self.winner(data, contest, family, rows)
+        return [label] if label else []
 
     def job(self, kind: Kind, data: str, recipe: str, seed: int, part: int | None = None) -> Job:
         """Return a job; its digest changes with the settings behind its label."""

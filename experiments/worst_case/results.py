@@ -80,8 +80,8 @@ def _carried(row: Row, plan: Plan) -> Row:
     The bounds are attacked on different numbers of images, so this is the least of estimates, not of one count.
     """
     bounds = [bound for bound in sorted(plan.bounds) if f"worst_{bound:g}" in row]
-    found = [row[f"worst_{bound:g}"] for bound in bounds]
-    return {f"worst_{bound:g}": min(found[: k + 1]) for k, bound in enumerate(bounds)}
+    worst = [row[f"worst_{bound:g}"] for bound in bounds]
+    return {f"worst_{bound:g}": min(worst[: k + 1]) for k, bound in enumerate(bounds)}
 
 
 def _published(row: Row) -> Row:

@@ -81,8 +81,8 @@ def attack_table(results: Results) -> str:
                 cells.append(share(results.mean(field, data, recipe), results.spread(field, data, recipe)))
             cells.append(share(results.mean(published, data, recipe)))
             for bound in plan.certificate_bounds:
-                sound, found = (results.mean(f"{what}_{bound:g}", data, recipe) for what in ("certified", "attacked"))
-                cells.append(f"{share(sound)} ({share(found)})")
+                sound, reached = (results.mean(f"{what}_{bound:g}", data, recipe) for what in ("certified", "attacked"))
+                cells.append(f"{share(sound)} ({share(reached)})")
             cells.append(f"{results.mean('training_time', data, recipe):.1f} x")
             rows.append([f"{data}, {recipe}", str(len(results.of(data, recipe))), *cells])
     images = ", ".join(f"{plan.bounds[bound]} at {bound:g}" for bound in bounds)
@@ -101,9 +101,9 @@ def budget_table(results: Results) -> str:
     budgets = results.plan.budgets
     rows = []
     for data in results.plan.data:
-        found = results.kind("budget", data)
-        for recipe in dict.fromkeys(row["recipe"] for row in found):
-            worst = {row["steps"]: row["worst"] for row in found if row["recipe"] == recipe}
+        rows_of = results.kind("budget", data)
+        for recipe in dict.fromkeys(row["recipe"] for row in rows_of):
+            worst = {row["steps"]: row["worst"] for row in rows_of if row["recipe"] == recipe}
             rows.append([f"{data}, {recipe}", *(share(worst.get(steps, NAN)) for steps in budgets.steps)])
     caption = (
         f"Is the ensemble strong enough? The same attacks at th_g {results.first:g} with more steps a descent and more "
@@ -140,8 +140,8 @@ def blocks_table(results: Results) -> str:
     for data in plan.data:
         for recipe in dict.fromkeys(row["recipe"] for row in results.kind("blocks", data)):
             for placed_for in ("none", "affine", *plan.blocks.statistics):
-                found = results.of(data, recipe, placed_for)
-                if found:
+                measured = results.of(data, recipe, placed_for)
+                if measured:
                     cells = [
                         share(
                             results.mean(field, data, recipe, placed_for),
@@ -150,7 +150,7 @@ def blocks_table(results: Results) -> str:
                         for field in fields
                     ]
                     weights = results.mean("weights", data, recipe, placed_for)
-                    rows.append([f"{data}, {recipe}", placed_for, str(len(found)), f"{weights:.2%}", *cells])
+                    rows.append([f"{data}, {recipe}", placed_for, str(len(measured)), f"{weights:.2%}", *cells])
     caption = (
         "Blocks placed by knapsack for each statistic, at most 5 % more weights, fitted on the training split; bank, "
         f"mean and percentiles under {device} ({plan.chips} chips x {plan.chip_images} images), worst case: the "

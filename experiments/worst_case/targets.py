@@ -35,7 +35,7 @@ def _recipe_targets(results: Results, data: str) -> list[Target]:
     """Return what A-TRICE must gain over Gaussian noise at the first bound."""
     worst, at = f"worst_{results.first:g}", f"{data}, th_g {results.first:g}"
     ours, gaussian = (results.winner(data, f"th_{results.first:g}", family) for family in ("a_trice", "gaussian"))
-    found = []
+    entries = []
     for base, least, kept, field, lost in (
         ("gaussian_0.1", 0.33, "mean at sigma .2", "sigma_0.2_mean", 0.03),
         (gaussian, 0.03, "clean", "clean", 0.015),
@@ -44,10 +44,10 @@ def _recipe_targets(results: Results, data: str) -> list[Target]:
         other, _ = results.gain(field, data, ours, base)
         name = f"{at}: worst case of the best A-TRICE ({ours}) beyond {base}"
         met = gain >= least and other >= -lost
-        found.append(
+        entries.append(
             _target(name, f">= {least}, {kept} no more than {lost} lower", gain, met, interval=interval, kept=other)
         )
-    return found
+    return entries
 
 
 def _percentile_target(results: Results, data: str) -> Target:
