@@ -7,8 +7,11 @@ from typing import Any, TypeVar
 from cimenv.compensation.block import BLOCKS
 from cimenv.core.errors import ConfigError, brief, known_name
 from cimenv.core.registry import Registry
+from cimenv.cost.term import COSTS
 from cimenv.crossbar.device import DEVICES
 from cimenv.data.registry import DATA_SETS
+from cimenv.evaluation.metrics import METRICS
+from cimenv.evaluation.statistics import STATISTICS
 from cimenv.networks.registry import BACKBONES
 from cimenv.search.methods import METHODS
 from cimenv.training.recipe import RECIPES
@@ -18,21 +21,24 @@ Thing = TypeVar("Thing")
 REGISTRIES: dict[str, Registry[Any]] = {
     "backbone": BACKBONES,
     "block": BLOCKS,
+    "cost": COSTS,
     "data": DATA_SETS,
     "device": DEVICES,
+    "metric": METRICS,
     "recipe": RECIPES,
     "search": METHODS,
+    "statistic": STATISTICS,
 }
 
 
 def register(thing: Thing, kind: str | None = None, name: str | None = None) -> Thing:
-    """Add a device, recipe, search, block, backbone or data set of one's own, so that it is known by its name.
+    """Add a device, recipe, search, block, metric or another thing of one's own, so that it is known by its name.
 
     It returns what it was given, so that it decorates a class: `@cimenv.register`.
 
     Args:
-        thing: a subclass of what the kind is based on, such as `DeviceModel`, `Recipe`, `Search` or `Block`; for a
-            data set an object of `DataSet`; for a backbone a function or class that makes one.
+        thing: a subclass of what the kind is based on, such as `DeviceModel`, `Recipe`, `Search`, `Block` or
+            `CostTerm`; for a data set an object of `DataSet`; for a backbone a function or class that makes one.
         kind: which kind it is, one of `REGISTRIES`; default what its base class tells. A function needs it.
         name: default the one that it says itself: its `kind`, `name`, or that of the function.
 

@@ -203,7 +203,7 @@ def test_own_things_on_the_command_line(mine, call, tmp_path):
 
 
 def test_names_are_taken_once_and_functions_say_their_kind(mine):
-    with pytest.raises(ConfigError, match="say which kind it is, one of backbone, block, data, device, recipe, search"):
+    with pytest.raises(ConfigError, match="say which kind it is, one of backbone, block, cost, data"):
         register(mine.small)
     with pytest.raises(ConfigError, match="backbone: the name 'lenet5' is taken; give small another name"):
         register(mine.small, "backbone", "lenet5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -26,8 +27,8 @@ from cimenv.cli.arguments import (
     cluster_at,
     evaluator_of,
     parse_placement,
-    parse_share,
 )
+from cimenv.cli.caps import capped
 from cimenv.cli.output import print_json, print_note, print_row, save_picture
 from cimenv.cli.own import Crossbar, DataName, OwnNetwork, Weights
 from cimenv.search.methods import METHODS
@@ -49,11 +50,6 @@ Evaluations = Annotated[
         help="Stop after N distinct evaluations; default: none, or 150 where a method does not end by itself.",
     ),
 ]
-MaxWeights = Annotated[
-    str | None,
-    typer.Option(metavar="SHARE", help="Cap on added weights: 0.05 or 5% of the backbone's; above 1 only as 500%."),
-]
-MaxMacs = Annotated[str | None, typer.Option(metavar="SHARE", help="Cap on added multiply-accumulates: 0.1 or 10%.")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, help="Of searches that draw.")]
 Pareto = Annotated[
     Path | None,
@@ -70,12 +66,12 @@ Fallback = Annotated[
 ]
 
 
+@capped
 def search(
     task: TaskName,
     method: Method = "greedy",
     evaluations: Evaluations = None,
-    max_weights: MaxWeights = None,
-    max_macs: MaxMacs = None,
+    caps: Sequence[str] = (),
     seed: Seed = 0,
     fallback: Fallback = True,
     pareto: Pareto = None,
@@ -100,11 +96,11 @@ def search(
       cimenv search toy-4site --max-weights 0.05 --pareto front.png
     """
     _check_files(steps, pareto)
-    caps = _caps(max_weights, max_macs)
     evaluator, security = evaluator_of(task, [*(overrides or []), *caps], device), (tls_ca, tls_cert, tls_key)
     _find(evaluator, _Wanted(method, evaluations, seed, fallback, pareto, steps, scheduler, security), as_json)
 
 
+@capped
 def place(
     network: Annotated[
         str, typer.Argument(metavar="FILE:NAME", help="mine.py:network or package.module:network, a module or factory.")
@@ -114,8 +110,7 @@ def place(
     crossbar: Crossbar = None,
     method: Method = "greedy",
     evaluations: Evaluations = None,
-    max_weights: MaxWeights = None,
-    max_macs: MaxMacs = None,
+    caps: Sequence[str] = (),
     seed: Seed = 0,
     chips: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=100_000, help="Validation chips; default: 25.")
@@ -147,7 +142,7 @@ def place(
     own.check()
     _check_files(steps, pareto)
     counted = [] if chips is None else [f"chips={chips}"]
-    own = replace(own, overrides=[*(overrides or []), *_caps(max_weights, max_macs), *counted])
+    own = replace(own, overrides=[*(overrides or []), *caps, *counted])
     evaluator, security = own.evaluator(device, blocks=True), (tls_ca, tls_cert, tls_key)
     _find(evaluator, _Wanted(method, evaluations, seed, fallback, pareto, steps, scheduler, security), as_json)
 
@@ -169,12 +164,6 @@ def _check_files(steps: Path | None, pareto: Path | None) -> None:
         check_writable(steps)
     if pareto is not None:
         check_picture(pareto)
-
-
-def _caps(max_weights: str | None, max_macs: str | None) -> list[str]:
-    """Return the overrides that cap the cost."""
-    given = (("weights", max_weights), ("macs", max_macs))
-    return [f"budget.{term}={parse_share(f'max-{term}', text)!r}" for term, text in given if text is not None]
 
 
 def _find(evaluator: MonteCarloEvaluator, wanted: _Wanted, as_json: bool) -> None:

@@ -76,8 +76,6 @@ def _mapping(network: MappedNetwork) -> dict[str, object]:
 
 def _sites(space: PlacementSpace) -> list[dict[str, object]]:
     """Return the sites with what each option adds there: what the tables show, for programs."""
-    from cimenv.cost.hardware import COST_TERMS
-
     return [
         {
             "name": site.name,
@@ -88,7 +86,7 @@ def _sites(space: PlacementSpace) -> list[dict[str, object]]:
                 {
                     "index": o,
                     "label": option.label,
-                    "cost_shares": dict(zip(COST_TERMS, space.terms[s, o].tolist(), strict=True)),
+                    "cost_shares": dict(zip(space.term_names, space.terms[s, o].tolist(), strict=True)),
                     "allowed": bool(space.candidates[s, o]),
                 }
                 for o, option in enumerate(space.options.per_site[s], 1)

@@ -74,6 +74,11 @@ class Registry(Generic[Entry]):
         """Return all names in order, those that were registered last."""
         return tuple(self._entries)
 
+    @property
+    def built_in(self) -> tuple[str, ...]:
+        """Return the names that are not the user's own, in order."""
+        return self._built_in
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 

@@ -1,156 +1,80 @@
-"""Energy, area and latency of the crossbar and of the digital blocks, from the table's constants.
+"""What a mapped backbone costs and what blocks add, in every term of the cost.
 
-Per MVM of one tile: `E = cycles * (n_in * E_driver + E_array + columns * (E_adc + E_shift_add))`. The high end of a
-range is ISAAC's scheme (1-bit inputs over `dac_bits` cycles, 2-bit cells, one conversion per cycle and column), the
-low end one multi-bit conversion per MVM with NeuroSim's converter. Unused rows and columns of a tile are switched
-off.
+Terms are those that are built in, and those of one's own that are asked for. Blocks are digital int8 arithmetic;
+`affine` adds storage only: the digital periphery scales and shifts every output anyway. `digital` is charged in full;
+the energy its crossbar layer no longer needs is not credited.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from cimenv.compensation.options import BlockOption, added_macs, added_weights
+from cimenv.compensation.options import BlockOption
 from cimenv.core.errors import MappingError
-from cimenv.cost import table as t
+from cimenv.cost.term import COST_TERMS, COSTS, Amount, CostTerm, Range, middle
 from cimenv.crossbar.config import CrossbarConfig
 from cimenv.crossbar.sites import Site
-
-COST_TERMS = ("weights", "macs", "energy", "area", "latency")
-BITS = 8  # of a converter that is not simulated
-
-
-@dataclass(frozen=True)
-class Range:
-    """A quantity known only within a range."""
-
-    low: float = 0.0
-    high: float = 0.0
-
-    @property
-    def middle(self) -> float:
-        """Return the geometric mean, with which ranges enter the scalar cost."""
-        return math.sqrt(self.low * self.high)
-
-    def __add__(self, other: Range) -> Range:
-        return Range(self.low + other.low, self.high + other.high)
 
 
 @dataclass(frozen=True)
 class Cost:
     """Absolute cost of one inference.
 
+    Every term is an attribute by its name and unit, too: `weights`, `macs`, `energy_pj`, `area_mm2`, `latency_us`.
+
     Attributes:
-        weights: stored weights.
-        macs: multiply-accumulates.
-        energy_pj: energy in pJ.
-        area_mm2: area in mm^2.
-        latency_us: time in microseconds, layers one after another.
+        amounts: by the name of the term.
     """
 
-    weights: int = 0
-    macs: int = 0
-    energy_pj: Range = Range()
-    area_mm2: Range = Range()
-    latency_us: float = 0.0
+    amounts: Mapping[str, Amount] = field(default_factory=lambda: {name: term.zero for name, term in _built_in()})
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.weights + other.weights,
-            self.macs + other.macs,
-            self.energy_pj + other.energy_pj,
-            self.area_mm2 + other.area_mm2,
-            self.latency_us + other.latency_us,
-        )
+        sums: dict[str, Any] = dict(self.amounts)
+        for term, amount in other.amounts.items():
+            sums[term] = sums[term] + amount if term in sums else amount
+        return Cost(sums)
+
+    def __getattr__(self, name: str) -> Any:
+        known = {} if name.startswith("_") else {term.field(): (key, term.zero) for key, term in _built_in()}
+        if name not in known:
+            raise AttributeError(f"Cost has no {name}; it has amounts, {', '.join(known)}")
+        return self.amounts.get(*known[name])
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """Return the terms that are known only within a range, by their names with units."""
+        return {COSTS.find(name).field(): each for name, each in self.amounts.items() if isinstance(each, Range)}
 
 
-def matrix_energy_pj(rows: int, columns: int, config: CrossbarConfig) -> Range:
-    """Return the energy of one MVM with a `columns x rows` weight matrix, split into tiles."""
-    scale = t.ENERGY_BY_NODE[config.technology_nm] / t.ENERGY_BY_NODE[t.ISAAC_NODE_NM]
-    cells = math.ceil(config.weight_bits / config.device_bits)
-    per_cell = t.ISAAC_ARRAY_PJ / t.ISAAC_ARRAY_SIDE**2
-    row_tiles = math.ceil(rows / (config.max_inputs or rows))
-    device_columns = columns * cells
-    column_tiles = math.ceil(device_columns / config.tile_columns)
-    conversions = device_columns * row_tiles
-    array_and_drivers = rows * device_columns * per_cell + rows * column_tiles * t.ISAAC_DRIVER_PJ
-    adc = _adc_pj(config)
-    low_adc = t.NEUROSIM_ADC_8BIT_PJ * adc / t.ISAAC_ADC_PJ[8]
-    low = array_and_drivers + conversions * (low_adc + t.ISAAC_SHIFT_ADD_PJ)
-    high = array_and_drivers + conversions * (adc + t.ISAAC_SHIFT_ADD_PJ)
-    return Range(low * scale, high * _cycles(config) * scale)
+def _built_in() -> Iterator[tuple[str, type[CostTerm]]]:
+    return ((name, COSTS[name]) for name in COST_TERMS)
 
 
-def _cycles(config: CrossbarConfig) -> int:
-    """Return the 1-bit input cycles of one MVM; a converter that is switched off costs as one of 8 bits."""
-    return config.dac_bits or BITS
+def terms_of(named: Iterable[str]) -> tuple[str, ...]:
+    """Return the terms that are built in, and those of one's own among some names."""
+    return tuple(dict.fromkeys([*COST_TERMS, *named]))
 
 
-def _adc_pj(config: CrossbarConfig) -> float:
-    """Return the energy of one conversion; beyond the table's 4 to 10 bits that of the nearest."""
-    return t.ISAAC_ADC_PJ[min(max(config.adc_bits or BITS, min(t.ISAAC_ADC_PJ)), max(t.ISAAC_ADC_PJ))]
-
-
-def site_cost(site: Site, config: CrossbarConfig) -> Cost:
+def site_cost(site: Site, config: CrossbarConfig, terms: Sequence[str] = COST_TERMS) -> Cost:
     """Return what one mapped layer costs on the crossbar."""
-    config = config.at(site.name)
-    rows, columns = site.fan_in, site.out_channels // site.groups
-    tile_rows = config.max_inputs or rows
-    one = matrix_energy_pj(rows, columns, config)
-    times = site.positions * site.groups
-    cells = math.ceil(config.weight_bits / config.device_bits)
-    tiles = site.groups * math.ceil(rows / tile_rows) * math.ceil(columns * cells / config.tile_columns)
-    share = tile_rows * config.tile_columns / t.ISAAC_ARRAY_SIDE**2
-    per_tile = (
-        t.ISAAC_ARRAY_UM2 * share
-        + tile_rows * t.ISAAC_DRIVER_UM2
-        + config.tile_columns * t.ISAAC_SAMPLE_HOLD_UM2
-        + t.ISAAC_SHIFT_ADD_UM2
-        + t.ISAAC_ADC_UM2
-    ) * (config.technology_nm / t.ISAAC_NODE_NM) ** 2
-    area = tiles * per_tile / 1e6
-    used = min(columns * cells, config.tile_columns)
-    cycle_ns = max(t.ISAAC_READ_NS, used / t.ISAAC_ADC_PER_NS)
-    return Cost(
-        weights=site.weights,
-        macs=site.macs,
-        energy_pj=Range(one.low * times, one.high * times),
-        area_mm2=Range(area, area),
-        latency_us=site.positions * cycle_ns * _cycles(config) / 1e3,
-    )
+    here = config.at(site.name)
+    return Cost({term: COSTS.find(term).of_site(site, here) for term in terms})
 
 
-def backbone_cost(sites: Iterable[Site], config: CrossbarConfig) -> Cost:
+def backbone_cost(sites: Iterable[Site], config: CrossbarConfig, terms: Sequence[str] = COST_TERMS) -> Cost:
     """Return what the mapped backbone costs."""
-    return sum((site_cost(site, config) for site in sites), Cost())
+    return sum((site_cost(site, config, terms) for site in sites), Cost())
 
 
-def block_cost(option: BlockOption | None, site: Site, config: CrossbarConfig) -> Cost:
-    """Return what a block adds at a site.
-
-    Digital int8 arithmetic; each weight is read from SRAM once per image (low) or once per use (high). `affine` adds
-    storage only: the digital periphery scales and shifts every output anyway. `digital` is charged in full; the energy
-    its crossbar layer no longer needs is not credited.
-    """
+def block_cost(
+    option: BlockOption | None, site: Site, config: CrossbarConfig, terms: Sequence[str] = COST_TERMS
+) -> Cost:
+    """Return what a block adds at a site."""
     if option is None:
         return Cost()
-    weights, macs = added_weights(option, site), added_macs(option, site)
-    scale = t.ENERGY_BY_NODE[config.technology_nm] / t.ENERGY_BY_NODE[t.DIGITAL_NODE_NM]
-    arithmetic = macs * (t.INT8_MULTIPLY_PJ + t.INT32_ADD_PJ) * scale
-    read = t.SRAM_64BIT_READ_PJ / 8 * scale
-    shrink = (config.technology_nm / t.DIGITAL_NODE_NM) ** 2
-    storage = weights * 8 * t.SRAM_BIT_UM2 * shrink / 1e6
-    units = t.MACS_PER_CYCLE * t.MAC_UNIT_UM2 * shrink / 1e6 if macs else 0.0
-    energy = Range(arithmetic + weights * read, arithmetic + weights * site.positions * read) if macs else Range()
-    return Cost(
-        weights=weights,
-        macs=macs,
-        energy_pj=energy,
-        area_mm2=Range(storage, storage + units),
-        latency_us=math.ceil(macs / t.MACS_PER_CYCLE) / t.DIGITAL_GHZ / 1e3,
-    )
+    return Cost({term: COSTS.find(term).of_block(option, site, config) for term in terms})
 
 
 def placement_cost(blocks: Sequence[BlockOption | None], sites: Sequence[Site], config: CrossbarConfig) -> Cost:
@@ -166,11 +90,8 @@ def shares(added: Cost, backbone: Cost) -> dict[str, float]:
         MappingError: blocks add to a term of which the backbone has nothing: it was mapped without its input shape.
     """
     terms = {
-        "weights": (added.weights, backbone.weights),
-        "macs": (added.macs, backbone.macs),
-        "energy": (added.energy_pj.middle, backbone.energy_pj.middle),
-        "area": (added.area_mm2.middle, backbone.area_mm2.middle),
-        "latency": (added.latency_us, backbone.latency_us),
+        name: (middle(added.amounts.get(name, 0)), middle(backbone.amounts.get(name, 0)))
+        for name in terms_of(backbone.amounts)
     }
     for name, (more, whole) in terms.items():
         if more and not whole:

@@ -50,6 +50,5 @@ def _costs(episode: Episode) -> dict[str, float]:
     """Return shares of the cost terms, the scalar cost, and both ends of what is known as a range."""
     objective, placement = episode.scenario.objective, episode.placement
     cost = objective.space.cost(placement)
-    ranges = {"energy_pj": cost.energy_pj, "area_mm2": cost.area_mm2}
-    ends = {f"{name}_{end}": getattr(one, end) for name, one in ranges.items() for end in ("low", "high")}
+    ends = {f"{name}_{end}": getattr(one, end) for name, one in cost.ranges.items() for end in ("low", "high")}
     return {**objective.space.shares(placement), "scalar": objective.cost(placement), **ends}

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cimenv.core.inert import in_figure, printable
-from cimenv.cost.hardware import COST_TERMS
+from cimenv.cost.term import COST_TERMS
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.objective import Objective
 

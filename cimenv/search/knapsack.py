@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
-from cimenv.cost.hardware import COST_TERMS
 from cimenv.evaluation.record import Evaluation
 from cimenv.search.base import Search
 from cimenv.tasks.objective import Objective
@@ -128,7 +127,7 @@ def _grid_cost(space: PlacementSpace, site: int, option: int) -> int:
     limits = space.task.budget
     if not limits or option == 0:
         return 0
-    terms = dict(zip(COST_TERMS, space.terms[site, option], strict=True))
+    terms = dict(zip(space.term_names, space.terms[site, option], strict=True))
     used = {name: terms[name] for name in limits if terms[name] > 0}  # a limit of 0 allows what adds nothing
     use = max((term / limits[name] if limits[name] else math.inf for name, term in used.items()), default=0.0)
     return int(np.ceil(use * GRID - 1e-9)) if np.isfinite(use) else GRID + 1

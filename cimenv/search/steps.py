@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cimenv.core.checked_rows import write_rows
-from cimenv.cost.hardware import COST_TERMS
 from cimenv.search.base import SearchResult
 from cimenv.tasks.space import PlacementSpace
 
-COLUMNS = ("method", "evaluation", "placement", "objective", "accuracy", "best_objective", *COST_TERMS)
+COLUMNS = ("method", "evaluation", "placement", "objective", "accuracy", "best_objective")  # and the terms of the cost
 
 
 def write_steps(path: Path, result: SearchResult, space: PlacementSpace) -> None:
@@ -23,5 +22,5 @@ def write_steps(path: Path, result: SearchResult, space: PlacementSpace) -> None
     for number, (step, best) in enumerate(zip(result.steps, result.best_so_far, strict=True), 1):
         placement, shares = " ".join(map(str, step.placement)), space.shares(step.placement)
         row = [result.method, number, placement, step.objective, step.accuracy, best]
-        rows.append([*row, *(shares[term] for term in COST_TERMS)])
-    write_rows(path, COLUMNS, rows)
+        rows.append([*row, *(shares[term] for term in space.term_names)])
+    write_rows(path, (*COLUMNS, *space.term_names), rows)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cimenv.compensation.options import BlockOption, Options, Placement, added_macs, added_weights
 from cimenv.core.errors import known_name
-from cimenv.cost.hardware import COST_TERMS, Cost, backbone_cost, block_cost, placement_cost, scalar, shares
+from cimenv.cost.hardware import Cost, backbone_cost, block_cost, scalar, shares, terms_of
 from cimenv.crossbar.sites import Site
 from cimenv.tasks.task import Task
 
@@ -25,7 +25,8 @@ class PlacementSpace:
 
     Attributes:
         options: sites and block options.
-        terms: `[sites, 1 + options, 5]`: share of every cost term of a block alone; infinite where a site has fewer
+        term_names: of the cost: those that are built in, then those of one's own that the task names.
+        terms: `[sites, 1 + options, terms]`: share of every cost term of a block alone; infinite where a site has fewer
             options. Ranges enter at the geometric mean of their sums, so single shares need not add up exactly.
     """
 
@@ -33,22 +34,27 @@ class PlacementSpace:
         self.task = task
         self.options = options if options is not None else task.block_options()
         self.sites: tuple[Site, ...] = self.options.sites
-        self.backbone = backbone_cost(self.sites, task.crossbar)
+        self.term_names = terms_of([*task.cost_weights, *task.budget])
+        self.backbone = backbone_cost(self.sites, task.crossbar, self.term_names)
         self._known_shares: dict[Placement, dict[str, float]] = {}
         if task.candidates is not None:
             names = [site.name for site in self.sites]
             for name in task.candidates:
                 known_name("candidate site", name, names)
-        self.terms = np.full((len(self.sites), 1 + self.options.count, len(COST_TERMS)), np.inf)
-        for s, site in enumerate(self.sites):
-            self.terms[s, 0] = 0.0
-            for o, option in enumerate(self.options.per_site[s], start=1):
-                part = shares(block_cost(option, site, task.crossbar), self.backbone)
-                self.terms[s, o] = [part[term] for term in COST_TERMS]
+        self._costs = [
+            [block_cost(option, site, task.crossbar, self.term_names) for option in (None, *here)]
+            for site, here in zip(self.sites, self.options.per_site, strict=True)
+        ]
+        self.terms = np.full((len(self.sites), 1 + self.options.count, len(self.term_names)), np.inf)
+        for s, costs in enumerate(self._costs):
+            for o, cost in enumerate(costs):
+                part = shares(cost, self.backbone)
+                self.terms[s, o] = [part[term] for term in self.term_names]
 
     def cost(self, placement: Placement) -> Cost:
         """Return the absolute cost that a placement adds."""
-        return placement_cost(self.options.blocks(placement), self.sites, self.task.crossbar)
+        chosen = zip(self._costs, self.options.checked(placement), strict=True)
+        return sum((costs[option] for costs, option in chosen), Cost())
 
     def shares(self, placement: Placement) -> dict[str, float]:
         """Return every cost term as a share of the backbone's."""
@@ -65,7 +71,7 @@ class PlacementSpace:
     @cached_property
     def scalar_costs(self) -> npt.NDArray[np.float64]:
         """Return the scalar cost of every option, `[sites, 1 + options]`."""
-        weights = np.array([self.task.cost_weights.get(term, 0.0) for term in COST_TERMS])
+        weights = np.array([self.task.cost_weights.get(term, 0.0) for term in self.term_names])
         finite = np.where(np.isinf(self.terms), 0.0, self.terms)
         return np.where(np.isinf(self.terms[..., 0]), np.inf, finite @ weights)
 

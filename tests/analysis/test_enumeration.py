@@ -19,7 +19,7 @@ from forged_enumerations import as_version_2, signed, with_header
 from cimenv.analysis import enumeration
 from cimenv.analysis.enumeration import enumerate_placements
 from cimenv.core.errors import ConfigError
-from cimenv.cost.hardware import COST_TERMS
+from cimenv.cost.term import COST_TERMS
 from cimenv.tasks import load_task
 from cimenv.tasks.files.enumeration_file import read_enumeration
 from cimenv.tasks.files.header import COLUMNS, MAGIC

@@ -1,12 +1,15 @@
+import gymnasium as gym
 import pytest
 from torch import nn
 
-from cimenv.compensation import BlockOption
+from cimenv.compensation import BlockOption, added_weights
 from cimenv.core.errors import MappingError
-from cimenv.cost import Cost, Range, backbone_cost, placement_cost, shares, table
-from cimenv.cost.hardware import block_cost, matrix_energy_pj, scalar, site_cost
+from cimenv.cost import COST_TERMS, Cost, CostTerm, Range, backbone_cost, placement_cost, shares, table
+from cimenv.cost.energy import matrix_energy_pj
+from cimenv.cost.hardware import block_cost, scalar, site_cost
 from cimenv.crossbar import CrossbarConfig, map_network
 from cimenv.networks import build_backbone
+from cimenv.tasks import PlacementSpace, load_task
 
 CONFIG = CrossbarConfig()  # 8-bit weights on 2-bit cells, 8-bit inputs and outputs, 128 x 128 arrays, 32 nm
 AFFINE, FULL, DIGITAL = BlockOption(kind="affine"), BlockOption(kind="full", size=0.25), BlockOption(kind="digital")
@@ -157,8 +160,42 @@ def test_constants_have_their_published_values(name, value):
 
 def test_shares_of_a_network_that_was_mapped_without_its_input_shape():
     """Nothing added is a share of 0; something added to nothing is refused by name."""
-    none, weights = Cost(), Cost(weights=10, area_mm2=Range(1.0, 1.0))
+    none, weights = Cost(), Cost({"weights": 10, "area": Range(1.0, 1.0)})
     assert shares(none, weights) == dict.fromkeys(("weights", "macs", "energy", "area", "latency"), 0.0)
-    assert shares(Cost(weights=1), weights)["weights"] == 0.1
+    assert shares(Cost({"weights": 1}), weights)["weights"] == 0.1
     with pytest.raises(MappingError, match="macs: the mapped network has none"):
-        shares(Cost(weights=1, macs=5), weights)
+        shares(Cost({"weights": 1, "macs": 5}), weights)
+
+
+class Sram(CostTerm):
+    """Bits of SRAM, of the user's own."""
+
+    name, unit = "sram", "bit"
+
+    @classmethod
+    def of_site(cls, site, config):
+        """Return a buffer of one row of outputs."""
+        return 8 * site.out_channels
+
+    @classmethod
+    def of_block(cls, option, site, config):
+        """Return the weights of a block."""
+        return 8 * added_weights(option, site)
+
+
+def test_a_term_of_ones_own_is_seen_where_a_task_names_it():
+    own = f"{__name__}:Sram"
+    plain = PlacementSpace(load_task("toy-4site"))
+    task = load_task("toy-4site").with_changes(cost_weights={"energy": 0.0, "macs": 0.5, own: 0.5}, budget={own: 1.0})
+    space = PlacementSpace(task)
+    assert plain.term_names == COST_TERMS and space.term_names == (*COST_TERMS, own)
+    assert (space.terms[..., :5] == plain.terms).all()
+    placement = (0, 0, 0, 1)
+    block = space.options.blocks(placement)[3]
+    expected = added_weights(block, space.sites[3]) / sum(site.out_channels for site in space.sites)
+    assert space.shares(placement)[own] == pytest.approx(expected)
+    assert space.scalar_cost(placement) == pytest.approx(plain.shares(placement)["macs"] / 2 + expected / 2)
+    assert own not in plain.shares(placement) and task.key != load_task("toy-4site").key
+    assert space.feasible(placement) == (expected <= 1)
+    observed = gym.make("CiMCompensation-v0", task=task.model_dump(mode="json")).observation_space
+    assert observed == gym.make("CiMCompensation-v0", task="toy-4site").observation_space

@@ -158,7 +158,7 @@ def test_place_refuses_what_does_not_fit(tiny_data, tmp_path):
         cimenv.place(trained(tiny_data).double(), tiny_data)
     with pytest.raises(DataError, match=r"data: got a list; give cimenv\.DataSplits"):
         cimenv.place(model, [])
-    with pytest.raises(ConfigError, match="unknown term"):
+    with pytest.raises(ConfigError, match="unknown cost term"):
         cimenv.place(trained(tiny_data), tiny_data, budget={"weight": 0.1})
 
 

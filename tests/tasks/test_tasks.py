@@ -57,7 +57,7 @@ def test_default_task_is_lenet5_with_1024_placements():
         ({"crossbar": {"device": {"kind": "log_normal", "sigma": -0.1}}}, "sigma"),
         ({"crossbar": {"device": {"kind": "log_normal", "sigma": math.nan}}}, "sigma"),
         ({"crossbar": {"device": {"kind": "log_normal", "sigma": math.inf}}}, "sigma"),
-        ({"budget": {"watts": 1.0}}, "unknown term 'watts'"),
+        ({"budget": {"watts": 1.0}}, "unknown cost term 'watts'"),
         ({"budget": {"weights": -1.0}}, "budget.weights"),
         ({"statistic": "percentile", "chips": 10}, "at least 59"),
         ({"precision": "bfloat16", "crossbar": {"preset": "rasch2023"}}, "too coarse for converters"),

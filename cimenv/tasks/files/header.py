@@ -19,7 +19,7 @@ from cimenv.core.config import Frozen, canonical
 from cimenv.core.errors import ConfigError, UntrustedError
 from cimenv.core.files import CONFIGURATION
 from cimenv.core.modules import untrusted
-from cimenv.cost.hardware import COST_TERMS
+from cimenv.cost.term import COST_TERMS
 from cimenv.evaluation.record import ERROR_COLUMNS, Evaluation
 from cimenv.tasks.files.site_shape import SiteShape
 from cimenv.tasks.objective import Objective
