@@ -167,9 +167,9 @@ def analog_product(
         with torch.no_grad():
             held = replace(tile, weights=tile.weights.detach())
             chained = _before_adc(u.detach(), y.detach(), held, config, generator, operator)
-        found = _InPlaceOf.apply(y, chained)
-        assert isinstance(found, Tensor)
-        y = found
+        output = _InPlaceOf.apply(y, chained)
+        assert isinstance(output, Tensor)
+        y = output
     else:
         y = _before_adc(u, y, tile, config, generator, operator)
     return converted(y, config.adc_bits, config.adc_bound) if config.adc_bits or tile.slopes is not None else y

@@ -27,9 +27,9 @@ def converted(values: Tensor, bits: int | None, bound: float) -> Tensor:
     Without bits nothing is rounded, but clamped. The gradient passes up to the bound and at it, not beyond.
     """
     if values.requires_grad:
-        found = _StraightThrough.apply(values, bits, bound)
-        assert isinstance(found, Tensor)
-        return found
+        levels = _StraightThrough.apply(values, bits, bound)
+        assert isinstance(levels, Tensor)
+        return levels
     if not bits:
         return values.clamp(-bound, bound)
     step = step_size(bits, bound)

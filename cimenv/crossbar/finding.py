@@ -34,7 +34,7 @@ class SitesOfUses:
             parts = self.used.setdefault(use.parameter, {})
             parts.setdefault((use.size, use.stride, use.offset, use.derived), []).append(use)
 
-    def found(self) -> tuple[tuple[Site, ...], list[Unmapped], tuple[str, ...]]:
+    def outcome(self) -> tuple[tuple[Site, ...], list[Unmapped], tuple[str, ...]]:
         """Return sites in call order, digital parts and notes.
 
         Raises:

@@ -98,8 +98,8 @@ class StoredWeights:
 
     def sites_in(self, tensor: Tensor) -> list[Site]:
         """Return the sites whose parameter the tensor is, or is a view of."""
-        found = self.memory.of(tensor)
-        return found[1] if found else []
+        stored = self.memory.of(tensor)
+        return stored[1] if stored else []
 
     def with_weights(self, tensor: Tensor, weights: Mapping[Site, Tensor]) -> Tensor:
         """Return what a parameter, or a view of it, would be with other weights at some of its sites."""
@@ -146,9 +146,9 @@ class Intercepted(TorchFunctionMode):
         if not met:
             return func(*args, **named)
         if func in READERS:
-            found = self._at_site(func, args, named)
-            if found is not None:
-                return found
+            output = self._at_site(func, args, named)
+            if output is not None:
+                return output
         return self._other(func, args, named, met)
 
     def _met(self, values: Iterable[Any]) -> list[Tensor]:
@@ -319,7 +319,7 @@ def observed(
 
 def _sites(model: nn.Module, weights: Mapping[str, ProgrammedWeight]) -> list[Site]:
     """Return sites for weights whose mapping is not given: each is a whole parameter, in whichever direction."""
-    found = []
+    sites = []
     for name, weight in weights.items():
         own = parameter_of(model, name)
         turned = own.dim() == 2 and tuple(weight.shape) != tuple(own.shape)
@@ -328,8 +328,8 @@ def _sites(model: nn.Module, weights: Mapping[str, ProgrammedWeight]) -> list[Si
             raise MappingError(
                 f"Layer {name} has a weight of shape {tuple(own.shape)}; got one of {tuple(weight.shape)}."
             )
-        found.append(Site.of_parameter(name, own, turned))
-    return found
+        sites.append(Site.of_parameter(name, own, turned))
+    return sites
 
 
 def _runs_again() -> bool:

@@ -184,7 +184,7 @@ def map_network(
         return _by_definition(model, config, layers)
     refuse_unmapped(Named(model, config.digital))
     seen = _seen(model, tuple(input_shape), origins or {})
-    sites, digital, notes = SitesOfUses(model, config, seen, list(layers)).found()
+    sites, digital, notes = SitesOfUses(model, config, seen, list(layers)).outcome()
     check_patterns("overrides", config.overrides, [site.name for site in sites])
     gains = _wide(sites) and _takes_channels_last(model, tuple(input_shape))
     rest = unused_parameters(model, sites, digital, seen.by_constants)

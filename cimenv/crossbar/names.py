@@ -79,12 +79,12 @@ class Named:
 
 def layer_names(model: nn.Module) -> dict[str, str]:
     """Return the site name of every parameter: its layer's where it is the `weight` of one, else its own."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for parameter, _ in model.named_parameters(remove_duplicate=False):
         owner, _, name = parameter.rpartition(".")
         layer = name == "weight" and (owner or isinstance(model, MappedLayer))
-        found[parameter] = owner if layer else parameter
-    return found
+        names[parameter] = owner if layer else parameter
+    return names
 
 
 def names_of(model: nn.Module, held: Tensor) -> list[str]:

@@ -147,9 +147,9 @@ def _einsum(function: Callable[..., Tensor], equation: str, *operands: Any) -> I
     if labels is None:
         return
     for k in (0, 1):
-        found = _as_matrix(function, equation, given, labels, k)
-        if found is not None:
-            yield found
+        product = _as_matrix(function, equation, given, labels, k)
+        if product is not None:
+            yield product
 
 
 def _labels(equation: str, given: list[Tensor]) -> tuple[list[str], str] | None:

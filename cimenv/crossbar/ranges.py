@@ -78,5 +78,5 @@ def sampled(values: Tensor) -> Tensor:
 
 def _range(parts: Sequence[Tensor], quantile: float) -> Tensor:
     values = torch.cat(list(parts)).sort().values
-    found = values[min(len(values) - 1, int(quantile * len(values)))]
-    return torch.where(found > 0, found, torch.ones_like(found))
+    bound = values[min(len(values) - 1, int(quantile * len(values)))]
+    return torch.where(bound > 0, bound, torch.ones_like(bound))

@@ -90,14 +90,14 @@ def parameter_of(model: nn.Module, site: Site | str) -> Tensor:
         MappingError: the network has no such parameter.
     """
     path = (site.parameter or site.name) if isinstance(site, Site) else site
-    found: object = model
+    holder: object = model
     for part in path.split(".") if path else ():
-        found = getattr(found, part, None)
-    if isinstance(found, nn.Module):
-        found = getattr(found, "weight", None)
-    if not isinstance(found, Tensor):
+        holder = getattr(holder, part, None)
+    if isinstance(holder, nn.Module):
+        holder = getattr(holder, "weight", None)
+    if not isinstance(holder, Tensor):
         raise MappingError(f"{type(model).__name__} has no layer or parameter '{path}'; map this network.")
-    return found
+    return holder
 
 
 def has_site(model: nn.Module, site: Site) -> bool:

@@ -83,13 +83,13 @@ def _right_with(
         chip[site.name] = own + spread * torch.randn(own.shape, generator=draws)
         values = held.setdefault(site.parameter, parameters[site.parameter].detach().clone())
         site.matrix(values).copy_(chip[site.name])
-    found = _clean(segments, images.to(memory_format=_layout(network, images)), chip)
+    outputs = _clean(segments, images.to(memory_format=_layout(network, images)), chip)
     for holder in (network.model, model):  # closures of a copy still hold the original's weights
         own_parameters = dict(holder.named_parameters(remove_duplicate=False))
         if all(name in own_parameters and own_parameters[name].shape == held[name].shape for name in held):
             with _holding({own_parameters[name]: values for name, values in held.items()}):
                 expected = _own(holder, images)
-            if _distance(found, expected) <= UNSURE:
+            if _distance(outputs, expected) <= UNSURE:
                 return True
     return False
 
@@ -127,9 +127,9 @@ def _layout(network: MappedNetwork, images: Tensor) -> torch.memory_format:
 
 def _own(model: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad(), evaluating(model), eagerly():
-        found = model(images)
-    assert isinstance(found, Tensor)
-    return found
+        outputs = model(images)
+    assert isinstance(outputs, Tensor)
+    return outputs
 
 
 def _clean(segments: SegmentedNetwork, images: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -144,11 +144,11 @@ def _clean(segments: SegmentedNetwork, images: Tensor, weights: Mapping[str, Ten
         return segments.forward(images, site, chip)
 
 
-def _distance(found: Tensor, expected: Tensor) -> float:
+def _distance(outputs: Tensor, expected: Tensor) -> float:
     """Return how far outputs lie apart, as a share of their norm; infinite where they cannot be compared."""
-    if found.shape != expected.shape or not bool(expected.isfinite().all()):
+    if outputs.shape != expected.shape or not bool(expected.isfinite().all()):
         return float("inf")
-    distance = float((found - expected).norm())
+    distance = float((outputs - expected).norm())
     return distance / max(float(expected.norm()), 1e-30) if distance else 0.0
 
 

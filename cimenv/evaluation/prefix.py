@@ -30,11 +30,11 @@ class PrefixCache:
     def get(self, key: Key) -> tuple[dict[Any, Any], Sums] | None:
         """Return state and error sums, or None."""
         with self._mutex:
-            found = self._entries.get(key)
-            if found is None:
+            entry = self._entries.get(key)
+            if entry is None:
                 return None
             self._entries.move_to_end(key)
-            return found[0], found[1]
+            return entry[0], entry[1]
 
     def put(self, key: Key, state: Kept, sums: Sums) -> None:
         """Keep a state; the least recently used ones make room."""
@@ -82,9 +82,9 @@ class Keeper:
     def latest(self, chip: int, block: int) -> tuple[int, State, Sums] | None:
         """Return the state in front of the latest possible call."""
         for call in range(len(self.prefixes) - 1, 0, -1):
-            found = self.cache.get((chip, self.t_s, block, call, self.prefixes[call]))
-            if found is not None:
-                return call, *found
+            entry = self.cache.get((chip, self.t_s, block, call, self.prefixes[call]))
+            if entry is not None:
+                return call, *entry
         return None
 
     def keep_state(self, chip: int, block: int, call: int, state: State, sums: Sums) -> None:

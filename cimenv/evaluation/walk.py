@@ -77,8 +77,8 @@ class Walk:
             for placement in self.tree:
                 self._opaque(placement)
         else:
-            found = self.keeper.latest(self.chip.number, self.block.number) if self.keeper else None
-            call, state, sums = found or (0, self.network.start(self.block.images, self.modules), [])
+            kept = self.keeper.latest(self.chip.number, self.block.number) if self.keeper else None
+            call, state, sums = kept or (0, self.network.start(self.block.images, self.modules), [])
             self._descend(call, state, sums, 0, len(self.tree))
         return torch.stack(self.sums), torch.stack(self.squares)
 

@@ -115,8 +115,8 @@ class TabularVecEnv(VecEnv):
         if method_name == "action_masks":
             masks = self.envs.action_masks()
             return [masks[k] for k in self._chosen(indices)]
-        (found, *_) = self.get_attr(method_name, indices)
-        return [found(*method_args, **named) for _ in self._chosen(indices)]
+        (method, *_) = self.get_attr(method_name, indices)
+        return [method(*method_args, **named) for _ in self._chosen(indices)]
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None

@@ -226,14 +226,14 @@ class SitePolicy(MaskableActorCriticPolicy):
         tokens: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
-        found = layout_of(observation_space, action_space, layout)
+        described = layout_of(observation_space, action_space, layout)
         if tokens is not None and not isinstance(tokens, Mapping):
             raise ConfigError(f"tokens: got {brief(tokens)}; give a mapping of {', '.join(TOKENS)}.")
         for name in tokens or {}:
             if name not in TOKENS:
                 raise UnknownNameError("argument of tokens", name, TOKENS)
-        self.layout, self.tokens = found.arguments, dict(tokens or {})
-        kwargs = {"layout": found, **self.tokens}
+        self.layout, self.tokens = described.arguments, dict(tokens or {})
+        kwargs = {"layout": described, **self.tokens}
         more |= {"net_arch": [], "features_extractor_class": SiteTokens, "features_extractor_kwargs": kwargs}
         more["ortho_init"] = False
         super().__init__(observation_space, action_space, lr_schedule, **more)
