@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cimenv.core.errors import ConfigError
 from cimenv.envs.episode import Episode
 from cimenv.envs.info import Info
+from cimenv.envs.observation import Vector
 from cimenv.envs.tabular import CompensationTabularEnv
 
 Integers = npt.NDArray[np.int64]
@@ -51,6 +53,8 @@ class Pages:
             for action in np.flatnonzero(single.actions.mask(here)):
                 after[row, action] = number[single.actions.placed(here, int(action))]
             self.observations[row] = single.observe(here)
+            if single.layout.features:
+                self._check_still(single, here, self.observations[row])
             told = single.info(replace(here, ended=True))  # what feedback="reset" hides before
             infos.append({name: value for name, value in told.items() if name not in EPISODE})
         self.placements = np.full((len(every), single.max_sites), -1, dtype=np.int8)
@@ -60,6 +64,21 @@ class Pages:
         self.cost = {name: np.array([info["cost"][name] for info in infos]) for name in infos[0]["cost"]}
         self.objective: Floats = self.columns["objective"]
         self._moves(after, single.invalid_penalty)
+
+    def _check_still(self, single: CompensationTabularEnv, here: Episode, seen: Vector) -> None:
+        """Refuse own features that change with the steps taken, for a row is laid out once.
+
+        Raises:
+            ConfigError: one does.
+        """
+        for steps in {1, single.max_steps // 2, single.max_steps}:
+            moved = single.observe(replace(here, steps=steps)) != seen
+            moved[self.left] = False
+            if moved.any():
+                name = single.layout.names[int(moved.argmax())]
+                raise ConfigError(
+                    f"features: {name} changes with the steps taken, which arrays cannot show; leave it out."
+                )
 
     def _moves(self, after: Integers, penalty: float) -> None:
         """Lay out what every move does, from the row that each allowed one leads to (-1: masked)."""

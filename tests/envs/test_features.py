@@ -66,6 +66,14 @@ def test_arrays_see_them_too(features):
     assert np.array_equal(one.step(4)[0], many.step(np.array([4, 4]))[0][1])
 
 
+def test_arrays_refuse_what_changes_with_the_steps(features):
+    """A row of them is laid out once; a single environment shows it."""
+    features.register(Feature("late", lambda view: view.steps_left < 0.5, "1 in the second half", "placement"))
+    assert CompensationTabularEnv(features=["late"]).reset(seed=0)[0][-1] == 0
+    with pytest.raises(ConfigError, match="features: late changes with the steps, which arrays cannot show"):
+        TabularVectorEnv(2, features=["late"])
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [
