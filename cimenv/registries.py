@@ -10,6 +10,7 @@ from cimenv.core.registry import Registry
 from cimenv.cost.term import COSTS
 from cimenv.crossbar.device import DEVICES
 from cimenv.data.registry import DATA_SETS
+from cimenv.envs.features.registry import FEATURES
 from cimenv.evaluation.metrics import METRICS
 from cimenv.evaluation.statistics import STATISTICS
 from cimenv.networks.registry import BACKBONES
@@ -24,6 +25,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "cost": COSTS,
     "data": DATA_SETS,
     "device": DEVICES,
+    "feature": FEATURES,
     "metric": METRICS,
     "recipe": RECIPES,
     "search": METHODS,
@@ -38,7 +40,8 @@ def register(thing: Thing, kind: str | None = None, name: str | None = None) -> 
 
     Args:
         thing: a subclass of what the kind is based on, such as `DeviceModel`, `Recipe`, `Search`, `Block` or
-            `CostTerm`; for a data set an object of `DataSet`; for a backbone a function or class that makes one.
+            `CostTerm`; for a data set or a feature an object of `DataSet` or `Feature`; for a backbone a function or
+            class that makes one.
         kind: which kind it is, one of `REGISTRIES`; default what its base class tells. A function needs it.
         name: default the one that it says itself: its `kind`, `name`, or that of the function.
 

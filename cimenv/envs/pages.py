@@ -76,9 +76,7 @@ class Pages:
             moved[self.left] = False
             if moved.any():
                 name = single.layout.names[int(moved.argmax())]
-                raise ConfigError(
-                    f"features: {name} changes with the steps taken, which arrays cannot show; leave it out."
-                )
+                raise ConfigError(f"features: {name} changes with the steps, which arrays cannot show; leave it out.")
 
     def _moves(self, after: Integers, penalty: float) -> None:
         """Lay out what every move does, from the row that each allowed one leads to (-1: masked)."""

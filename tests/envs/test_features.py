@@ -4,10 +4,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+import cimenv
 from cimenv.core.errors import ConfigError, UnknownNameError
-from cimenv.core.registry import Registry
 from cimenv.envs import CompensationEnv, CompensationTabularEnv, CompensationWalkEnv, TabularVectorEnv
-from cimenv.envs import observation as observation_module
 from cimenv.envs.features.base import BOUND, Feature
 from cimenv.envs.features.registry import FEATURES, FIT_LOG, V0
 from cimenv.tasks import TableEvaluator
@@ -21,12 +20,12 @@ NEAR = Feature("near", lambda view: np.ones((len(view.placement), 2)), "two ones
 
 @pytest.fixture
 def features(monkeypatch):
-    """A registry of its own, in which the features above are a line each."""
-    own: Registry[Feature] = Registry("feature", Feature, dict(FEATURES.items()), tag="name", objects=True)
-    monkeypatch.setattr(observation_module, "FEATURES", own)
+    """The registry with the features above, a line each, for one test."""
+    monkeypatch.setattr(FEATURES, "_entries", dict(FEATURES._entries))
+    monkeypatch.setattr(FEATURES, "_own", dict(FEATURES._own))
     for row in (BLOCKS, FIRST, PRICE, NEAR):
-        own.register(row)
-    return own
+        cimenv.register(row)
+    return FEATURES
 
 
 def test_the_observation_of_v0_is_frozen(features):
@@ -38,7 +37,7 @@ def test_the_observation_of_v0_is_frozen(features):
     assert names[26:29] == ["site0.allowed_3", "site0.current", "site1.valid"]
     assert names[-2:] == ["log_time", "variation"]
     assert not {"blocks", "site0.first"} & set(names)
-    assert set(V0) | set(FIT_LOG) == set(FEATURES.names)
+    assert {*V0, *FIT_LOG, "blocks", "first", "price", "near"} == set(FEATURES.names)
 
 
 @pytest.mark.parametrize("kind", [CompensationEnv, CompensationWalkEnv, CompensationTabularEnv])
@@ -58,6 +57,18 @@ def test_own_features_are_seen_where_they_are_named(features, kind):
     low, high = env.observation_space.low, env.observation_space.high
     assert (low[env.layout.names.index("blocks")], high[env.layout.names.index("blocks")]) == (0, 9)
     assert type(env.layout)(**env.layout.arguments).names == env.layout.names
+
+
+def test_a_feature_of_a_file_of_the_users_own(tmp_path, monkeypatch):
+    """By where it is, without registering."""
+    (tmp_path / "my_features.py").write_text(
+        "from cimenv.envs.features.base import Feature\n"
+        "LOAD = Feature('load', lambda view: len(view.space.sites), 'sites', 'placement')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    env = gym.make("CiMCompensationTabular-v0", features=["my_features:LOAD"])
+    assert env.reset(seed=0)[0][-1] == 5 and env.unwrapped.layout.names[-1] == "load"
+    assert "my_features:LOAD" in env.spec.to_json()
 
 
 def test_arrays_see_them_too(features):
@@ -116,5 +127,5 @@ def test_what_is_no_feature_is_one_sentence(features):
 @pytest.mark.parametrize("name", FEATURES.names)
 def test_every_row_says_what_it_is(name):
     row = FEATURES[name]
-    assert row.name == name and len(row.doc) > 5 and not row.doc.endswith(".")
+    assert row.name == name and len(row.doc) > 5 and row.doc.endswith(".")
     assert row.bounds == (-BOUND, BOUND)  # of -v0 and the fit's log

@@ -33,12 +33,12 @@ def _error(view: View) -> float:
 LOGGED = Feature(
     "logged",
     _gains,
-    "what this block added to J while the bank was fitted, its cost counted, in tenths; 0 without a log or block",
+    "What the block added to J while the bank was fitted, its cost counted, in tenths; 0 without a log.",
     of="option",
 )
 LOGGED_ERROR = Feature(
     "logged_error",
     _error,
-    "mean standard error of what blocks added to J while the bank was fitted, in tenths; 5 without a log",
+    "Mean standard error of what blocks added by that log, in tenths of J; 5 without a log.",
     of="placement",
 )

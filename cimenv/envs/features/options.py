@@ -17,7 +17,7 @@ def _cost(view: View) -> Floats:
 
 
 OPTIONS = (
-    Feature("placed", _placed, "1 where this block is placed", of="option"),
-    Feature("block_cost", _cost, "scalar cost of this block; 5 where it does not exist", of="option", column="cost"),
-    Feature("allowed", lambda view: view.mask[:, 1:], "1 where this block is allowed now", of="option"),
+    Feature("placed", _placed, "1 where this block is placed.", of="option"),
+    Feature("block_cost", _cost, "Block's scalar cost; 5 where it does not exist.", of="option", column="cost"),
+    Feature("allowed", lambda view: view.mask[:, 1:], "1 where this block is allowed now.", of="option"),
 )

@@ -23,7 +23,7 @@ def _size(field: str) -> Feature:
     def formula(view: View) -> list[float]:
         return [math.log10(max(getattr(site, field), 1)) / 2 for site in view.space.sites]
 
-    return Feature(f"log_{field}", formula, f"log10 of the layer's {field.replace('_', '-')}, halved")
+    return Feature(f"log_{field}", formula, f"log10 of the layer's {field.replace('_', '-')}, halved.")
 
 
 def _error(view: View, column: int) -> Floats:
@@ -41,18 +41,22 @@ def _current(view: View) -> Floats:
 
 
 SITES = (
-    Feature("valid", lambda view: np.ones(len(view.placement)), "1 for a site; padding sites are all zero"),
-    Feature("type", _types, "type of the layer, one-hot", labels=SITE_TYPES),
-    Feature("depth", _depth, "place in call order, from 0 to 1"),
+    Feature("valid", lambda view: np.ones(len(view.placement)), "1 for a site; padding sites are all zero."),
+    Feature("type", _types, "Type of the layer, one-hot.", labels=SITE_TYPES),
+    Feature("depth", _depth, "Place in call order, from 0 to 1."),
     _size("weights"),
     _size("macs"),
     _size("fan_in"),
-    Feature("error_mean", lambda view: _error(view, 0), "ln of the relative feature error, mean over chips"),
-    Feature("error_spread", lambda view: _error(view, 1), "ln of the standard deviation of that error over chips"),
-    Feature("error_max", lambda view: _error(view, 2), "ln of the largest such error"),
-    Feature("snr", lambda view: view.evaluation.site_errors[:, 3] / 20, "signal-to-noise ratio, in 20 dB"),
-    Feature("cosine", lambda view: view.evaluation.site_errors[:, 4], "cosine to the clean feature"),
-    Feature("growth", lambda view: np.append(np.diff(_error(view, 0)), 0.0), "ln(e_next / e) to the next site"),
-    Feature("worst_share", _worst_share, "share of the worst-case damage; 0 unless the statistic is worst_case"),
-    Feature("current", _current, "1 for the site that is decided on (Walk)"),
+    Feature("error_mean", lambda view: _error(view, 0), "ln of the relative feature error, mean over chips."),
+    Feature("error_spread", lambda view: _error(view, 1), "ln of that error's standard deviation over chips."),
+    Feature("error_max", lambda view: _error(view, 2), "ln of the largest error of a chip."),
+    Feature("snr", lambda view: view.evaluation.site_errors[:, 3] / 20, "Signal-to-noise ratio, in 20 dB."),
+    Feature("cosine", lambda view: view.evaluation.site_errors[:, 4], "Cosine to the clean feature."),
+    Feature(
+        "growth",
+        lambda view: np.append(np.diff(_error(view, 0)), 0.0),
+        "ln(e_next / e), from this site's error to the next one's.",
+    ),
+    Feature("worst_share", _worst_share, "Share of the worst-case damage; 0 for other statistics."),
+    Feature("current", _current, "1 for the site that is decided on (Walk)."),
 )

@@ -37,20 +37,20 @@ def _log_time(view: View) -> float:
 
 
 WHOLE = (
-    _whole("acc_none", lambda view: view.objective.acc_none, "accuracy without blocks"),
-    _whole("acc_ref", lambda view: view.objective.acc_ref, "accuracy of the reference"),
-    _whole("score", lambda view: view.objective.score(view.evaluation) / 4, "score, in quarters"),
-    _whole("cost", lambda view: view.objective.cost(view.placement), "scalar cost of all blocks"),
-    _whole("cost_weight", lambda view: view.objective.task.cost_weight, "weight of the cost in the objective"),
-    _whole("weight", _weight, "weight of every cost term in the scalar cost", labels=TERMS),
-    _whole("budget", _budget, "budget of every cost term; 5 for no limit", labels=TERMS),
-    _whole("left", _left, "what is left of that budget; 5 for no limit", labels=TERMS),
-    _whole("steps_left", lambda view: view.steps_left, "share of the step limit that is left"),
-    _whole("statistic", _statistic, "what a set of chips is judged by, one-hot", labels=STATISTICS),
-    _whole("log_time", _log_time, "log10 of the last time in seconds (at least 1), halved"),
+    _whole("acc_none", lambda view: view.objective.acc_none, "Accuracy without blocks."),
+    _whole("acc_ref", lambda view: view.objective.acc_ref, "Accuracy of the reference."),
+    _whole("score", lambda view: view.objective.score(view.evaluation) / 4, "Score, divided by 4."),
+    _whole("cost", lambda view: view.objective.cost(view.placement), "Scalar cost of all blocks placed."),
+    _whole("cost_weight", lambda view: view.objective.task.cost_weight, "Weight of the cost in the objective."),
+    _whole("weight", _weight, "Weights of the cost terms in the scalar cost.", labels=TERMS),
+    _whole("budget", _budget, "Budgets of the cost terms; 5 for no limit.", labels=TERMS),
+    _whole("left", _left, "What is left of the budgets; 5 for no limit.", labels=TERMS),
+    _whole("steps_left", lambda view: view.steps_left, "Share of the step limit that is left."),
+    _whole("statistic", _statistic, "Statistic over chips, one-hot.", labels=STATISTICS),
+    _whole("log_time", _log_time, "log10 of the last time in seconds (at least 1), halved."),
     _whole(
         "variation",
         lambda view: view.objective.task.crossbar.device.relative_strength,
-        "strength of the device's variation",
+        "Relative strength of the device's variation.",
     ),
 )
