@@ -8,6 +8,7 @@ from cimenv.compensation.block import BLOCKS
 from cimenv.core.errors import ConfigError, brief, known_name
 from cimenv.core.registry import Registry
 from cimenv.cost.term import COSTS
+from cimenv.crossbar.converters import CONVERTERS
 from cimenv.crossbar.device import DEVICES
 from cimenv.data.registry import DATA_SETS
 from cimenv.envs.features.registry import FEATURES
@@ -22,6 +23,7 @@ Thing = TypeVar("Thing")
 REGISTRIES: dict[str, Registry[Any]] = {
     "backbone": BACKBONES,
     "block": BLOCKS,
+    "converter": CONVERTERS,
     "cost": COSTS,
     "data": DATA_SETS,
     "device": DEVICES,

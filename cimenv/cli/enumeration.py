@@ -89,7 +89,7 @@ def validate_file(
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the draw of rows.")] = 0,
     threads: Threads = None,
     device: Device = "cpu",
-    trust: Annotated[bool, typer.Option("--trust", help="Import the backbone or data of yours that it names.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Import what of yours it names, such as data.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check an enumeration by evaluating rows again.

@@ -81,6 +81,9 @@ def _check(config: CrossbarConfig) -> None:
     if not config.analog:
         raise ConfigError("analog: got False; aihwkit simulates the whole chain, so switch it on.")
     config.device.aihwkit_noise()
+    for field in ("dac", "adc"):
+        if (kind := getattr(config, field)) != "uniform":
+            raise ConfigError(f"{field}: got '{kind}'; to_rpu_config knows uniform converters.")
     for field in ("voltage_offset", "overrides"):
         if getattr(config, field):
             raise ConfigError(f"{field}: to_rpu_config has no counterpart; leave it off.")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cimenv.core.errors import ConfigError, DataError
 from cimenv.crossbar.config import CrossbarConfig
-from cimenv.crossbar.converters import converted, in_learned_range
+from cimenv.crossbar.converters import CONVERTERS, in_learned_range
 from cimenv.crossbar.device import before_ageing, checked_time
 from cimenv.crossbar.variation import normal_like
 
@@ -113,7 +113,7 @@ class AnalogArray:
             if isinstance(alpha, Tensor) and alpha.requires_grad:  # its gradient comes from where inputs are clamped
                 part, alpha = in_learned_range(part, alpha), alpha.detach()
             scaled = part / alpha
-            u = converted(scaled, self.config.dac_bits, 1.0)
+            u = CONVERTERS.find(self.config.dac).convert(scaled, self.config.dac_bits, 1.0)
             if counts is not None:
                 _count(counts[:2], scaled.abs() > 1.0)
             if self.config.input_noise:
@@ -172,7 +172,9 @@ def analog_product(
         y = output
     else:
         y = _before_adc(u, y, tile, config, generator, operator)
-    return converted(y, config.adc_bits, config.adc_bound) if config.adc_bits or tile.slopes is not None else y
+    if not config.adc_bits and tile.slopes is None:
+        return y
+    return CONVERTERS.find(config.adc).convert(y, config.adc_bits, config.adc_bound)
 
 
 class _InPlaceOf(torch.autograd.Function):

@@ -6,10 +6,18 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from cimenv.core.config import Frozen, merged
 from cimenv.core.errors import ConfigError
+from cimenv.crossbar.converters import CONVERTERS
 from cimenv.crossbar.device import DeviceModel
 from cimenv.crossbar.devices import LogNormal
 from cimenv.crossbar.presets import preset_fields
@@ -55,6 +63,8 @@ class CrossbarConfig(Frozen):
     adc_bound: float = Field(
         10.0, ge=1e-6, le=1e6, description="largest output, in units of the largest weight times input"
     )
+    dac: str = Field("uniform", description="kind of the converters of inputs")
+    adc: str = Field("uniform", description="kind of the converters of outputs")
     row_scaling: bool = Field(True, description="scale the rows of every tile to a largest weight of 1")
     input_noise: float = Field(0.0, ge=0, le=1e6, description="of every converted input, in units of the input range")
     output_noise: float = Field(
@@ -87,6 +97,23 @@ class CrossbarConfig(Frozen):
             own = {name: value for name, value in fields.items() if name != "preset"}
             return merged(preset_fields(fields["preset"]), own)
         return fields
+
+    @field_validator("dac", "adc")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        return CONVERTERS.written(CONVERTERS.find(kind))
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the fields; kinds of converters, which came later, leave keys as they were while they are uniform."""
+        shown: dict[str, Any] = fields(self)
+        return {name: value for name, value in shown.items() if name not in ("dac", "adc") or value != "uniform"}
+
+    @property
+    def converter_versions(self) -> dict[str, int]:
+        """Return the versions of converters whose levels have changed, for keys."""
+        kinds = {kind for config in (self, *self._overridden.values()) for kind in (config.dac, config.adc)}
+        return {kind: version for kind in sorted(kinds) if (version := CONVERTERS.find(kind).version) != 1}
 
     _overridden: dict[str, CrossbarConfig] = PrivateAttr(default_factory=dict)
 

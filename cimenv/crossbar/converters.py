@@ -5,10 +5,12 @@ B bits are 2^B - 2 steps: levels -(2^(B-1) - 1) ... 2^(B-1) - 1, zero among them
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from cimenv.core.registry import Registry
 
 
 def steps(bits: int) -> int:
@@ -21,33 +23,56 @@ def step_size(bits: int, bound: float) -> float:
     return 2.0 * bound / steps(bits)
 
 
-def converted(values: Tensor, bits: int | None, bound: float) -> Tensor:
-    """Return `values` as a converter gives them: rounded to its levels, then clamped to +-bound.
+class Converter:
+    """A kind of converter: its levels between -bound and bound. One of one's own is a subclass with `levels`."""
 
-    Without bits nothing is rounded, but clamped. The gradient passes up to the bound and at it, not beyond.
-    """
-    if values.requires_grad:
-        levels = _StraightThrough.apply(values, bits, bound)
-        assert isinstance(levels, Tensor)
-        return levels
-    if not bits:
-        return values.clamp(-bound, bound)
-    step = step_size(bits, bound)
-    return values.div(step).round_().mul_(step).clamp_(-bound, bound)
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1  # bumped when its levels change
+
+    @classmethod
+    def levels(cls, values: Tensor, bits: int | None, bound: float) -> Tensor:
+        """Return `values` at the nearest levels, at most `bound` in size; without bits nothing is rounded."""
+        raise NotImplementedError
+
+    @classmethod
+    def convert(cls, values: Tensor, bits: int | None, bound: float) -> Tensor:
+        """Return `values` as a converter gives them; the gradient passes up to the bound and at it, not beyond."""
+        if not values.requires_grad:
+            return cls.levels(values, bits, bound)
+        straight = _StraightThrough.apply(values, cls, bits, bound)
+        assert isinstance(straight, Tensor)
+        return straight
+
+
+class Uniform(Converter):
+    """Equally spaced levels, zero among them; what lies between two is rounded, ties to even."""
+
+    kind = "uniform"
+
+    @classmethod
+    def levels(cls, values: Tensor, bits: int | None, bound: float) -> Tensor:
+        """Return `values` rounded to levels, then clamped to +-bound."""
+        if not bits:
+            return values.clamp(-bound, bound)
+        step = step_size(bits, bound)
+        return values.div(step).round_().mul_(step).clamp_(-bound, bound)
+
+
+CONVERTERS: Registry[type[Converter]] = Registry("converter", Converter, {"uniform": Uniform})
 
 
 class _StraightThrough(torch.autograd.Function):
     """Convert; the gradient passes where nothing is clamped."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, bits: int | None, bound: float) -> Tensor:
+    def forward(ctx: Any, values: Tensor, kind: type[Converter], bits: int | None, bound: float) -> Tensor:
         ctx.save_for_backward(values.abs() > bound)
-        return converted(values.detach(), bits, bound)
+        return kind.levels(values.detach(), bits, bound)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (cut,) = ctx.saved_tensors
-        return gradient.masked_fill(cut, 0.0), None, None
+        return gradient.masked_fill(cut, 0.0), None, None, None
 
 
 class _InRange(torch.autograd.Function):

@@ -64,4 +64,5 @@ def physics_of(config: CrossbarConfig) -> dict[str, Any]:
     if simple:
         return config.model_dump(mode="json", include=fields)
     fields = {"tile_columns", "weight_bits", "device_bits", "technology_nm"}
-    return {**config.model_dump(mode="json", exclude=fields), "version": CHAIN_VERSION}
+    versions = {"converter_versions": config.converter_versions} if config.converter_versions else {}
+    return {**config.model_dump(mode="json", exclude=fields), "version": CHAIN_VERSION, **versions}
