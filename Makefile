@@ -24,7 +24,7 @@ test: setup
 	$(BIN)/python $(PYTEST)
 
 $(VENV)/.installed-zoo: $(STAMP)
-	$(BIN)/python $(PIP) -e ".[agents,dev,zoo]"
+	$(BIN)/python $(PIP) -e ".[agents,dev,docs,zoo]"
 	touch $@
 
 test-all: $(VENV)/.installed-zoo
@@ -65,7 +65,7 @@ $(VENV)/.installed-docs: $(STAMP)
 
 # The site is build/docs/index.html; a warning is an error.
 docs: $(VENV)/.installed-docs
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -E -b html docs build/docs
 
 # Their own environment: aihwkit 1.1.0 runs with torch 2.10.0 on Python 3.11 (1.2.0 on 3.12).
 AIHWKIT := .venv-aihwkit/bin/python
