@@ -86,7 +86,7 @@ def describe_fields(app: Any, what: str, name: str, found: Any, options: Any, li
         lines[cut:] = ["Specified in full under Environments.", ""]
     if isinstance(found, type) and issubclass(found, BaseModel):
         fields = [_field(field, info) for field, info in found.model_fields.items()]
-        lines += ["", "Fields:", "", *fields, ""] if fields else []
+        lines += ["", "Fields:", "", *map(_plain_bars, fields), ""] if fields else []
 
 
 def _plain_bars(line: str) -> str:

@@ -121,7 +121,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("readme", sorted((ROOT / "results").glob("*/README.md")), ids=lambda p: p.parent.name)
 def test_results_name_the_command_that_made_them(readme):
-    commands = re.findall(r"(?:python -m experiments\.\w+|make [\w-]+)", readme.read_text())
+    commands = re.findall(r"(?:python -m experiments\.\w+|(?<=[`\n])make [\w-]+)", readme.read_text())
     assert commands
     for command in commands:
         _, _, name = command.rpartition(" ")
