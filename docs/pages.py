@@ -1,8 +1,10 @@
-"""Pages that are made and not written: one an experiment, from its results; one an environment, from its docstring."""
+"""Pages that are made and not written: of experiments from their results, of environments and registries from code."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import gymnasium as gym
 from pydantic import BaseModel
 
 import cimenv
+from cimenv.core.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -25,6 +28,7 @@ def write(docs: Path) -> None:
     experiments = {folder.name: experiment(folder) for folder in sorted(RESULTS.iterdir()) if folder.is_dir()}
     _write(docs / "experiments", "Experiments", experiments)
     _write(docs / "environments", "Environments", dict(environments()))
+    _write(docs / "registries", "Everything with a name", dict(registries()))
 
 
 def _write(folder: Path, title: str, made: dict[str, str]) -> None:
@@ -74,6 +78,23 @@ def environments() -> Iterator[tuple[str, str]]:
         if name.startswith("CiM"):
             made: Any = gym.envs.registration.load_env_creator(str(spec.entry_point))
             yield name, f'# {name}\n\n`gym.make("{name}")`\n\n{inspect.getdoc(made)}\n'
+
+
+def registries() -> Iterator[tuple[str, str]]:
+    """Yield name and page of every registry: what can be chosen by name, what it is, and where it is published."""
+    modules = [
+        found.name for found in pkgutil.walk_packages(cimenv.__path__, "cimenv.") if "__main__" not in found.name
+    ]
+    held = (value for name in modules for value in vars(importlib.import_module(name)).values())
+    for registry in {id(value): value for value in held if isinstance(value, Registry)}.values():
+        rows = [f"| `{row.name}` | {_cell(row.summary)} | {_cell(row.source)} |" for row in registry.rows()]
+        table = "\n".join(["| name | what it is | source |", "|---|---|---|", *rows])
+        title = f"{registry.what[0].upper()}{registry.what[1:]}"
+        yield registry.what.replace(" ", "_"), f"# {title}: what there is\n\n{table}\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def describe_fields(app: Any, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
