@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 GENERATED = ("environments", "experiments", "registries")
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parts[-2] not in GENERATED)]
 BLOCK = re.compile(r"(?:<!-- not run: ([^>]+) -->\n)?^```(python|bash)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-TIME = re.compile(r"#.*?\b(\d+) (s|min|h)\b")
+TIME = re.compile(r"# (?:\w+\.py: )?(\d+) (s|min|h)\b")
 SECONDS = {"s": 1, "min": 60, "h": 3_600}
 REASONS = ("a cluster", "a GPU", "an environment of its own", "serves until it is stopped")
 FAST_S = 30
@@ -59,6 +59,16 @@ def blocks_of(page: Path) -> list[Block]:
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
+def without_time(block: Block) -> list[str]:
+    """Return the commands beside which, or in the comment above which, no time stands."""
+    if block.language != "bash" or block.left_out is not None:
+        return []
+    lines = re.sub(r"\\\n\s*", "", block.text).splitlines()
+    pairs = zip(["", *lines], lines, strict=False)
+    timed = [TIME.search(line) or (above.startswith("#") and TIME.search(above)) for above, line in pairs]
+    return [line for line, time in zip(lines, timed, strict=True) if not line.startswith("#") and not time]
+
+
 def as_parameter(block: Block):
     return pytest.param(block, id=block.name, marks=[pytest.mark.slow] * (block.seconds > FAST_S))
 
@@ -94,14 +104,7 @@ def test_a_block_runs(block, tmp_path):
 
 def test_every_block_says_how_long_it_takes():
     assert [block.name for block in BLOCKS if block.left_out is None and not block.seconds] == []
-    commands = [
-        (block.name, line)
-        for block in BLOCKS
-        if block.language == "bash" and block.left_out is None
-        for line in re.sub(r"\\\n\s*", "", block.text).splitlines()
-        if line and not line.startswith("#") and not TIME.search(line)
-    ]
-    assert commands == []
+    assert [(block.name, line) for block in BLOCKS for line in without_time(block)] == []
     assert {block.left_out for block in BLOCKS if block.left_out} <= set(REASONS)
 
 

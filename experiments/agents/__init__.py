@@ -1,1 +1,1 @@
-"""Searches and agents on enumerated tables: tuned alike, at equal budgets of distinct evaluations."""
+"""Searches and agents on enumerated tables: at equal budgets of distinct evaluations."""
