@@ -39,4 +39,5 @@ def setup(app: Any) -> None:
     """Write the generated pages before Sphinx reads them; show the fields of configurations."""
     app.connect("builder-inited", lambda _: pages.write(HERE))
     app.connect("autodoc-process-docstring", pages.describe_fields)
+    app.connect("autodoc-process-signature", pages.short_signature)
     app.connect("autodoc-skip-member", pages.skip_member)

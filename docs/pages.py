@@ -110,6 +110,12 @@ def describe_fields(app: Any, what: str, name: str, found: Any, options: Any, li
         lines += ["", "Fields:", "", *map(_plain_bars, fields), ""] if fields else []
 
 
+def short_signature(app: Any, what: str, name: str, found: Any, *others: Any) -> tuple[str, None] | None:
+    """Return the signature of a configuration without its fields, which are listed below it."""
+    del app, what, name, others
+    return ("(**fields)", None) if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
 def _plain_bars(line: str) -> str:
     """Return a line whose |x| outside of code is an absolute value and no substitution."""
     parts = line.split("`")
