@@ -8,7 +8,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 # Tests run in two processes; a worker that has none left takes some of the other's.
 PYTEST := -m pytest -n 2 --dist worksteal
 
-.PHONY: setup demo test test-all test-lowest lint type bench format readme docs aihwkit-check bench-aihwkit
+.PHONY: setup demo test test-all test-lowest lint type bench format docs aihwkit-check bench-aihwkit
 
 setup: $(STAMP)
 
@@ -55,9 +55,6 @@ type: setup
 
 bench: setup
 	$(BIN)/python -m experiments.bench
-
-readme: setup
-	$(BIN)/python -m experiments.lab.readme
 
 $(VENV)/.installed-docs: $(STAMP)
 	$(BIN)/python $(PIP) -e ".[agents,dev,docs]"

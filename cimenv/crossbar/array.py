@@ -211,7 +211,7 @@ def _before_adc(
 
 
 def _with_ir_drop(u: Tensor, y: Tensor, w: Tensor, strength: float, operator: Operator) -> Tensor:
-    """Return `y` less the current lost to the wires' resistance: a cubic in the load; input 0 is farthest."""
+    """Return `y` less the current lost to the wires' resistance: a cubic in the load; input 0 is nearest the ADC."""
     n = w.shape[-1]
     distance = 1.0 - (1.0 - torch.arange(n, device=w.device, dtype=w.dtype) / n).square()
     far = operator.product(u, w * distance)

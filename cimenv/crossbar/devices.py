@@ -87,7 +87,7 @@ class LogNormal(Spread):
 class Gaussian(Spread):
     """Additive Gaussian variation in units of the layer's full scale S = max|W|, censored from above on request.
 
-    Source: TRICE (ICCAD 2022).
+    Source: TRICE (ICCAD 2023, arXiv 2307.15853).
     """
 
     kind: Literal["gaussian"] = "gaussian"
@@ -102,7 +102,7 @@ class Gaussian(Spread):
 class BitSlicedGaussian(Spread):
     """M-bit weights on M/K devices of K bits, each off by N(0, sigma) of its range.
 
-    Source: worst-case analysis (ICCAD 2022) and TRICE (ICCAD 2022).
+    Source: Yan et al. (ICCAD 2022, arXiv 2207.07626) and TRICE (ICCAD 2023, arXiv 2307.15853).
     """
 
     kind: Literal["bit_sliced_gaussian"] = "bit_sliced_gaussian"

@@ -38,7 +38,7 @@ def log_normal_moments(sigma: float) -> tuple[float, float]:
 def censored_gaussian(w: Tensor, sigma: float, threshold: float | None, generator: torch.Generator) -> Tensor:
     """Return `w + min(Z, threshold) * sigma * S`, Z ~ N(0, 1) per weight, S = max|w| (detached).
 
-    Source: TRICE (ICCAD 2022). Censored from above (mass at the threshold), the left tail whole; without a threshold
+    Source: TRICE (ICCAD 2023). Censored from above (mass at the threshold), the left tail whole; without a threshold
     plain Gaussian noise. Differentiable in `w`.
     """
     z = normal_like(w, generator)
@@ -100,7 +100,7 @@ def bit_sliced_gaussian(
     Each device deviates by N(0, sigma) of its own full range; with `write_verify` = th_g every device satisfies
     |dg| <= th_g, hence |dW| <= th_g * S. With `mid_range_factor` = s, weights with 0.25 < |W|/S < 0.75 get
     sigma*s and the others sigma, where sigma is divided by sqrt(0.4 s^2 + 0.6).
-    Source: worst-case line (ICCAD 2022, TRICE), physics as in its public code. Straight-through gradient in `w`.
+    Source: Yan et al. (ICCAD 2022) and TRICE (ICCAD 2023), as in their public code. Straight-through gradient in `w`.
     """
     w = quantize(w, weight_bits)
     full_scale = w.detach().abs().amax()

@@ -1,4 +1,4 @@
-"""Recipe `trice`: right-censored Gaussian noise, its strength found on validation while it trains (ICCAD 2022)."""
+"""Recipe `trice`: right-censored Gaussian noise, its strength found on validation while it trains (ICCAD 2023)."""
 
 from __future__ import annotations
 
