@@ -34,6 +34,30 @@ from cimenv.core.writing import disk_faults
 from cimenv.sb3 import PlacementCallback, deterministic_rollout
 from cimenv.tasks import Evaluator, Objective
 
+USAGE = "python -m agents.train [-h] [--runs FOLDER] CONFIG [key=value ...]"
+
+
+def main(arguments: list[str]) -> int:
+    """Run from the command line."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser("agents.train", description=__doc__.splitlines()[0], usage=USAGE)
+    parser.add_argument("config", help="a YAML file, such as configs/agents/maskable_ppo.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides, such as seed=1")
+    parser.add_argument("--runs", default="runs", type=Path, metavar="FOLDER", help="where run folders lie")
+    given = parser.parse_intermixed_args(arguments)
+    try:
+        config = load_config(given.config, given.overrides)
+        agent = train(config, given.runs / f"{config.name}-{config.seed}", say=print)
+    except CimenvError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    print(f"final policy {agent.final}, best seen {agent.best}, {agent.evaluations} distinct evaluations")
+    print(f"run folder {agent.folder}; look at it with: tensorboard --logdir {agent.folder.parent}")
+    return 0
+
 
 @dataclass(frozen=True)
 class TrainedAgent:
@@ -81,41 +105,48 @@ def _trained(
     callback: BaseCallback | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
+    """Train what is left of a run; return its result."""
     env = make_env(config, evaluator)
-    inner = placement_env(env)
+    task = placement_env(env).evaluator
     dashboard = PlacementCallback(config.log_every, config.images_every)
     session = Session(config, env, dashboard, folder)
-    judged = judged_env(config, inner.evaluator, session.budget.known)
-    model: BaseAlgorithm
-    dashboard.final = lambda: deterministic_rollout(model, judged)
+    judged = judged_env(config, task, session.budget.known)
 
     with one_thread():
-        saved = checkpoint.latest(folder)
-        if saved is None:
-            start_afresh(folder)
-            model = new_model(config, env)
-            model.set_logger(open_logger(folder))
-        else:
-            say(before_opening(saved))
-            model = checkpoint.load(saved, session)
-            say(f"{folder} was interrupted; going on from step {model.num_timesteps} of {config.steps}.")
-        callbacks = [dashboard, CheckpointCallback(session, config.checkpoint_every)]
+        model, new = _agent(session, say)
+        dashboard.final = lambda: deterministic_rollout(model, judged)
         left = config.steps - model.num_timesteps
+        callbacks = [dashboard, CheckpointCallback(session, config.checkpoint_every)]
         try:
             with bar("training the agent", left) as advance:
                 model.learn(
                     left,
                     callback=CallbackList([*callbacks, _Advance(advance), *([callback] if callback else [])]),
                     log_interval=None,  # type: ignore[arg-type]  # the dashboard writes the rows
-                    reset_num_timesteps=saved is None,
+                    reset_num_timesteps=new,
                 )
         finally:
             model.logger.close()
 
     assert dashboard.history is not None and dashboard.history.last is not None
-    result = write_results(folder, model, session.budget.known, dashboard.history.last, Objective.of(inner.evaluator))
+    result = write_results(folder, model, session.budget.known, dashboard.history.last, Objective.of(task))
     env.close()
     return result
+
+
+def _agent(session: Session, say: Callable[[str], None]) -> tuple[BaseAlgorithm, bool]:
+    """Return the agent as its last checkpoint left it, or a new one; and whether it is new."""
+    saved = checkpoint.latest(session.folder)
+    if saved is not None:
+        say(before_opening(saved))
+        model = checkpoint.load(saved, session)
+        steps = f"step {model.num_timesteps} of {session.config.steps}"
+        say(f"{session.folder} was interrupted; going on from {steps}.")
+        return model, False
+    start_afresh(session.folder)
+    model = new_model(session.config, session.env)
+    model.set_logger(open_logger(session.folder))
+    return model, True
 
 
 class _Advance(BaseCallback):
@@ -140,30 +171,6 @@ def one_thread() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
 
-
-def main(arguments: list[str]) -> int:
-    """Run from the command line."""
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser("agents.train", description=__doc__.splitlines()[0], usage=USAGE)
-    parser.add_argument("config", help="a YAML file, such as configs/agents/maskable_ppo.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides, such as seed=1")
-    parser.add_argument("--runs", default="runs", type=Path, metavar="FOLDER", help="where run folders lie")
-    given = parser.parse_intermixed_args(arguments)
-    try:
-        config = load_config(given.config, given.overrides)
-        agent = train(config, given.runs / f"{config.name}-{config.seed}", say=print)
-    except CimenvError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
-        return 130
-    print(f"final policy {agent.final}, best seen {agent.best}, {agent.evaluations} distinct evaluations")
-    print(f"run folder {agent.folder}; look at it with: tensorboard --logdir {agent.folder.parent}")
-    return 0
-
-
-USAGE = "python -m agents.train [-h] [--runs FOLDER] CONFIG [key=value ...]"
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
