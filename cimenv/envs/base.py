@@ -50,7 +50,17 @@ class Limit(Protocol):
 
 
 class PlacementEnv(gym.Env[Vector, np.int64]):
-    """An episode places blocks one at a time; subclasses say by `meaning` what an action does."""
+    """An episode places blocks one at a time; subclasses say by `meaning` what an action does.
+
+    Attributes:
+        base_task: the task without reset hooks.
+        block_options: its sites and their block options.
+        scenarios: the tasks that episodes may be of, each with its evaluator.
+        actions: what an action means.
+        layout: names and order of the numbers in an observation.
+        episode: under way, or ended; None before the first reset.
+        held: the recipe that `reset(options=...)` asked for last.
+    """
 
     metadata = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 2}
     meaning: ClassVar[type[Actions]]

@@ -26,9 +26,9 @@ from cimenv.envs.arguments import (
 )
 from cimenv.envs.info import Info
 from cimenv.envs.observation import Vector
-from cimenv.envs.pages import Booleans, Floats, Integers, Pages
 from cimenv.envs.reward import TerminalReward
 from cimenv.envs.tabular import ONE_NETWORK, CompensationTabularEnv
+from cimenv.envs.transitions import Booleans, Floats, Integers, Transitions
 
 Batch = tuple[Vector, Floats, Booleans, Booleans, Info]
 
@@ -102,7 +102,7 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
         self.single_action_space = self.single.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.pages = Pages(self.single)
+        self.transitions = Transitions(self.single)
         self._rows = np.zeros(num_envs, dtype=np.int64)
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._ended = np.ones(num_envs, dtype=bool)
@@ -162,19 +162,20 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
             EpisodeError: before `reset`; or, with autoreset disabled, where an episode is over.
             InvalidActionError: an action outside the space, or a masked one with `invalid_action="raise"`.
         """
-        pages, single, fresh, some_fresh = self.pages, self.single, self._ended, self._some_ended
+        transitions, single, fresh, some_fresh = self.transitions, self.single, self._ended, self._some_ended
         chosen = self._checked(actions)
-        moves = self._rows * pages.actions + chosen
-        invalid = pages.masked.take(moves)
+        moves = self._rows * transitions.actions + chosen
+        invalid = transitions.masked.take(moves)
         if single.invalid_action == "raise" and (invalid & ~fresh).any():
             raise InvalidActionError("a masked action was taken; choose those that action_masks() allows.")
-        self._rows = pages.after.take(moves)
+        self._rows = transitions.after.take(moves)
         self._steps = self._steps + 1
-        self._ended = pages.ends.take(moves) | (self._steps >= single.max_steps)
+        self._ended = transitions.ends.take(moves) | (self._steps >= single.max_steps)
         if self._terminal:
-            rewards = np.where(self._ended, pages.objective.take(self._rows), 0.0) - single.invalid_penalty * invalid
+            reached = np.where(self._ended, transitions.objective.take(self._rows), 0.0)
+            rewards = reached - single.invalid_penalty * invalid
         else:
-            rewards = pages.gain.take(moves)
+            rewards = transitions.gain.take(moves)
         if some_fresh:
             self._begin(fresh)
             rewards[fresh], invalid[fresh] = 0.0, False
@@ -196,19 +197,19 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
             chosen = actions
         else:
             chosen = checked_actions(actions, self.num_envs)
-        if np.maximum.reduce(chosen.view(np.uint64)) >= self.pages.actions:  # or negative
-            k = int(((chosen < 0) | (chosen >= self.pages.actions)).argmax())
+        if np.maximum.reduce(chosen.view(np.uint64)) >= self.transitions.actions:  # or negative
+            k = int(((chosen < 0) | (chosen >= self.transitions.actions)).argmax())
             raise InvalidActionError(
                 f"action {chosen[k]} of environment {k} is outside {self.single_action_space}; take an integer from 0 "
-                f"to {self.pages.actions - 1}."
+                f"to {self.transitions.actions - 1}."
             )
         return chosen
 
     def _final(self, ended: Booleans, invalid: Booleans) -> Info:
         """Return what the episodes that are over ended with."""
         found = np.full(self.num_envs, None, dtype=object)
-        seen = self.pages.observations.take(self._rows[ended], axis=0)
-        seen[:, self.pages.left] = self._left[self._steps[ended]]
+        seen = self.transitions.observations.take(self._rows[ended], axis=0)
+        seen[:, self.transitions.left] = self._left[self._steps[ended]]
         for k, one in zip(np.flatnonzero(ended), seen, strict=True):
             found[k] = one
         final = _only(self._infos(invalid), ended)
@@ -233,7 +234,7 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
 
     def action_masks(self) -> Booleans:
         """Return which actions are allowed now, `[num_envs, actions]`."""
-        masks = self.pages.masks.take(self._rows, axis=0)
+        masks = self.transitions.masks.take(self._rows, axis=0)
         if self._some_ended:
             masks[self._ended, 1:] = False
         return masks
@@ -243,27 +244,27 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
         if self._buffers is not None:
             self._buffers.reverse()
             buffer = self._buffers[0]
-        seen = self.pages.observations.take(self._rows, axis=0, out=buffer, mode="clip")  # faster than checking
-        seen[:, self.pages.left] = self._left.take(self._steps, mode="clip")
+        seen = self.transitions.observations.take(self._rows, axis=0, out=buffer, mode="clip")  # faster than checking
+        seen[:, self.transitions.left] = self._left.take(self._steps, mode="clip")
         return seen
 
     def _infos(self, invalid: Booleans) -> Info:
         info: Info = {"action_mask": self.action_masks().view(np.int8), "_action_mask": self._every}
         if self.infos == "mask":
             return info
-        rows, pages = self._rows, self.pages
+        rows, transitions = self._rows, self.transitions
         hidden = self.single.feedback == "reset"
         shown_rows = np.where(self._ended, rows, 0) if hidden else rows
-        blocks = pages.blocks.take(rows)
+        blocks = transitions.blocks.take(rows)
         found: Info = {
-            "placement": pages.placements.take(rows, axis=0),
-            **{name: column.take(shown_rows) for name, column in pages.columns.items()},
+            "placement": transitions.placements.take(rows, axis=0),
+            **{name: column.take(shown_rows) for name, column in transitions.columns.items()},
             "evaluated": shown_rows == rows,
             "evaluations": 1 + ((blocks > 0) & self._ended if hidden else blocks),
             "invalid_action": invalid,
         }
         info |= found | {f"_{name}": self._every for name in found}
-        cost = {name: column.take(rows) for name, column in pages.cost.items()}
+        cost = {name: column.take(rows) for name, column in transitions.cost.items()}
         info["cost"] = cost | {f"_{name}": self._every for name in cost}
         return info | {"_cost": self._every}
 

@@ -63,7 +63,7 @@ def measure_tabular_environments() -> list[Measurement]:
         envs = TabularVectorEnv(count, infos=infos)
         envs.reset(seed=0)
         draws = np.random.default_rng(0)
-        actions = [draws.integers(1, envs.pages.actions, size=count) for _ in range(50)]
+        actions = [draws.integers(1, envs.transitions.actions, size=count) for _ in range(50)]
 
         def run(envs: TabularVectorEnv = envs, actions: list[Any] = actions, steps: int = steps) -> None:
             for step in range(steps):

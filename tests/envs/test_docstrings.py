@@ -1,5 +1,7 @@
 """What the environments' docstrings say, claim by claim."""
 
+import inspect
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -24,6 +26,18 @@ def test_sections_and_words(kind):
     assert [line[3:] for line in map(str.strip, text.splitlines()) if line.startswith("## ")] == list(SECTIONS)
     for gone in ("always valid", "always raises", "thousand times"):
         assert gone not in text
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_constructors_list_their_arguments(kind):
+    """`help` shows every argument with its type and default, and the page of the class says what it is."""
+    said = kind.__doc__ if kind is not CompensationWalkEnv else CompensationEnv.__doc__
+    listed = said.partition("## Arguments")[2]
+    for name, one in inspect.signature(kind).parameters.items():
+        assert one.annotation is not one.empty and one.kind is not one.VAR_POSITIONAL
+        assert f"`{name}" in listed or one.kind is one.VAR_KEYWORD, name
+    with pytest.raises(TypeError, match=r"unexpected .*argument 'mistyped'"):
+        kind(mistyped=1)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"feedback": "reset"}, {"reward": "terminal"}, {"max_steps": 3}])

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 EPISODE = ("action_mask", "placement", "evaluated", "evaluations", "invalid_action")  # infos that are not a placement's
 
 
-class Pages:
+class Transitions:
     """Every feasible placement of a tabular environment as a row of arrays.
 
     Attributes:
