@@ -47,7 +47,7 @@ def _warn(line: str) -> None:
 def evaluate(
     run: Path, evaluator: Evaluator | None = None, *, trust: bool = False, say: Callable[[str], None] = _warn
 ) -> dict[str, Any]:
-    """Evaluate a run's placements on the test split, write evaluation.json and return what it holds.
+    """Evaluate a run's placements on the test split, write evaluation.json and return its content.
 
     Args:
         run: folder of a finished run.

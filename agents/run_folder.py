@@ -106,7 +106,7 @@ def write_placements(path: Path, known: Known, objective: Objective) -> tuple[Pl
 
 
 def read_placements(path: Path) -> Known:
-    """Return what `write_placements` wrote.
+    """Return the points that `write_placements` wrote.
 
     Raises:
         ConfigError: the file is missing or damaged.

@@ -153,7 +153,7 @@ class _Work:
     compute: Compute
 
     def requests(self, placements: Sequence[Placement]) -> list[Request]:
-        """Return what is asked of some placements."""
+        """Return the requests for some placements."""
         return self.header.requests(placements)
 
     def shown(self) -> AbstractContextManager[Advance]:
@@ -217,7 +217,7 @@ def _begun(path: Path, wanted: Mapping[str, Any], space: PlacementSpace) -> Enum
 
 
 def _lines(path: Path) -> list[str] | None:
-    """Return the whole lines of a file; None where there is none, or a kill left less than its first two lines."""
+    """Return the whole lines of a file, or None where there is none, or a kill left less than its first two lines."""
     with writing(path):
         data = read_bytes(path, RECORD) if path.exists() and not path.is_dir() else None
     if data is None:

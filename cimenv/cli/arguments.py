@@ -166,7 +166,7 @@ def evaluator_of(task: str, overrides: list[str] | None, device: str = "cpu") ->
 def cluster_at(
     address: str | None, ca: Path | None = None, cert: Path | None = None, key: Path | None = None
 ) -> Iterator[Cluster | None]:
-    """Give the cluster of a scheduler while a command runs, by TLS with three PEM files; None without an address.
+    """Give the cluster of a scheduler while a command runs, by TLS with three PEM files, or None without an address.
 
     Raises:
         ConfigError: PEM files without a scheduler; see `Cluster` and `tls`.

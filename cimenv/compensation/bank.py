@@ -61,7 +61,7 @@ class CompensationBank(nn.Module):
             self.register_buffer(f"{ORDER}{s}", order)
 
     def order(self, site: int) -> Tensor | None:
-        """Return the channels of a site, the most sensitive first; None where nobody said."""
+        """Return the channels of a site, the most sensitive first, or None where no order is known."""
         found = getattr(self, f"{ORDER}{site}", None)
         assert found is None or isinstance(found, Tensor)
         return found
@@ -92,7 +92,7 @@ class CompensationBank(nn.Module):
             yield network
 
     def at_sites(self, placement: Placement) -> AtSite:
-        """Return what gives a placement's outputs at every site, from the product there: `programmed` takes it."""
+        """Return a function that gives a placement's outputs at every site from the product there, for `programmed`."""
         blocks = self.options.blocks(placement)
         placed = {site.name: (s, blocks[s]) for s, site in enumerate(self.options.sites)}
 

@@ -77,7 +77,7 @@ class FitLog:
 
     @staticmethod
     def taken_from(arrays: dict[str, Tensor]) -> FitLog | None:
-        """Take a log out of the tensors it is among; None where there is none."""
+        """Take a log out of the tensors it is among, or None where there is none."""
         own: Mapping[str, Tensor] = {name: arrays.pop(name) for name in list(arrays) if name.startswith(LOG)}
         if not own:
             return None

@@ -47,7 +47,7 @@ class Checks:
         return f"{row},{self.of(row)}"
 
     def row(self, line: str) -> str | None:
-        """Return the row of a line without its checksum; None where that does not fit."""
+        """Return the row of a line without its checksum, or None where that does not fit."""
         row, comma, check = line.rpartition(",")
         return row if comma and check == self.of(row) else None
 
@@ -69,7 +69,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 
 def appending(path: Path, columns: Sequence[str]) -> Append:
-    """Return what appends a row; a new file gets its first line, an old one loses what a kill left of a row.
+    """Return a function that appends a row; a new file gets its first line, an old one loses an unfinished row.
 
     A file that an earlier version wrote, without checksums, gets them.
 

@@ -27,7 +27,7 @@ KINDS = (
 
 
 def checked_path(name: str, path: Any) -> Path:
-    """Return what names a file or a folder.
+    """Return the path of a file or a folder, checked.
 
     Args:
         name: what the caller calls it.
@@ -42,7 +42,7 @@ def checked_path(name: str, path: Any) -> Path:
 
 
 def read_bytes(path: str | Path, at_most: int, error: type[CimenvError] = ConfigError) -> bytes:
-    """Return what a regular file holds.
+    """Return the bytes of a regular file.
 
     Args:
         path: the file; a link counts as what it leads to.
@@ -104,7 +104,7 @@ def digest_of_file(path: str | Path, at_most: int = WEIGHTS, error: type[CimenvE
 
 
 def unpacked(path: str | Path, data: bytes, at_most: int = RECORD, error: type[CimenvError] = ConfigError) -> bytes:
-    """Return what xz packed, and stop where that is more than `at_most` bytes or more than such files hold.
+    """Return the unpacked bytes of an xz file, and stop where they are more than `at_most` or than such files hold.
 
     Raises:
         CimenvError: the data are damaged, cut short, or unpack to more.

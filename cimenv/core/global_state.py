@@ -111,7 +111,7 @@ class _Open:
 
 
 def _after_fork() -> None:
-    """Give a forked process a lock that nobody holds."""
+    """Give a forked process a lock that is free."""
     global _LOCK
     _LOCK = threading.Lock()
 

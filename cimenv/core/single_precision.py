@@ -39,7 +39,7 @@ DEFAULT = ProductPrecision(
 
 
 def product_precision() -> ProductPrecision:
-    """Return what torch's switches say: `DEFAULT` wherever products are those of torch's defaults."""
+    """Return the precision that torch's switches set: `DEFAULT` wherever products are those of torch's defaults."""
     if NAMED and _as_by_default():
         return DEFAULT
     with warnings.catch_warnings():

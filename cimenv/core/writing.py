@@ -18,7 +18,7 @@ FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno
 
 
 def unwritable(path: str | Path, error: OSError) -> ConfigError:
-    """Return what says that a file cannot be written."""
+    """Return the error that says that a file cannot be written."""
     reason = error.strerror or str(error) or type(error).__name__
     return ConfigError(f"Cannot write {path}: {reason}; give a file in a folder with room that you may write.")
 

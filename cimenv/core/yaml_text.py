@@ -137,7 +137,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def parsed(text: str, source: str) -> Any:
-    """Return what a YAML text says.
+    """Return the value of a YAML text.
 
     Args:
         text: the document.

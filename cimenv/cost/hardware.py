@@ -58,27 +58,27 @@ def terms_of(named: Iterable[str]) -> tuple[str, ...]:
 
 
 def site_cost(site: Site, config: CrossbarConfig, terms: Sequence[str] = COST_TERMS) -> Cost:
-    """Return what one mapped layer costs on the crossbar."""
+    """Return the cost of one mapped layer on the crossbar."""
     here = config.at(site.name)
     return Cost({term: COSTS.find(term).of_site(site, here) for term in terms})
 
 
 def backbone_cost(sites: Iterable[Site], config: CrossbarConfig, terms: Sequence[str] = COST_TERMS) -> Cost:
-    """Return what the mapped backbone costs."""
+    """Return the cost of the mapped backbone."""
     return sum((site_cost(site, config, terms) for site in sites), Cost())
 
 
 def block_cost(
     option: BlockOption | None, site: Site, config: CrossbarConfig, terms: Sequence[str] = COST_TERMS
 ) -> Cost:
-    """Return what a block adds at a site."""
+    """Return the cost that a block adds at a site."""
     if option is None:
         return Cost()
     return Cost({term: COSTS.find(term).of_block(option, site, config) for term in terms})
 
 
 def placement_cost(blocks: Sequence[BlockOption | None], sites: Sequence[Site], config: CrossbarConfig) -> Cost:
-    """Return what all blocks of a placement add."""
+    """Return the cost that all blocks of a placement add."""
     pairs = zip(blocks, sites, strict=True)
     return sum((block_cost(option, site, config) for option, site in pairs), Cost())
 
@@ -102,7 +102,7 @@ def shares(added: Cost, backbone: Cost) -> dict[str, float]:
 
 
 def explained(terms: Mapping[str, float]) -> str | None:
-    """Return one sentence where blocks take more area than the whole backbone; None elsewhere."""
+    """Return one sentence where blocks take more area than the whole backbone, or None elsewhere."""
     if terms["area"] <= 1:
         return None
     return (

@@ -56,7 +56,7 @@ class CostTerm:
 
     @classmethod
     def of_block(cls, option: BlockOption, site: Site, config: CrossbarConfig) -> Amount:
-        """Return what a block adds at a site."""
+        """Return the cost that a block adds at a site."""
         raise NotImplementedError
 
     @classmethod

@@ -157,7 +157,7 @@ class AnalogArray:
 def analog_product(
     u: Tensor, tile: Tile, config: CrossbarConfig, generator: torch.Generator | None, operator: Operator
 ) -> Tensor:
-    """Return what the ADC of one tile gives for converted inputs `u` in -1 ... 1.
+    """Return the output of one tile's ADC for converted inputs `u` in -1 ... 1.
 
     Gradients are those of the product with the programmed weights, where the ADC does not saturate: the chain's small
     terms would triple the cost of a backward pass (the kit trains with exact backward products for the same reason).
@@ -194,7 +194,7 @@ class _InPlaceOf(torch.autograd.Function):
 def _before_adc(
     u: Tensor, y: Tensor, tile: Tile, config: CrossbarConfig, generator: torch.Generator | None, operator: Operator
 ) -> Tensor:
-    """Return what reaches the ADC of one tile whose exact product is `y`."""
+    """Return the values that reach the ADC of one tile whose exact product is `y`."""
     w = tile.weights
     if config.ir_drop:
         y = _with_ir_drop(u, y, w, config.ir_drop, operator)

@@ -56,7 +56,7 @@ class DeviceModel(Tagged):
 
     @property
     def known_times_s(self) -> tuple[float, ...] | None:
-        """Return the times at which the model is known; None: at any."""
+        """Return the times at which the model is known, or None where it is known at any time."""
         return None
 
     @property
@@ -85,7 +85,7 @@ class DeviceModel(Tagged):
         return self.model_copy(update={name: getattr(self, name) * factor for name in self.scaled_fields})
 
     def aihwkit_noise(self) -> Mapping[str, float] | None:
-        """Return the arguments of aihwkit's `PCMLikeNoiseModel` for these devices; None where they are exact.
+        """Return the arguments of aihwkit's `PCMLikeNoiseModel` for these devices, or None where they are exact.
 
         Raises:
             ConfigError: aihwkit has no counterpart.

@@ -44,7 +44,7 @@ class Ideal(Variation):
         return True
 
     def scaled(self, factor: float) -> DeviceModel:
-        """Return the same: there is no noise."""
+        """Return the device itself, since it has no noise."""
         del factor
         return self
 
@@ -172,12 +172,12 @@ class Stuck(DeviceModel):
 
     @property
     def known_times_s(self) -> tuple[float, ...] | None:
-        """Return the times at which the working devices are known; None: at any."""
+        """Return the times at which the working devices are known, or None where it is known at any time."""
         return self.device.known_times_s
 
     @property
     def relative_strength(self) -> float:
-        """Return that of the working devices."""
+        """Return the relative strength of the working devices."""
         return self.device.relative_strength
 
     @property
@@ -186,7 +186,7 @@ class Stuck(DeviceModel):
         return f"{self.kind} {self.device.label}"
 
     def scaled(self, factor: float) -> DeviceModel:
-        """Return the same with working devices of `factor` times their noise; as many are stuck."""
+        """Return a model whose working devices have `factor` times their noise; as many are stuck."""
         return self.model_copy(update={"device": self.device.scaled(factor)})
 
     def program(

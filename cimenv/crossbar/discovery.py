@@ -255,7 +255,7 @@ class Discovery(TorchFunctionMode):
         )
 
     def _among(self, origins: frozenset[str], weight: Tensor) -> str | None:
-        """Return the one parameter of the size of a derived weight; None where it is made of others."""
+        """Return the one parameter of the size of a derived weight, or None where it is made of others."""
         fitting = [name for name in origins if self.parameters[name].numel() == weight.numel()]
         oriented = [name for name in fitting if _fits(self.parameters[name], weight)]
         return oriented[0] if len(oriented) == 1 else None

@@ -167,7 +167,7 @@ def _site_of_layer(name: str, layer: MappedLayer) -> Site:
 
 
 def tied(model: nn.Module, parameter: str, held: Tensor) -> str | None:
-    """Return the note that a parameter has other names; None where it has not."""
+    """Return the note that a parameter has other names, or None where it has not."""
     others = [other for other in names_of(model, held) if other != parameter]
     return f"{parameter} is also {', '.join(others)}: one array serves all." if others else None
 

@@ -102,7 +102,7 @@ class StoredWeights:
         return stored[1] if stored else []
 
     def with_weights(self, tensor: Tensor, weights: Mapping[Site, Tensor]) -> Tensor:
-        """Return what a parameter, or a view of it, would be with other weights at some of its sites."""
+        """Return a parameter, or a view of it, with other weights at some of its sites."""
         base, sites = self.memory.of(tensor) or (tensor, [])
         own = self.own[sites[0].name]
         laid = torch.empty_strided(own.shape, own.stride(), dtype=own.dtype, device=own.device).copy_(own)

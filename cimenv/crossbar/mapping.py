@@ -67,7 +67,7 @@ class MappedNetwork:
 
     @property
     def unmapped(self) -> tuple[Unmapped, ...]:
-        """Return what stays digital, by name, with its share and the reason."""
+        """Return the parameters that stay digital, by name, with their shares and the reason."""
         return self.report.unmapped
 
     @property
@@ -225,7 +225,7 @@ def _checked_shape(given: Any) -> tuple[int, ...]:
 
 
 def _seen(model: nn.Module, input_shape: tuple[int, ...], origins: Mapping[str, Tensor]) -> Seen:
-    """Return what one forward pass shows: of shapes alone where that is possible."""
+    """Run one forward pass, of shapes alone where that is possible, and return the products that it has."""
     origins = {**dict(model.named_parameters(remove_duplicate=False)), **origins}
     try:
         return _passed(copied(model, "meta"), torch.empty(1, *input_shape, device="meta"), origins)

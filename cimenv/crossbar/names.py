@@ -67,7 +67,7 @@ class Named:
         return bool(self.far) and any(matches(outer, self.far) for outer in _outward(name))
 
     def _names(self, path: str) -> list[str]:
-        """Return what a parameter is called: its own name, its layer's, those of the fused module that it lies in."""
+        """Return every name of a parameter: its own, its layer's, those of the fused module that it lies in."""
         owner, _, name = path.rpartition(".")
         names = [path, owner] if name == "weight" else [path]
         module, holder = self.model.get_submodule(owner), owner.rpartition(".")[0]

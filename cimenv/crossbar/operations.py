@@ -72,7 +72,7 @@ class Convolution:
         return F.unfold(x, size, dilation, 0, stride)
 
     def padded(self, kernel: Sequence[int]) -> list[int]:
-        """Return what `F.pad` adds, the last dimension first, where convolutions pad both sides as torch does."""
+        """Return the padding for `F.pad`, the last dimension first, where convolutions pad both sides as torch does."""
         if self.padding == "valid":
             return [0] * 2 * len(kernel)
         if isinstance(self.padding, str):
@@ -150,7 +150,7 @@ def operation_of(layer: MappedLayer) -> Operation:
 
 
 def layer_inputs(layer: MappedLayer, x: Tensor) -> Tensor:
-    """Return what a layer's product sees: its inputs, padded where its padding is not of zeros."""
+    """Return the inputs of a layer's product, padded where its padding is not of zeros."""
     if isinstance(layer, nn.Linear) or layer.padding_mode == "zeros":
         return x
     return F.pad(x, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)

@@ -153,7 +153,7 @@ def _einsum(function: Callable[..., Tensor], equation: str, *operands: Any) -> I
 
 
 def _labels(equation: str, given: list[Tensor]) -> tuple[list[str], str] | None:
-    """Return the labels of both operands and of the result, the ellipsis written out; None for other forms."""
+    """Return the labels of both operands and of the result, the ellipsis written out, or None for other forms."""
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     parts = inputs.split(",")
     if not arrow or len(parts) != 2:
@@ -174,7 +174,7 @@ def _labels(equation: str, given: list[Tensor]) -> tuple[list[str], str] | None:
 def _as_matrix(
     function: Callable[..., Tensor], equation: str, given: list[Tensor], labels: tuple[list[str], str], k: int
 ) -> Product | None:
-    """Return the product with operand `k`, `[out, in]` or `[in, out]`, as its weight; None where it is no such."""
+    """Return the product with operand `k`, `[out, in]` or `[in, out]`, as its weight, or None where it is no such."""
     (mine, others), output = (labels[0][k], labels[0][1 - k]), labels[1]
     if len(mine) != 2:
         return None

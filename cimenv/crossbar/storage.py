@@ -16,7 +16,7 @@ View = tuple[int, int, tuple[int, ...], tuple[int, ...]]  # memory, offset, shap
 
 
 def storage_of(tensor: Tensor) -> int:
-    """Return what tells one piece of memory from another, also on the meta device.
+    """Return a key that tells one piece of memory from another, also on the meta device.
 
     Raises:
         MappingError: the tensor is seen through a transform of `torch.func`, which hides what memory it shows.
@@ -57,7 +57,7 @@ class Memory(Generic[T]):
         self.parts.setdefault(storage_of(tensor), []).append((view_of(tensor), known))
 
     def of(self, tensor: Tensor) -> T | None:
-        """Return what is known of the tensor in whose memory this one begins."""
+        """Return the entry of the tensor in whose memory this one begins."""
         parts = self.parts.get(storage_of(tensor))
         if parts is None:
             return None

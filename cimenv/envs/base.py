@@ -202,7 +202,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
 
     @property
     def evaluator(self) -> Evaluator:
-        """Return what evaluates placements of the task without reset hooks."""
+        """Return the evaluator of the task without reset hooks."""
         return self.scenarios.base.evaluator
 
     def outcome(self, placement: Placement) -> tuple[Objective, Evaluation, Evaluation]:

@@ -21,7 +21,7 @@ class Reward(Protocol):
 
     @property
     def on_failure(self) -> float:
-        """Return what is paid when an objective is not finite."""
+        """Return the reward where an objective is not finite."""
 
     def __call__(self, before: float, after: float, ended: bool) -> float:
         """Return the reward for going from objective `before` to `after`."""

@@ -206,7 +206,7 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
         return chosen
 
     def _final(self, ended: Booleans, invalid: Booleans) -> Info:
-        """Return what the episodes that are over ended with."""
+        """Return the last information of the episodes that are over."""
         found = np.full(self.num_envs, None, dtype=object)
         seen = self.transitions.observations.take(self._rows[ended], axis=0)
         seen[:, self.transitions.left] = self._left[self._steps[ended]]

@@ -164,7 +164,7 @@ def _check_repeatable(model: nn.Module, images: Tensor, expected: Tensor) -> Non
 
 
 def _first_difference(one: nn.Module, other: nn.Module, images: Tensor) -> str | None:
-    """Return the first part of two networks, in call order, whose outputs differ; None where none is seen to."""
+    """Return the first part of two networks, in call order, whose outputs differ, or None where none is seen to."""
     first, second = (_outputs_by_part(model, images) for model in (one, other))
     for name, output in first.items():
         if name and name in second and _distance(second[name], output) > EQUAL:

@@ -15,7 +15,7 @@ from cimenv.evaluation.engine import ChipModules
 
 
 def chip_calibrator(network: MappedNetwork, bank: CompensationBank, images: Tensor) -> ChipModules:
-    """Return what calibrates the batch norms of one chip.
+    """Return a context that calibrates the batch norms of one chip.
 
     Args:
         network: whose batch norms.

@@ -11,7 +11,7 @@ R = TypeVar("R")
 
 
 def recorded(call: Callable[[], R], device: torch.device) -> Callable[[], R]:
-    """Return what makes a call again, with the values that the tensors it reads have by then.
+    """Return a function that repeats a call, with the values that the tensors it reads have by then.
 
     On a GPU that is a CUDA graph: the results lie at the same place every time, so copy them before the next call.
     Elsewhere it is the call itself.

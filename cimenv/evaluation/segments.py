@@ -88,7 +88,7 @@ class SegmentedNetwork:
         return not self.calls
 
     def on(self, device: torch.device) -> SegmentedNetwork:
-        """Return the same network on another device: a copy."""
+        """Return a copy of the network on another device."""
         origins = {**self.origins, **dict(self.model.named_parameters())}
         return SegmentedNetwork(copy.deepcopy(self.model).to(device), self.sites, self.plain, origins)
 

@@ -38,7 +38,7 @@ class Statistic(ABC):
         """
 
     def interval(self, values: Floats, quantile: float = 0.05) -> Interval | None:
-        """Return the 95 % interval; None where the statistic has none, or the chips are too few."""
+        """Return the 95 % interval, or None where the statistic has none, or the chips are too few."""
         del values, quantile
         return None
 

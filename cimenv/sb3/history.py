@@ -24,7 +24,7 @@ class Point(NamedTuple):
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Return what placements are ordered by, as `Objective.rank` orders them."""
+        """Return the key by which `Objective.rank` orders placements."""
         return self.objective, -self.weights
 
 
@@ -101,7 +101,7 @@ class History:
 
     @property
     def best_point(self) -> Point | None:
-        """Return what the best placement reached."""
+        """Return the point of the best placement."""
         return self.points[self.task_key, self.best] if self.best is not None else None
 
     def means(self) -> dict[str, float]:

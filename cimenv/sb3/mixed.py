@@ -119,7 +119,7 @@ class MixedVecEnv(VecEnv):
                 yield part, own
 
     def _gathered(self, indices: VecEnvIndices, ask: Callable[[VecEnv, list[int]], list[Any]]) -> list[Any]:
-        """Return what the parts answer, in the order of `indices`."""
+        """Return the answers of the parts, in the order of `indices`."""
         answers = [answer for part, own in self._chosen(indices) for answer in ask(part, own)]
         numbers = self._numbers(indices)
         by_number = dict(zip(sorted(set(numbers)), answers, strict=True))

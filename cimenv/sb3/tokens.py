@@ -182,7 +182,7 @@ class SiteTokens(BaseFeaturesExtractor):
         return slice(start, start + layout.options)
 
     def _sites_used(self, by_site: Tensor) -> int:
-        """Return how many sites the largest network of a batch has; the rest is padding, which nobody may choose."""
+        """Return how many sites the largest network of a batch has; the rest is padding, which cannot be chosen."""
         valid = (by_site[..., self.valid] > 0).any(0).nonzero()
         return int(valid.max()) + 1 if len(valid) else 1
 

@@ -166,7 +166,7 @@ def _proposed(
 
 
 def _too_few(method: str, needed: int, ledger: Ledger) -> str:
-    """Return what would fit where a method's first round does not."""
+    """Return a sentence that says which budget fits a method's first round."""
     logged = "fit_log, which needs 2, or " if ledger.gains is not None else ""
     return (
         f"Method {method} needs {needed} evaluations for its first round, which is cut short at {ledger.budget}; allow "

@@ -95,7 +95,7 @@ class Comparison:
 
 
 def affine_everywhere(space: PlacementSpace) -> Placement | None:
-    """Return `affine` at every site that may have blocks; None where one does not offer it, or beyond the budget."""
+    """Return `affine` at every site that may have blocks, or None where one does not offer it, or beyond the budget."""
     placement = space.uniform("affine")
     may_have = space.candidates[:, 1:].any(axis=1)
     if not may_have.any() or not all(np.array(placement)[may_have]) or not space.feasible(placement):

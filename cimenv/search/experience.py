@@ -75,7 +75,7 @@ class Blocks:
 
 
 def _of_sites(space: PlacementSpace, none: Evaluation) -> Floats:
-    """Return what is known of every site, `[sites, 12]`; errors are natural logarithms of relative ones."""
+    """Return the features of every site, `[sites, 12]`; errors are natural logarithms of relative ones."""
     mean, spread, _, _, cosine = none.site_errors.T
     error, spread = _log(mean), _log(spread)
     before, after = np.append(SMALLEST_LOG, error[:-1]), np.append(error[1:], error[-1])
@@ -97,7 +97,7 @@ def _of_blocks(space: PlacementSpace, sites: Ints, options: Ints) -> Floats:
 
 
 def _of_task(objective: Objective) -> Floats:
-    """Return what is the same for all blocks of a task, `[5]`."""
+    """Return the features that all blocks of a task share, `[5]`."""
     none, reference = objective.acc_none, objective.acc_ref
     odds = (1 - none) / (1 - reference + SMALLEST_ERROR_RATE)
     strength = objective.task.crossbar.device.relative_strength
@@ -132,7 +132,7 @@ class Lesson:
 
 
 def lesson(table: str | Path) -> Lesson:
-    """Return what a table teaches: a least-squares fit of accuracy by which blocks are placed.
+    """Return the lesson of a table: a least-squares fit of accuracy by the blocks that are placed.
 
     Raises:
         UnknownNameError: no such table.

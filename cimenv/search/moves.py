@@ -1,4 +1,4 @@
-"""Feasible placements near others: what searches draw, change and mend."""
+"""Feasible placements near others: how searches draw, change and repair placements."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ class Belief:
 
 
 def _log_deviation(lessons: Sequence[Lesson]) -> float | None:
-    """Return the standard deviation of logs from what blocks add beyond their errors; None if no table has a log."""
+    """Return the standard deviation of logs from what blocks add beyond their errors, or None if no table has a log."""
     pairs = [(each.added, *each.blocks.logged) for each in lessons if each.blocks.logged is not None]
     if not pairs:
         return None

@@ -76,7 +76,7 @@ class Sampler(Search):
         self.asked = None
 
     def values(self, evaluation: Evaluation, value: float) -> list[float]:
-        """Return what the sampler is told of an evaluation, one number a direction."""
+        """Return the values of an evaluation for the sampler, one number a direction."""
         raise NotImplementedError
 
 

@@ -61,7 +61,7 @@ class Ridge:
 
     @staticmethod
     def _left_out(x: Floats, y: Floats, penalty: float) -> Floats:
-        """Return what every value is predicted as from all others (closed form of kernel ridge)."""
+        """Return the prediction of every value from all others (closed form of kernel ridge)."""
         inverse = np.linalg.inv(x @ x.T + penalty * np.eye(len(x)))
         return y - (inverse @ y) / np.diag(inverse)
 

@@ -88,7 +88,7 @@ def others(task: Task) -> tuple[str, ...]:
 
 
 def learned(tables: Sequence[str]) -> Process:
-    """Return what tables teach together.
+    """Return the joint lesson of several tables.
 
     Raises:
         UnknownNameError: no such table.

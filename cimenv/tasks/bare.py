@@ -94,7 +94,7 @@ class NetworkEvaluation:
 
     @property
     def low_interval(self) -> tuple[float, float] | None:
-        """Return the 95 % interval of `low`; None where the chips are too few."""
+        """Return the 95 % interval of `low`, or None where the chips are too few."""
         return self.evaluation.interval("percentile", self.percentile)
 
     @property

@@ -23,7 +23,7 @@ class HeldOutProblem(Problem):
 
     @staticmethod
     def of(problem: Problem) -> HeldOutProblem:
-        """Return what a problem's searches do not see; there must be such images."""
+        """Return the chips and images that a problem's searches do not see; there must be such images."""
         same = {part.name: getattr(problem, part.name) for part in fields(problem)}
         data = problem.data.after_val(problem.images("val"))
         return HeldOutProblem(**{**same, "data": data}, searched=problem)
@@ -34,7 +34,7 @@ class HeldOutProblem(Problem):
 
 
 def held_out(evaluator: MonteCarloEvaluator) -> MonteCarloEvaluator | None:
-    """Return an evaluator on the validation images that searches do not see; None where they see all."""
+    """Return an evaluator on the validation images that searches do not see, or None where they see all."""
     problem = evaluator.problem
     if problem.images("val") >= len(problem.data.val):
         return None

@@ -66,7 +66,7 @@ class Objective:
         return (accuracy - self.acc_none) / self.gap - self.task.cost_weight * self.cost(placement)
 
     def rank(self, placement: Placement, value: float) -> tuple[float, float]:
-        """Return what placements are ordered by: J, and among equals fewer added weights."""
+        """Return the key by which placements are ordered: J, and among equals fewer added weights."""
         return value, -self.space.shares(placement)["weights"]
 
     def cost(self, placement: Placement) -> float:

@@ -136,7 +136,7 @@ class Problem:
 
     @cached_property
     def gains(self) -> Gains | None:
-        """Return what every block added to accuracy while the bank was fitted; None where there is no log of it."""
+        """Return what every block added to accuracy while the bank was fitted, or None where the fit was not logged."""
         return self.fit_log.gains(tuple(map(len, self.options.per_site))) if self.fit_log else None
 
     def chips(self, split: Split) -> Chips:

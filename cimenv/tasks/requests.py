@@ -49,7 +49,7 @@ class Request:
         fidelity: Fidelity = "bank",
         chips: int | range | None = None,
     ) -> Request:
-        """Return what is asked of a task's placement; chips and times are the task's by default."""
+        """Return the request for a task's placement; chips and times are the task's by default."""
         return Request(placement, split, fidelity, chip_numbers(task, split, fidelity, chips), task.times_s)
 
     @property

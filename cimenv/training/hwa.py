@@ -103,7 +103,7 @@ class _Training:
             self.optimizer = torch.optim.Adam(list(self.ranges.values()), lr=recipe.range_rate)
 
     def shares_statistics(self, done: float) -> bool:
-        """Return what the recipe says."""
+        """Return whether the recipe shares batch-norm statistics now."""
         return self.recipe.shares_statistics(done)
 
     def losses(
@@ -121,7 +121,7 @@ class _Training:
         self.steps += 1
 
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
-        """Return what `HardwareAware.measures` does, and keep the ranges of the best epoch."""
+        """Return the measures of `HardwareAware.measures`, and keep the ranges of the best epoch."""
         kept = {name: value.detach().clone() for name, value in self.ranges.items()}
         if self.ranges and not self.learns:
             kept = dict(network.calibrated(val.inputs(slice(SCORING_IMAGES))).input_ranges)
@@ -199,7 +199,7 @@ class _Training:
 
 
 def _known_times_s(network: MappedNetwork) -> tuple[float, ...] | None:
-    """Return the times at which the devices are known; None: at any."""
+    """Return the times at which the devices are known, or None where it is known at any time."""
     times = (network.config.at(site.name).device.known_times_s for site in network.sites)
     return next((known for known in times if known is not None), None)
 

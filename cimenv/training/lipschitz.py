@@ -68,9 +68,9 @@ class LipschitzNoise(Lipschitz):
     epochs: int = Field(20, ge=1, le=10_000)
 
     def shares_statistics(self, done: float) -> bool:
-        """Return the same as recipe `noise`."""
+        """Return whether recipe `noise` would share batch-norm statistics now."""
         return Noise(shared=self.shared, epochs=self.epochs).shares_statistics(done)
 
     def device(self, done: float) -> DeviceModel:
-        """Return the same noise as recipe `noise`."""
+        """Return the noise of recipe `noise`."""
         return Noise(sigma=self.noise_sigma, ramp=self.ramp).device(done)

@@ -72,7 +72,7 @@ class Recipe(Tagged):
         return False
 
     def penalty(self, network: MappedNetwork) -> Tensor | float:
-        """Return what is added to the cross-entropy."""
+        """Return the penalty that is added to the cross-entropy."""
         del network
         return 0.0
 
@@ -139,7 +139,7 @@ class Recipe(Tagged):
         return run.result()
 
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
-        """Return what is measured on validation after an epoch; the epoch with the best `val_accuracy` is kept.
+        """Return the measures on validation after an epoch; the epoch with the best `val_accuracy` is kept.
 
         Here: clean accuracy, or the mean over a few fixed chips for recipes with noise.
         """

@@ -149,7 +149,7 @@ class FitState:
     met: Met
 
     def to_record(self, steps: int) -> Record:
-        """Return it as arrays and JSON."""
+        """Return the state as arrays and JSON."""
         arrays = {f"parameter/{k}": _array(value.detach()) for k, value in enumerate(self.parameters)}
         for k, moments in self.optimizer.state_dict()["state"].items():
             arrays |= {f"optimizer/{k}/{name}": _array(value) for name, value in moments.items()}

@@ -70,7 +70,7 @@ def regrets(curve: Curve, table: TableEvaluator) -> Curve:
 
 
 def first_at(curve: Curve, wanted: float) -> int | None:
-    """Return the number of evaluations after which a curve reaches a value; None: never."""
+    """Return the number of evaluations after which a curve reaches a value, or None where it never does."""
     reached = np.flatnonzero(curve >= wanted - 1e-12)
     return int(reached[0]) + 1 if len(reached) else None
 

@@ -72,7 +72,7 @@ class Plan(ExperimentPlan):
         return self.job("test", "all", table, placements)
 
     def tuned(self, contender: str, rows: Done) -> dict[str, Any] | None:
-        """Return the settings of the best trial; nothing to set without ranges; None before it is tuned."""
+        """Return the settings of the best trial; nothing to set without ranges, or None before it is tuned."""
         if not self.contenders[contender].ranges:
             return {}
         trials = rows.get(self.job("tune", contender).name)

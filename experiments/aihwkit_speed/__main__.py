@@ -30,7 +30,7 @@ def main() -> int:
 
 
 def promises(row: Row) -> list[Target]:
-    """Return what was promised of one number of threads."""
+    """Return the promises for one number of threads."""
     threads, faster, slower = row["threads"], row["aihwkit_over_cimenv"], row["cimenv_over_plain"]
     where = f"{threads} thread{'s' * (threads > 1)}, a chip x {IMAGES} images"
     return [

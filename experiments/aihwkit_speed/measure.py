@@ -50,7 +50,7 @@ def timed_on(problem: Problem, threads: int) -> Row:
 
 
 def plain(model: nn.Module, images: Tensor, threads: int) -> Call:
-    """Return what runs the digital model over all images, in blocks that threads share."""
+    """Return a function that runs the digital model over all images, in blocks that threads share."""
 
     def block(part: Tensor) -> None:
         with torch.inference_mode():
@@ -64,7 +64,7 @@ def plain(model: nn.Module, images: Tensor, threads: int) -> Call:
 
 
 def ours(problem: Problem, images: Tensor, labels: Tensor, threads: int) -> Call:
-    """Return what programs chips and runs them, as every evaluation does."""
+    """Return a function that programs chips and runs them, as every evaluation does."""
     none = (0,) * len(problem.network.sites)
 
     def run() -> None:
@@ -75,7 +75,7 @@ def ours(problem: Problem, images: Tensor, labels: Tensor, threads: int) -> Call
 
 
 def kit(model: Any, images: Tensor, threads: int, batch: int) -> Call:
-    """Return what programs one chip of the kit and runs it; its tiles take their threads from torch."""
+    """Return a function that programs one chip of the kit and runs it; its tiles take their threads from torch."""
 
     def run() -> None:
         with torch_threads(threads), torch.no_grad():

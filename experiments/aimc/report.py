@@ -134,7 +134,7 @@ def summary(results: Results) -> str:
 
 
 def sensitivity_table(results: Results) -> str:
-    """Return what every network bears of every non-ideality."""
+    """Return a table of the strength of every non-ideality that every network bears."""
     rows = results.sensitivity
     if not rows:
         return ""

@@ -66,7 +66,7 @@ def text_of(ranking: dict[str, float], count: int) -> str:
 
 
 def targets(ranking: dict[str, float], count: int, command: str) -> list[Target]:
-    """Return what was promised, with what was measured."""
+    """Return every promise with its measured value."""
     own = "tuned" if math.isnan(ranking["tau_stand_alone"]) else "stand_alone"
     tau, gap = ranking[f"tau_{own}"], ranking["top5_gap_tuned"]
     name = f"Kendall tau of bank and {own.replace('_', '-')} fits, {count} random placements"

@@ -29,7 +29,7 @@ def affordable(rows: list[Row], problem: str) -> list[Row]:
 
 
 def preferred(rows: list[Row], problem: str) -> Row | None:
-    """Return the affordable placement that validation prefers; None before any is measured."""
+    """Return the affordable placement that validation prefers, or None before any is measured."""
     return max(affordable(rows, problem), key=lambda row: row["validation"], default=None)
 
 

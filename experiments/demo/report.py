@@ -32,7 +32,7 @@ def write_results(summary: dict[str, Any], out: Path) -> None:
 
 
 def targets(summary: dict[str, Any]) -> list[Target]:
-    """Return what the demonstration promises, with what it measured."""
+    """Return the promises of the demonstration with their measured values."""
     share = summary["agent"]["objective"] / summary["optimum"]["objective"]
     promises = (
         ("seconds after installation", "<= 300", summary["seconds"], summary["seconds"] <= 300),
@@ -43,7 +43,7 @@ def targets(summary: dict[str, Any]) -> list[Target]:
 
 
 def title(summary: dict[str, Any]) -> str:
-    """Return what the table shows: split, chips, images, fidelity and the clean accuracies."""
+    """Return the title of the table: split, chips, images, fidelity and the clean accuracies."""
     return (
         f"{summary['task']}. mean, 5 % percentile: {summary['report']}. J: {summary['search']}. "
         f"Clean accuracy: standard recipe {summary['acc_ref']:.1%}, this backbone {summary['clean_accuracy']:.1%}."
@@ -84,5 +84,5 @@ def shown(summary: dict[str, Any]) -> Table:
 
 
 def text_of(summary: dict[str, Any]) -> str:
-    """Return the same table as Markdown."""
+    """Return the table as Markdown."""
     return f"{title(summary)}\n\n{markdown_table(COLUMNS, cells(summary), words=2)}"

@@ -106,7 +106,7 @@ def _signed(line: str) -> str:
 
 
 def _entry(line: str) -> dict[str, Any]:
-    """Return what a line says.
+    """Return the entry that a line holds.
 
     Raises:
         ValueError: it is no JSON, or its checksum does not fit.

@@ -47,5 +47,5 @@ class ExperimentPlan(Frozen):
 
 
 def settings_digest(*settings: Any) -> str:
-    """Return what ends a job's name: it changes with the settings behind the job's labels."""
+    """Return the digest that ends a job's name: it changes with the settings behind the job's labels."""
     return digest(canonical(list(settings)))[:8]

@@ -35,7 +35,7 @@ def improvement_interval(ours: Scores, theirs: Scores, draws: int = DRAWS, seed:
 
 
 def _interquartile_means(scores: Scores) -> npt.NDArray[np.float64]:
-    """Return those of `[draws, runs, tasks]`, `[draws]`."""
+    """Return the interquartile means of scores `[draws, runs, tasks]`, `[draws]`."""
     return np.asarray(stats.trim_mean(scores.reshape(len(scores), -1), 0.25, axis=1))
 
 

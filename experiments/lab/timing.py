@@ -53,7 +53,7 @@ def untrained(task: Task, images: int, shape: Shape) -> tuple[MappedNetwork, Ten
 
 
 def epoch_of(problem: Problem, recipe: Recipe, images: int | None = None) -> Callable[[], object]:
-    """Return what trains one epoch of a recipe past its ramps, on the task's training images or the first of them."""
+    """Return a function that trains one epoch of a recipe past its ramps, on the task's first training images."""
     backbone = build_backbone(problem.task.backbone, problem.task.backbone_args)
     train = problem.data.train
     part = ImageSet(train.images[:images], train.labels[:images], train.mean, train.std)

@@ -90,7 +90,7 @@ class Results:
 
 
 def text_of(results: Results) -> str:
-    """Return what was measured how, and a table for each block sigma."""
+    """Return a sentence on the measurement, and a table for each block sigma."""
     plan = results.plan
     text = (
         f"LeNet-5, log-normal variation, official test split: {plan.chips} fresh chips x {plan.images} images, "

@@ -25,7 +25,7 @@ def policy_front(plan: Plan, models: Models, table: str, fit_log: bool = True) -
 
 
 def nsga2_front(table: str, evaluations: int, seed: int) -> Row:
-    """Return the same of NSGA-II."""
+    """Return the front that NSGA-II finds, and its hypervolume."""
     evaluator = TableEvaluator(table)
     population = {"population_size": max(4, min(16, evaluations // 4))}  # several generations
     evaluated = {step.placement for step in run_search(evaluator, "nsga2", evaluations, seed, population).steps}

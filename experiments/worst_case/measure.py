@@ -78,7 +78,7 @@ def net(plan: Plan, job: Job, store: Store) -> list[Row]:
 
 
 def none(problem: Problem, split: Split = "test") -> Request:
-    """Return what is asked of the placement without blocks."""
+    """Return the request for the placement without blocks."""
     return Request.of(problem.task, (0,) * len(problem.options.sites), split)
 
 
@@ -102,7 +102,7 @@ def training_time(problem: Problem) -> float:
 
 
 def attack_columns(bound: float, worst: WorstCase, curve: bool = False) -> Row:
-    """Return what a search for the worst case found, as columns."""
+    """Return the result of a search for the worst case, as columns."""
     columns: dict[str, Any] = {
         f"worst_{bound:g}": worst.accuracy,
         f"worst_{bound:g}_member": worst.member,

@@ -85,7 +85,7 @@ class Plan(ExperimentPlan):
         return next(iter(self.bounds))
 
     def contest_of(self, label: str) -> Contest | None:
-        """Return the contest of a try; None for a baseline without one."""
+        """Return the contest of a try, or None for a baseline without one."""
         return next((contest for contest in self.contests.values() if label in contest.tries), None)
 
     def recipe(self, label: str) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Plan(ExperimentPlan):
         return load_task({**fields, **changes})
 
     def winner(self, data: str, contest: str, family: str, rows: Done) -> str | None:
-        """Return the try of a family that VALIDATION prefers; None before all of its tries are judged.
+        """Return the try of a family that VALIDATION prefers, or None before all of its tries are judged.
 
         In the worst case the judge is the whole ensemble: a network that was trained against the losses of the quick
         attack, which chooses its epochs, hides from just these.

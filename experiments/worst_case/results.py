@@ -85,7 +85,7 @@ def _carried(row: Row, plan: Plan) -> Row:
 
 
 def _published(row: Row) -> Row:
-    """Return what the published attack alone found at every bound."""
+    """Return the accuracy that the published attack alone found at every bound."""
     return {
         f"{name.removesuffix(MEMBERS)}_published": members["pgd_published"]
         for name, members in row.items()

@@ -43,7 +43,7 @@ def summary(results: Results) -> str:
 
 
 def tries_table(results: Results) -> str:
-    """Return what validation said of every try."""
+    """Return a table of every try on validation."""
     plan = results.plan
     judges = [row for data in plan.data for row in results.kind("judge", data)]
     judged = {(row["data"], row["recipe"]): row["val_accuracy"] for row in judges}
@@ -97,7 +97,7 @@ def attack_table(results: Results) -> str:
 
 
 def budget_table(results: Results) -> str:
-    """Return what ensembles of growing budgets leave."""
+    """Return a table of the accuracy that ensembles of growing budgets leave."""
     budgets = results.plan.budgets
     rows = []
     for data in results.plan.data:

@@ -32,7 +32,7 @@ def _target(name: str, bound: str, measured: float, met: bool, **more: Any) -> T
 
 
 def _recipe_targets(results: Results, data: str) -> list[Target]:
-    """Return what A-TRICE must gain over Gaussian noise at the first bound."""
+    """Return the promised gain of A-TRICE over Gaussian noise at the first bound."""
     worst, at = f"worst_{results.first:g}", f"{data}, th_g {results.first:g}"
     ours, gaussian = (results.winner(data, f"th_{results.first:g}", family) for family in ("a_trice", "gaussian"))
     entries = []

@@ -94,7 +94,7 @@ class Index:
             return statement(self._connection())
 
     def write(self, statement: Callable[[sqlite3.Connection], T]) -> T:
-        """Run one transaction under the folder's lock, in which nobody else writes.
+        """Run one transaction under the folder's lock, so that no other process writes meanwhile.
 
         Raises:
             OSError, sqlite3.Error: it cannot be written.

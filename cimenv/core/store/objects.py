@@ -37,7 +37,7 @@ def write_object(folder: Path, name: str, data: bytes) -> None:
 
 
 def drop_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed writers; the caller holds the folder's lock, so that nobody is writing."""
+    """Remove the temporary files of killed writers; the caller holds the folder's lock, so no process is writing."""
     for pattern in ("objects/*.tmp", "*.tmp"):
         for leftover in folder.glob(pattern):
             leftover.unlink(missing_ok=True)

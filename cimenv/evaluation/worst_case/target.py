@@ -91,7 +91,7 @@ class AttackTarget:
         return {name: torch.zeros_like(weight) for name, weight in self.nominal.items()}
 
     def first(self, images: int) -> AttackTarget:
-        """Return the same target on its first images."""
+        """Return the target restricted to its first images."""
         return replace(self, images=self.images[:images], labels=self.labels[:images])
 
     def accuracy(self, deviation: Mapping[str, Tensor]) -> float:

@@ -31,7 +31,7 @@ class Evaluator(ABC):
 
     @property
     def gains(self) -> Gains | None:
-        """Return what every block added to accuracy while the bank was fitted; None where nobody kept it."""
+        """Return what every block added to accuracy while the bank was fitted, or None where the fit was not logged."""
         return None
 
     @abstractmethod
@@ -86,7 +86,7 @@ class Evaluator(ABC):
         fidelity: Fidelity = "bank",
         chips: int | range | None = None,
     ) -> list[Request]:
-        """Return what is asked, checked; see `evaluate`."""
+        """Return the checked requests for some placements; see `evaluate`."""
         numbers, times = chip_numbers(self.task, split, fidelity, chips), self.task.times_s
         given: Any = placements
         if isinstance(given, str | bytes) or not isinstance(given, Iterable):

@@ -65,7 +65,7 @@ def _cancel(jobs: Sequence[Any]) -> None:
 
 
 def tls(ca: Path | None, cert: Path | None, key: Path | None) -> Any:
-    """Return the security of a connection by TLS from three PEM files; None without any.
+    """Return the security of a connection by TLS from three PEM files, or None without any.
 
     Raises:
         ConfigError: one of the files is missing or cannot be read, or Dask is not installed.

@@ -202,7 +202,7 @@ class TableEvaluator(Evaluator):
         fidelity: Fidelity = "bank",
         chips: int | range | None = None,
     ) -> list[Request]:
-        """Return what is asked, checked; by default of all chips of the table."""
+        """Return the checked requests for some placements, by default of all chips of the table."""
         return super().requests(placements, split, fidelity, self.enumeration.header.chips if chips is None else chips)
 
     def answers(self, requests: Sequence[Request]) -> list[Evaluation]:

@@ -123,7 +123,7 @@ def parse(
     space: PlacementSpace | None = None,
     unfit: Unfit | None = None,
 ) -> Enumeration:
-    """Return what the whole lines of a file say; its rows must be the first ones of its task, in order.
+    """Return the rows in the whole lines of a file; they must be the first ones of its task, in order.
 
     Args:
         path: of the file.

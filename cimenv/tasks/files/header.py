@@ -97,7 +97,7 @@ class Header(Frozen):
         return PlacementSpace(self.task, options_by_type([shape.site() for shape in self.sites], self.task.options))
 
     def requests(self, placements: Sequence[Placement]) -> list[Request]:
-        """Return what is asked of placements in an enumeration of this header."""
+        """Return the requests for placements in an enumeration of this header."""
         chips, times = range(self.chips), self.task.times_s
         return [Request(placement, self.split, self.fidelity, chips, times) for placement in placements]
 
@@ -114,7 +114,7 @@ class Header(Frozen):
 
 
 def read_header(path: Path, lines: Sequence[str], trust: bool = False) -> Header:
-    """Return what the first two lines of a file say; see `read_enumeration`.
+    """Return the header that the first two lines of a file hold; see `read_enumeration`.
 
     Raises:
         ConfigError: the file is no enumeration, is of another version, or a line is damaged.

@@ -56,7 +56,7 @@ class Row:
 
 
 def read_row(path: Path, number: int, line: str, header: Header) -> Row:
-    """Return what a line says, its checksum aside.
+    """Return the row that a line holds, without its checksum.
 
     Raises:
         ConfigError: it is damaged.

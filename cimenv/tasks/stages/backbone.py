@@ -95,7 +95,7 @@ def trained_backbone(work: Workspace, recipe: Recipe) -> Backbone:
 
 
 def backbone_key(work: Workspace, recipe: Recipe, before: Backbone | None) -> dict[str, Any]:
-    """Return what the weights depend on; `before` is the network that a recipe which fine-tunes starts from."""
+    """Return the key of a network's weights; `before` is the network that a recipe which fine-tunes starts from."""
     task = work.task
     key: dict[str, Any] = {
         "stage": "backbone",

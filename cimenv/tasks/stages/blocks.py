@@ -28,7 +28,7 @@ from cimenv.training.resuming import Kept
 def fitted_bank(
     work: Workspace, network: MappedNetwork, options: Options, backbone_key: dict[str, Any]
 ) -> tuple[CompensationBank, FitLog | None]:
-    """Return the fitted bank of a mapped backbone, and the log of its fit; None where nothing was fitted."""
+    """Return the fitted bank of a mapped backbone, and the log of its fit, or None where nothing was fitted."""
     protection = _protection(work.task, options)
     if not _to_fit(options) and protection == "weight_norm":
         return CompensationBank(options).eval(), None
@@ -41,7 +41,7 @@ def fitted_bank(
 
 
 def bank_key(task: Task, options: Options, backbone_key: dict[str, Any]) -> dict[str, Any]:
-    """Return what the bank's weights depend on."""
+    """Return the key of the bank's weights."""
     key = {
         "stage": "bank",
         "version": STAGE_VERSIONS["bank"],
@@ -113,7 +113,7 @@ def tuned_blocks(
 
 
 def tuned_key(work: Workspace, options: Options, weights_digest: str, placement: Placement) -> dict[str, Any]:
-    """Return what the weights of a placement's blocks depend on."""
+    """Return the key of the weights of a placement's blocks."""
     return {
         "stage": "tuned",
         "version": STAGE_VERSIONS["tuned"],

@@ -21,7 +21,7 @@ STAGE_VERSIONS = {"backbone": 1, "bank": 1, "tuned": 1, "evaluation": 1, "attack
 
 
 def training_environment(task: Task, threads: int | None = None) -> dict[str, Any]:
-    """Return what changes trained weights besides the task: threads, torch version, processor type."""
+    """Return the circumstances that change trained weights besides the task: threads, torch version, processor type."""
     return {
         "threads": threads or allowed_threads(task.training_threads),
         "torch": torch.__version__.split("+")[0],
@@ -31,7 +31,7 @@ def training_environment(task: Task, threads: int | None = None) -> dict[str, An
 
 
 def trained_once(store: Store, task: Task, key: dict[str, Any], compute: Callable[[], Record], what: str) -> Record:
-    """Return what ships with the package, else what this machine trained, else train it.
+    """Return the record that ships with the package or that this machine trained; train it where there is none.
 
     A worker process, which has one thread, takes what the main process trained with more.
     """
@@ -43,7 +43,7 @@ def trained_once(store: Store, task: Task, key: dict[str, Any], compute: Callabl
 
 
 def conditions_of(task: Task) -> dict[str, Any]:
-    """Return what blocks are fitted under: the crossbar, the times, and the chips of shared batch-norm statistics."""
+    """Return the conditions of a fit: the crossbar, the times, and the chips of shared batch-norm statistics."""
     conditions: dict[str, Any] = {"crossbar": physics_of(task.crossbar)}
     if task.times_s != (0.0,):
         conditions["times_s"] = list(task.times_s)

@@ -35,7 +35,7 @@ class Workspace:
     progress: Progress = silent
 
     def trained(self, key: dict[str, Any], compute: Callable[[], Record], what: str) -> Record:
-        """Return what the store holds under a key, else train it."""
+        """Return the record that the store holds under a key; train it where there is none."""
         return trained_once(self.store, self.task, key, compute, what)
 
     @contextmanager
