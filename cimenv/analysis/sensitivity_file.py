@@ -1,4 +1,4 @@
-"""Sensitivities in a CSV file that is gone on with, and their picture."""
+"""Sensitivities in a CSV file to which runs add rows, and their picture."""
 
 from __future__ import annotations
 

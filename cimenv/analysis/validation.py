@@ -1,4 +1,4 @@
-"""Is an enumeration what it says? Re-run rows of it, and compute every column again from the counts."""
+"""Validation of an enumeration: rows are evaluated again, and every column is computed again from the counts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROWS = 16
 
 @dataclass(frozen=True)
 class Difference:
-    """Something the file says and this machine does not.
+    """A value in which the file and this machine differ.
 
     Attributes:
         line: of the file, from 1; the header is line 1.

@@ -155,7 +155,7 @@ def check_writable(path: Path) -> None:
 
 
 def evaluator_of(task: str, overrides: list[str] | None, device: str = "cpu") -> MonteCarloEvaluator:
-    """Return the evaluator of a task's name or file; nothing is trained before it is asked."""
+    """Return the evaluator of a task's name or file; nothing is trained before its first evaluation."""
     from cimenv.core.progress import bar
     from cimenv.tasks import MonteCarloEvaluator, load_task
 

@@ -1,4 +1,4 @@
-"""`cimenv enumerate` and `cimenv validate`: a file of every placement, and whether it is what it says."""
+"""`cimenv enumerate` and `cimenv validate`: a file of every placement, and a check of its rows."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__`: each name comes from the module that `homes` says.
+    """Return a package's `__getattr__`, which takes each name from its module in `homes`.
 
     Raises:
         AttributeError: when called with a name that `homes` does not hold.

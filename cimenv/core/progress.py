@@ -13,7 +13,7 @@ AGAIN_AFTER_S = 600.0  # a sign of life in a log
 
 
 class Advance(Protocol):
-    """Tells a bar that more units are done."""
+    """A function that reports more finished units to a bar."""
 
     def __call__(self, steps: int = 1) -> None:
         """Count `steps` more."""
@@ -21,7 +21,7 @@ class Advance(Protocol):
 
 @runtime_checkable
 class Told(Advance, Protocol):
-    """A bar that can be told more than a count; those of `bar` can."""
+    """A bar that takes more than a count, as those of `bar` do."""
 
     def describe(self, description: str, total: int) -> None:
         """Show other words and another number of units."""

@@ -123,7 +123,7 @@ class Registry(Generic[Entry]):
         return cast("Entry", found)
 
     def is_built_in(self, name: object) -> bool:
-        """Return whether a name is one of ours, rather than of the user's own."""
+        """Return whether a name is built in rather than registered by the user."""
         return name in self._built_in
 
     def register(self, entry: Entry, name: str | None = None) -> Entry:
@@ -149,7 +149,7 @@ class Registry(Generic[Entry]):
         return entry
 
     def name_of(self, entry: Any) -> Any:
-        """Return the name that an entry says itself, None where it does not."""
+        """Return the name that an entry gives itself, or None where it gives none."""
         fields: Mapping[str, Any] = getattr(entry, "model_fields", {}) if isinstance(entry, type) else {}
         if self.tag in fields:
             said = fields[self.tag].get_default()
@@ -171,7 +171,7 @@ class Registry(Generic[Entry]):
         return [Row(name, *_described(entry)) for name, entry in self.items()]
 
     def tells(self, entry: Any) -> bool:
-        """Return whether the base of an entry tells that it is of this kind; a function has none."""
+        """Return whether the base class of an entry shows that it is of this kind; a function has none."""
         return self.base is not Callable and self._fits(entry)
 
     def _fits(self, entry: Any) -> bool:
@@ -204,7 +204,7 @@ def where_is(entry: Any) -> str:
 
 
 def _described(entry: Any) -> tuple[str, str]:
-    """Return the first sentence of what an entry says of itself, and its source."""
+    """Return the first sentence of an entry's docstring, and its source."""
     said = getattr(entry, "doc", None)
     text = said if isinstance(said, str) and said else inspect.getdoc(entry) or ""
     source = re.search(r"^Source: (.+?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)

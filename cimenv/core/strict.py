@@ -25,7 +25,7 @@ NOT_SCHEMAS = ("default", "metadata", "serialization", "expected", "cls", "confi
 
 
 def strict(schema: CoreSchema) -> CoreSchema:
-    """Return a schema whose numbers, text and lists are checked as this module says."""
+    """Return a schema whose numbers, text and lists are checked strictly."""
     made: Any = _strict(schema)
     return made
 

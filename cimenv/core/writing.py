@@ -25,7 +25,7 @@ def unwritable(path: str | Path, error: OSError) -> ConfigError:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise whatever the system says while a file is written as a ConfigError that names the file."""
+    """Raise any error of the system while a file is written as a ConfigError that names the file."""
     try:
         yield
     except OSError as error:

@@ -77,7 +77,7 @@ def to_analog_model(network: MappedNetwork) -> nn.Module:
 
 
 def _check(config: CrossbarConfig) -> None:
-    """Refuse what the kit cannot be told."""
+    """Refuse settings for which the kit has no counterpart."""
     if not config.analog:
         raise ConfigError("analog: got False; aihwkit simulates the whole chain, so switch it on.")
     config.device.aihwkit_noise()

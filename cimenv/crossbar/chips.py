@@ -1,4 +1,4 @@
-"""Chips: Monte-Carlo draws of all weights, the same whatever was asked for before."""
+"""Chips: Monte-Carlo draws of all weights, which do not depend on earlier draws."""
 
 from __future__ import annotations
 

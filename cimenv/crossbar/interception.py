@@ -152,7 +152,7 @@ class Intercepted(TorchFunctionMode):
         return self._other(func, args, named, met)
 
     def _met(self, values: Iterable[Any]) -> list[Tensor]:
-        """Return the weights among arguments, and functions of them: asked of every function that is called."""
+        """Return the weights among the arguments of a function call, and functions of them."""
         met: list[Tensor] = []
         for value in values:
             if isinstance(value, Tensor):

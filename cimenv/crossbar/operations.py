@@ -1,4 +1,4 @@
-"""How a weight meets its inputs: a dense product or a convolution, whatever module or function asked for it."""
+"""How a weight meets its inputs: a dense product or a convolution, by any module or function."""
 
 from __future__ import annotations
 

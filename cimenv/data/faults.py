@@ -43,7 +43,7 @@ def file_names(kind: Any) -> list[str]:
 
 
 def _damaged(path: Path) -> bool:
-    """Return whether an IDX file has another length than its header says; others cannot be told here."""
+    """Return whether an IDX file has another length than its header states; other files are not checked here."""
     head = path.read_bytes()[:16]
     if not path.name.endswith("-ubyte"):
         return path.stat().st_size == 0

@@ -252,7 +252,7 @@ class PlacementEnv(gym.Env[Vector, np.int64]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on with the episode that `state()` described; its evaluations are asked from the evaluator again.
+        """Continue the episode that `state()` described; its evaluations come from the evaluator again.
 
         gym.make's wrappers want a `reset` before this.
         """

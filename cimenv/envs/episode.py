@@ -1,4 +1,4 @@
-"""An episode as plain data: what is asked, what was placed, what it reached."""
+"""An episode as plain data: its task, its placement, and the evaluation of it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Episode:
 
     @staticmethod
     def restored(state: Mapping[str, Any], pool: ScenarioPool) -> Episode:
-        """Return the episode that `state()` described; its evaluations are asked from the evaluator again."""
+        """Return the episode that `state()` described; its evaluations come from the evaluator again."""
         same = state["task"] == pool.base_task.model_dump(mode="json")
         scenario = pool.of(pool.base_task if same else Task(**state["task"]))
         requested = [tuple(placement) for placement in state["requested"]]

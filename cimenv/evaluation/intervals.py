@@ -89,7 +89,7 @@ def rank_correlation(one: Floats, other: Floats) -> float:
 
 
 def checked_quantile(quantile: float) -> float:
-    """Return a quantile, open at both ends: no number of chips tells anything of the least and the largest possible.
+    """Return a quantile strictly between 0 and 1, since no number of chips determines the extremes.
 
     Raises:
         ConfigError: the quantile is not between 0 and 1.

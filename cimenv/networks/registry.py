@@ -54,7 +54,7 @@ def build_backbone(name: str, arguments: Mapping[str, Any] | None = None) -> nn.
 
 
 def _built_in(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Build a backbone of ours once it is known, without memory for them, that its weights can be held."""
+    """Build a built-in backbone, once it is known on the meta device that its weights fit into memory."""
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             size = sum(parameter.numel() for parameter in BACKBONES[name](**arguments).parameters())

@@ -1,4 +1,4 @@
-"""The vectorised tabular environment as Stable-Baselines3 wants it."""
+"""The vectorised tabular environment with the interface of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class TabularVecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Return whether episodes are told as a wrapper of this class does: true for SB3's Monitor, false for others.
+        """Return whether episodes are reported as by a wrapper of this class: true for SB3's Monitor, false for others.
 
         Returns and lengths of episodes stand in the infos, unscaled, as Monitor writes them; so nothing that asks for
         Monitor counts them again from rewards.

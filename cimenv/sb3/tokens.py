@@ -42,7 +42,7 @@ def layout_of(
     action_space: gym.Space[Any],
     told: ObservationLayout | Mapping[str, Any] | None = None,
 ) -> ObservationLayout:
-    """Return the layout that was told, once it is known to fit the spaces.
+    """Return the given layout, checked against the spaces.
 
     Args:
         observation_space: of `CiMCompensation-v0` or its tabular twin.

@@ -39,7 +39,7 @@ class ActionView:
 
 
 def action_view(policy: BasePolicy, observation: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> ActionView | None:
-    """Return a policy's view of the actions, None for a policy that has neither probabilities nor Q-values.
+    """Return a policy's view of the actions, or None where it has neither probabilities nor Q-values.
 
     Args:
         policy: of any algorithm.

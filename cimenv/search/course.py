@@ -13,7 +13,7 @@ from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
 
 
 class Course:
-    """Counts the evaluations of a search on one bar, and says once about how long it will take.
+    """The progress of a search: its evaluations on one bar, after one estimate of the time.
 
     Args:
         method: of the search.
@@ -157,7 +157,7 @@ class Bars:
         self.expect(1, lambda share: None)
 
     def expect(self, bars: int, move: Callable[[float], None]) -> None:
-        """Take note that so many bars come now, one after another, and what is told the share of them that is done."""
+        """Expect so many bars, one after another, and report the finished share of them."""
         self.expected, self.move, self.ended = bars, move, 0
 
     @contextmanager

@@ -39,7 +39,7 @@ class LstmController(nn.Module):
 
 
 class OneStep(nn.Module):
-    """Chooses all sites at once, each by itself.
+    """Policy gradient that chooses all sites at once and independently.
 
     Args:
         sites: their number.

@@ -1,4 +1,4 @@
-"""What is asked of an evaluation, and where it is computed."""
+"""Requests for evaluations, and the resources with which they are computed."""
 
 from __future__ import annotations
 

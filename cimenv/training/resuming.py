@@ -1,4 +1,4 @@
-"""A fit that is kept on its way, so that one that was killed goes on: to the same weights, bit for bit."""
+"""Checkpoints of a fit, so that a killed one resumes and ends with the same weights, bit for bit."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Kept:
         self._last = time.monotonic()
 
     def load(self, state: FitState) -> int:
-        """Bring a fit to where an earlier one was killed; return the steps that it had done."""
+        """Restore a fit to the last checkpoint of a killed one; return the number of finished steps."""
         record = self.store.get(self.key)
         if record is None or not record.arrays:
             return 0

@@ -121,7 +121,7 @@ class Trice(GaussianNoise):
 
     @contextmanager
     def _baked(self, network: MappedNetwork) -> Iterator[None]:
-        """Shift the weights by the noise's mean, if that is asked for, and put them back."""
+        """Shift the weights by the noise's mean while `bake_in` is set, and put them back."""
         if not self.bake_in:
             yield
             return

@@ -26,14 +26,14 @@ def ranked(results: Results, point: int) -> list[str]:
 
 
 def text_of(groups: Mapping[str, Results]) -> str:
-    """Return how everyone did on every group of tables, as Markdown."""
+    """Return the results of all contenders on every group of tables, as Markdown."""
     return "\n".join(
         f"## {group}\n\n{_about(results)}{_regrets(results)}{_tested(results)}" for group, results in groups.items()
     )
 
 
 def summary_of(groups: Mapping[str, Results]) -> str:
-    """Return the regret of everyone on groups of tables as Markdown; contenders with the same numbers share a line.
+    """Return the regret of all contenders on groups of tables as Markdown; those with the same numbers share a line.
 
     The order is that of the last group, after as many evaluations as the middle column shows.
     """

@@ -73,7 +73,7 @@ def _with_weights(enumeration: Enumeration) -> Enumeration:
 
 
 def main(arguments: list[str]) -> int:
-    """Convert what is asked for; return 2 where something could not be."""
+    """Convert the given files; return 2 where one could not be converted."""
     if any(argument in ("-h", "--help") for argument in arguments):
         print(__doc__)
         return 0

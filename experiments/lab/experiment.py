@@ -30,7 +30,7 @@ def _nothing(_journal: Journal, _job: Any) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Experiment(Generic[P]):
-    """What configs/experiments/NAME.yaml says is measured into results/NAME; runs/NAME keeps what is trained.
+    """An experiment: configs/experiments/NAME.yaml is its plan, results/NAME its results, runs/NAME its networks.
 
     Attributes:
         name: of its files.

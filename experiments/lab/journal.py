@@ -1,4 +1,4 @@
-"""The journal of an experiment: a line of JSON for every finished job, so that a killed one goes on where it was.
+"""The journal of an experiment: a line of JSON for every finished job, so that a killed experiment resumes.
 
 Every line ends with a checksum, so that changed digits are noticed.
 """

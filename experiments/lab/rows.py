@@ -1,4 +1,4 @@
-"""Rows of results: what is asked of them, and the CSV files that hold them."""
+"""Rows of results, their requests, and the CSV files that hold them."""
 
 from __future__ import annotations
 

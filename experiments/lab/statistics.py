@@ -24,7 +24,7 @@ def bootstrap_interval(scores: Scores, draws: int = DRAWS, seed: int = 0) -> tup
 
 
 def probability_of_improvement(ours: Scores, theirs: Scores) -> float:
-    """Return P(a run of ours scores higher than one of theirs on the same task), mean over tasks; ties count half."""
+    """Return P(a first run scores higher than a second one on the same task), mean over tasks; ties count half."""
     return float(_improvements(ours[None], theirs[None])[0])
 
 
@@ -46,7 +46,7 @@ def _improvements(ours: Scores, theirs: Scores) -> npt.NDArray[np.float64]:
 
 
 def _resampled(scores: Scores, draws: int, generator: np.random.Generator) -> Scores:
-    """Return `[draws, runs, tasks]`: runs drawn with replacement, for every task by itself."""
+    """Return `[draws, runs, tasks]`: runs drawn with replacement, independently for every task."""
     chosen = generator.integers(len(scores), size=(draws, *scores.shape))
     return np.take_along_axis(scores[None], chosen, axis=1)
 

@@ -25,7 +25,7 @@ WORK = runs_of("tables")
 
 
 def main(arguments: list[str]) -> int:
-    """Make what is asked for."""
+    """Make the named tables."""
     parser = argparse.ArgumentParser("experiments.tables", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="a table of configs/experiments/tables.yaml")
     parser.add_argument("--into", type=Path, metavar="FOLDER", help="in the place of where the table belongs")

@@ -29,7 +29,7 @@ Models = Sequence[MaskablePPO]  # one policy, or a committee
 
 
 def tabular(plan: Plan, table: str, variant: Mapping[str, Any], fit_log: bool = True) -> CompensationTabularEnv:
-    """Return the environment of a table at one budget and price; with `fit_log` it tells what its bank's fit logged."""
+    """Return the environment of a table at one budget and price; `fit_log` adds the log of its bank's fit."""
     return CompensationTabularEnv(table, variant, feedback="reset", max_sites=plan.max_sites, fit_log=fit_log)
 
 

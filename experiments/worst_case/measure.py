@@ -36,7 +36,7 @@ def measure(plan: Plan, job: Job, folder: Path) -> list[Row]:
 
 
 def tried(plan: Plan, job: Job, store: Store) -> list[Row]:
-    """Train a network and return what validation says of it; the test split is not seen."""
+    """Train a network and return its validation results; the test split is not read."""
     problem = Problem.build(plan.task(job), store)
     history = problem.histories[problem.task.recipe.name]
     best = max(history, key=lambda epoch: epoch["val_accuracy"])

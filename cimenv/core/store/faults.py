@@ -1,4 +1,4 @@
-"""What the system says about a cache folder, in one sentence with a remedy."""
+"""Faults of a cache folder, each as one sentence with a remedy."""
 
 from __future__ import annotations
 

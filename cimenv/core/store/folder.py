@@ -144,7 +144,7 @@ class Folder:
         return len(data) == size and (digest(data) == checksum or key_of(data) == key)
 
     def _drop_damaged(self, index: sqlite3.Connection, column: str, value: Any) -> None:
-        """Drop an entry with its file, unless somebody has written it again."""
+        """Drop an entry with its file, unless another process has written it again."""
         row = _entry(index, column, value)
         if row is not None and not self._whole(row):
             index.execute(f"DELETE FROM entries WHERE {column} = ?", (value,))

@@ -80,7 +80,7 @@ class Index:
         return self.writable and os.access(self.folder, os.W_OK)
 
     def read(self, statement: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a statement that only reads; an index found damaged on the way is made again, and asked again.
+        """Run a statement that only reads; a damaged index is rebuilt, and the statement repeated.
 
         Raises:
             DamagedIndexError: it is damaged, and nothing can be written here.
@@ -226,7 +226,7 @@ class Index:
             warnings.warn(f"The index {self.path} is missing; it is rebuilt from the files beside it.", stacklevel=2)
 
     def _replace(self, rows: Iterable[Row]) -> None:
-        """Put a new index in the place of any; what a killed process leaves of this is a `.tmp` file."""
+        """Put a new index in the place of an old one; a process that is killed meanwhile leaves a `.tmp` file."""
         self._drop()
         temporary = self.path.with_name(f"{INDEX}.{uuid.uuid4().hex[:8]}.tmp")
         try:

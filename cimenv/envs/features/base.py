@@ -1,4 +1,4 @@
-"""A feature of the observation as a row: name, formula, bounds, and what it says."""
+"""A feature of the observation as a row: name, formula, bounds and description."""
 
 from __future__ import annotations
 

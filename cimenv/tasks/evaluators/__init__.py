@@ -1,1 +1,1 @@
-"""From placements to their evaluations: by simulation, from a table, and with an account of what was asked."""
+"""Evaluators of placements: by simulation, from a table, and with a ledger of requests."""

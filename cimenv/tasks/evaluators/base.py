@@ -17,7 +17,7 @@ from cimenv.tasks.task import Task
 
 
 class Evaluator(ABC):
-    """What environments and searches ask; one of your own says `task`, `space`, `answers` and the two accuracies."""
+    """The evaluator of environments and searches; an own one has `task`, `space`, `answers` and two accuracies."""
 
     @property
     @abstractmethod

@@ -152,7 +152,7 @@ class Cluster(Executor):
         return self._shared[id(problem)][1]
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Return the future of `fn(*args, **kwargs)` on a worker, which first says what it computes with."""
+        """Return the future of `fn(*args, **kwargs)` on a worker, which first reports its versions."""
         source, here, refused = SOURCE, self._here, REFUSED
 
         def checked(fn: Any, args: Any, kwargs: Any) -> Any:  # travels by value, whatever cimenv is there

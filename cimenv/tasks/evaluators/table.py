@@ -227,7 +227,7 @@ class TableEvaluator(Evaluator):
 
     @property
     def gains(self) -> Gains | None:
-        """Return what every block added to accuracy while the bank was fitted, as the table's header says."""
+        """Return what every block added to accuracy while the bank was fitted, from the table's header."""
         return self.enumeration.header.gains
 
     def reference_accuracy(self, split: Split = "val") -> float:

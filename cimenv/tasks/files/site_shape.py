@@ -1,4 +1,4 @@
-"""What the header of an enumeration says of a site: all that placements and their costs depend on."""
+"""A site in the header of an enumeration: everything that placements and their costs depend on."""
 
 from __future__ import annotations
 

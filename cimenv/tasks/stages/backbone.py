@@ -55,7 +55,7 @@ class Backbone:
 
 
 def probe(work: Workspace) -> Tensor:
-    """Return the fixed inputs that networks of the user's own are told apart by, `[n, ...]`."""
+    """Return the fixed inputs by which networks of the user's own are distinguished, `[n, ...]`."""
     return work.data.train.inputs(slice(PROBE_IMAGES))
 
 

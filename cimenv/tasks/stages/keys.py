@@ -58,7 +58,7 @@ def precision_of(precision: Precision) -> dict[str, Any]:
 
 
 def physics_of(config: CrossbarConfig) -> dict[str, Any]:
-    """Return the fields of a crossbar that change numbers; the rest counts for the cost alone."""
+    """Return the fields of a crossbar that change numbers; the others change the cost alone."""
     simple = not (config.analog or config.overrides or config.digital or config.device.ages)
     fields = {"device", "batch_norm", "batch_norm_chips", "batch_norm_images"}
     if simple:
