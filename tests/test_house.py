@@ -43,6 +43,11 @@ def test_experiments_use_agents_and_agents_the_package(path):
             assert where[1] == "lab" or (below[0], where[1]) in BORROWS, f"{below[0]} imports {name}"
 
 
+def test_tests_of_agents_need_no_experiment():
+    for path in (ROOT / "tests/agents").glob("*.py"):
+        assert [name for name in imports(path) if name.startswith("experiments")] == [], path.name
+
+
 def test_an_experiment_has_one_name():
     results = {path.name for path in (ROOT / "results").iterdir() if path.is_dir()}
     assert results == EXPERIMENTS

@@ -4,7 +4,6 @@ import os
 import re
 import sys
 
-import numpy as np
 import pytest
 import yaml
 
@@ -12,15 +11,10 @@ from agents.algorithms import before_opening, new_model
 from agents.config import AgentConfig
 from agents.environment import make_env
 from agents.evaluate import evaluate, load_policy
-from agents.run_folder import CONFIG, MODEL, PLACEMENTS, RESULT, read_placements, read_result
+from agents.run_folder import COLUMNS, CONFIG, MODEL, PLACEMENTS, RESULT, read_placements, read_result
+from cimenv.core.checked_rows import write_rows
 from cimenv.core.errors import ConfigError
-from cimenv.core.inert import in_markdown
 from cimenv.tasks import TableEvaluator
-from experiments.agents.page import page
-from experiments.agents.results import rows_of
-from experiments.lab.journal import Journal, sign_journal
-from experiments.lab.rows import write_csv
-from experiments.lab.table_files import tables_digest
 
 OWN = "own_network_of_a_run"
 
@@ -69,8 +63,7 @@ def test_a_run_folder_imports_nothing_by_name(run, marker, tmp_path, backbone, w
 def test_a_policy_is_opened_after_a_line_that_says_what_that_means(run):
     said = []
     folder = run(env_arguments={"task": "toy-4site"})
-    row = {"evaluation": 1, "task": "k", "placement": [0], "objective": 0.5, "best_so_far": 0.5}
-    write_csv(folder / PLACEMENTS, [row])
+    write_rows(folder / PLACEMENTS, COLUMNS, [(1, "k", "0", 0.5, 0.5)])
     with pytest.raises(ConfigError, match=r"model.zip is missing, damaged|holds no placement"):
         evaluate(folder, say=said.append)
     assert said == [before_opening(folder / MODEL)] and "a pickle and runs whatever code it holds" in said[0]
@@ -111,34 +104,9 @@ def test_a_yaml_file_with_a_python_tag_is_refused(run, marker):
     assert not marker.exists()
 
 
-def test_changed_digits_of_a_journal_are_noticed(tmp_path):
-    path = tmp_path / "jobs.jsonl"
-    journal = Journal(path, {"chips": 25})
-    for k in range(6):
-        journal.add(type("Job", (), {"name": f"job-{k}"})(), [{"x": k / 7, "correct": [901, 87 + k]}])
-    text, generator = path.read_text(), np.random.default_rng(0)
-    digits = [k for k, c in enumerate(text) if c.isdigit()]
-    for k in generator.choice(digits, 60, replace=False):
-        path.write_text(f"{text[:k]}{(int(text[k]) + 3) % 10}{text[k + 1 :]}")
-        with pytest.raises(ConfigError, match="is damaged"):
-            Journal(path, {"chips": 25})
-    path.write_text(text)
-    assert len(Journal(path, {"chips": 25}).rows) == 6
-
-
-def test_a_journal_without_checksums_goes_on_with_a_notice(tmp_path):
-    path = tmp_path / "jobs.jsonl"
-    path.write_text('{"plan": {"chips": 2}}\n{"job": "a", "rows": [{"x": 0.1}]}\n{"job": "b", "ro')
-    with pytest.warns(UserWarning, match="has no checksums"):
-        journal = Journal(path, {"chips": 2})
-    journal.add(type("Job", (), {"name": "b"})(), [{"x": 2}])
-    assert sign_journal(path) and not sign_journal(path)
-    assert Journal(path, {"chips": 2}).rows == {"a": [{"x": 0.1}], "b": [{"x": 2}]}
-
-
 def test_results_of_runs_notice_changed_digits(tmp_path):
     path = tmp_path / PLACEMENTS
-    write_csv(path, [{"evaluation": 1, "task": "k", "placement": [0, 1], "objective": 0.5, "best_so_far": 0.5}])
+    write_rows(path, COLUMNS, [(1, "k", "0 1", 0.5, 0.5)])
     assert read_placements(path) == {("k", (0, 1)): 0.5}
     path.write_text(path.read_text().replace("0.5", "0.6", 1))
     with pytest.raises(ConfigError, match="missing or damaged"):
@@ -150,21 +118,3 @@ def test_a_result_that_cannot_be_one_is_refused(tmp_path, text):
     (tmp_path / RESULT).write_text(text)
     with pytest.raises(ConfigError, match="is damaged"):
         read_result(tmp_path)
-
-
-def test_a_page_shows_tags_and_bars_as_they_are(tmp_path):
-    name = '<script>alert("a|b")</script>[x](javascript:1)`c`\n=1'
-    write_csv(tmp_path / "runs.csv", [{"contender": name, "regret_1": 0.5}])
-    (row,) = rows_of(tmp_path / "runs.csv")
-    assert row["contender"] == in_markdown(name) and row["regret_1"] == "0.5"
-    text = f"## {row['contender']}\n\n| who | regret |\n|---|---:|\n| {row['contender']} | 1 % |\n"
-    shown, inert = page(name, text, {}), "&lt;script&gt;alert(&quot;a|b&quot;)&lt;/script&gt;[x](javascript:1)"
-    assert "<script>alert" not in shown and shown.count(inert) == 4
-    assert "<td>1 %</td>" in shown
-
-
-def test_a_study_s_jobs_know_a_table_s_numbers_not_its_file(tmp_path):
-    one = tables_digest(["lstm-3"])
-    assert one == tables_digest(["lstm-3"]) != tables_digest(["lstm-3", "mlp-4"])
-    with pytest.raises(ConfigError, match=r"there is no .*none.csv; python -m experiments.tables makes it"):
-        tables_digest([str(tmp_path / "none.csv")])

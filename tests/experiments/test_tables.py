@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cimenv.core.errors import ConfigError
 from cimenv.core.store import Store
 from cimenv.tasks import Problem, TableEvaluator, load_task, shipped_tables
 from cimenv.tasks.engines import engine_of
@@ -13,7 +14,7 @@ from cimenv.tasks.evaluators.table import SHIPPED_TABLES, load_table
 from cimenv.tasks.problem import SHIPPED
 from cimenv.tasks.requests import Compute
 from cimenv.tasks.space import PlacementSpace
-from experiments.lab.table_files import located
+from experiments.lab.table_files import located, tables_digest
 from experiments.tables.__main__ import main
 from experiments.tables.make import fits, make, ship
 from experiments.tables.plan import plans
@@ -72,3 +73,10 @@ def test_what_is_behind_a_table_is_shipped(toy, tmp_path):
     fresh = Store(tmp_path / "own", layers=(tmp_path / "layer",))
     assert Problem.build(toy.task, fresh).weights_digest == toy.problem.weights_digest
     assert fresh.keys() == [] and not (tmp_path / "layer/locks").exists()
+
+
+def test_jobs_know_a_table_s_numbers_not_its_file(tmp_path):
+    one = tables_digest(["lstm-3"])
+    assert one == tables_digest(["lstm-3"]) != tables_digest(["lstm-3", "mlp-4"])
+    with pytest.raises(ConfigError, match=r"there is no .*none.csv; python -m experiments.tables makes it"):
+        tables_digest([str(tmp_path / "none.csv")])
