@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cimenv.core.errors import ConfigError, brief
-from cimenv.envs.arguments import checked_options
+from cimenv.envs.arguments import checked_flag, checked_options
 from cimenv.envs.compensation import CompensationEnv
 from cimenv.envs.episode import Episode
 from cimenv.envs.info import Info
@@ -79,7 +79,7 @@ class CompensationTabularEnv(CompensationEnv):
         _refuse(fixed)
         if not isinstance(table, str | os.PathLike):
             raise ConfigError(f"table: got {brief(table)}; give the name of a shipped table, or the path of a file.")
-        self.table = TableEvaluator(table, changes, trust=trust)
+        self.table = TableEvaluator(table, changes, trust=checked_flag("trust", trust))
         super().__init__(
             evaluator=self.table,
             reward=reward,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cimenv.compensation.fit_log import Gains
 from cimenv.compensation.options import Placement
-from cimenv.core.errors import ConfigError, PlacementError, known_name
+from cimenv.core.errors import ConfigError, PlacementError, brief, known_name
 from cimenv.data.splits import Split, checked_split
 from cimenv.evaluation.record import Evaluation
 from cimenv.evaluation.statistics import statistic_named
@@ -101,7 +101,7 @@ class TableEvaluator(Evaluator):
 
     def __init__(self, table: str | Path, changes: Mapping[str, Any] | None = None, *, trust: bool = False) -> None:
         if changes is not None and not isinstance(changes, Mapping):
-            raise ConfigError(f"changes: got {changes!r}; give a mapping of the task's fields.")
+            raise ConfigError(f"changes: got {brief(changes)}; give a mapping of the task's fields.")
         changed = dict(changes or {})
         self.table, self.changes, self.trust = str(table), changed, trust
         self.enumeration = load_table(self.table, trust)
