@@ -142,7 +142,7 @@ def judged(evaluator: Evaluator, rows: dict[str, Placement]) -> dict[str, Any]:
         "task_key": evaluator.task.key,
         "split": "test",
         "fidelity": "tuned",
-        "chips": tested["none"].correct.shape[-1],
+        "chips": tested["none"].chips,
         "images": tested["none"].images,
         "reference_accuracy": acc_ref,
         "clean_accuracy": evaluator.clean_accuracy("test"),

@@ -32,7 +32,7 @@ from cimenv.tasks.evaluators.cluster import JOBS_PER_WORKER, Cluster, in_order
 from cimenv.tasks.evaluators.travel import run_shared
 from cimenv.tasks.files.enumeration_file import FIRST_ROW, LARGEST, Enumeration, parse, split_lines, with_checksums
 from cimenv.tasks.files.header import ENUMERATION_VERSION, MAGIC, EnumeratedSplit, Header, damaged, read_header
-from cimenv.tasks.files.row import Row
+from cimenv.tasks.files.row import Row, per_chip
 from cimenv.tasks.files.site_shape import SiteShape
 from cimenv.tasks.jobs import run_job
 from cimenv.tasks.problem import Problem
@@ -138,6 +138,7 @@ def _measured(problem: Problem, planned: Mapping[str, Any]) -> Header:
         clean_accuracy=problem.clean_accuracy(split),
         weights_digest=problem.weights_digest,
         gains=problem.gains,
+        terms=problem.space.term_names,
     )
 
 
@@ -168,7 +169,7 @@ def _evaluated(work: _Work, flush_s: float) -> Iterator[list[Row]]:
     def run(chunk: Sequence[Placement]) -> list[Evaluation]:
         return run_job(engines, work.requests(chunk), replace(work.compute, progress=silent))
 
-    none = work.known[0].correct if work.known else run(work.placements[:1])[0].correct[0].tolist()
+    none = work.known[0].per_chip if work.known else per_chip(run(work.placements[:1])[0])
     objective = work.header.objective(work.space, none)
     done, size = len(work.known), LEAST_CHUNK
     with work.shown() as advance:
@@ -190,11 +191,11 @@ def _evaluated_by(cluster: Cluster, work: _Work) -> Iterator[list[Row]]:
     size = -(-len(work.placements) // (JOBS_PER_WORKER * cluster.workers))
     size = min(max(size, LEAST_CHUNK), LARGEST_CHUNK)
     parts = [work.requests(left[start : start + size]) for start in range(0, len(left), size)]
-    objective = work.header.objective(work.space, work.known[0].correct) if work.known else None
+    objective = work.header.objective(work.space, work.known[0].per_chip) if work.known else None
     with work.shown() as advance:
         for chunk in in_order(cluster, [(run_shared, shared, part, work.compute.device) for part in parts]):
             if objective is None:  # the first placement is that without blocks
-                objective = work.header.objective(work.space, chunk[0].correct[0].tolist())
+                objective = work.header.objective(work.space, per_chip(chunk[0]))
             yield [Row.of(objective, evaluation) for evaluation in chunk]
             advance(len(chunk))
 

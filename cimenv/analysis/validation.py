@@ -19,7 +19,7 @@ from cimenv.core.seeding import numpy_generator
 from cimenv.core.store import Store
 from cimenv.tasks.engines import Engines
 from cimenv.tasks.files.enumeration_file import FIRST_ROW, Enumeration, Unfit, read_enumeration
-from cimenv.tasks.files.row import Row
+from cimenv.tasks.files.row import Row, per_chip
 from cimenv.tasks.files.site_shape import SiteShape
 from cimenv.tasks.jobs import run_job
 from cimenv.tasks.problem import Problem
@@ -68,7 +68,7 @@ class Validation:
     seed: int
     checked: tuple[int, ...]
     weights_digest: str
-    largest_gap: int
+    largest_gap: float
     differences: tuple[Difference, ...]
     device: str = "cpu"
 
@@ -125,22 +125,24 @@ def validate(
     differences = [*_of_header(enumeration, problem), *_of_columns(enumeration), *_of_checksums(enumeration, unfit)]
     chosen = [enumeration.rows[k] for k in checked]
     again = _again(enumeration, problem, chosen, compute)
+    per_chip_column = enumeration.header.columns[len(enumeration.header.numbers) + 1]
     for k, row, (chip, count, fresh) in zip(checked, chosen, again, strict=True):
-        if abs(count - row.correct[chip]) > _allowed(enumeration, compute.device):
-            column = f"correct, chip {chip}"
-            differences.append(Difference(FIRST_ROW + k, row.placement, column, row.correct[chip], count))
+        if abs(count - row.per_chip[chip]) > _allowed(enumeration, compute.device):
+            column = f"{per_chip_column}, chip {chip}"
+            differences.append(Difference(FIRST_ROW + k, row.placement, column, row.per_chip[chip], count))
         wrong = int(np.abs(np.subtract(fresh.errors, row.errors)).argmax())
         if not math.isclose(fresh.errors[wrong], row.errors[wrong], rel_tol=ERRORS, abs_tol=ERRORS):
             there, here = row.errors[wrong], fresh.errors[wrong]
             differences.append(Difference(FIRST_ROW + k, row.placement, f"errors, number {wrong}", there, here))
-    largest = max(abs(count - row.correct[chip]) for row, (chip, count, _) in zip(chosen, again, strict=True))
+    largest = max(abs(count - row.per_chip[chip]) for row, (chip, count, _) in zip(chosen, again, strict=True))
     differences.sort(key=lambda difference: difference.line)
     return Validation(enumeration, seed, checked, problem.weights_digest, largest, tuple(differences), compute.device)
 
 
 def _allowed(enumeration: Enumeration, device: str) -> float:
     rounded = 0 if device == "cpu" else ROUNDED
-    return max(TOLERANCE * enumeration.header.images, rounded)
+    header = enumeration.header
+    return max(TOLERANCE * header.images, rounded) if header.metric.share else TOLERANCE
 
 
 def _drawn(enumeration: Enumeration, rows: int | None, seed: int) -> tuple[int, ...]:
@@ -192,12 +194,14 @@ def _of_checksums(enumeration: Enumeration, unfit: Unfit) -> Iterator[Difference
         yield Difference(line, enumeration.rows[line - FIRST_ROW].placement, CHECK, there, here)
 
 
-def _again(enumeration: Enumeration, problem: Problem, rows: list[Row], compute: Compute) -> list[tuple[int, int, Row]]:
-    """Evaluate rows afresh; return, for each, the chip that differs most, its correct images now, and the row now."""
+def _again(
+    enumeration: Enumeration, problem: Problem, rows: list[Row], compute: Compute
+) -> list[tuple[int, float, Row]]:
+    """Evaluate rows afresh; return, for each, the chip that differs most, what that is worth now, and the row now."""
     fresh = run_job(Engines(problem), enumeration.header.requests([row.placement for row in rows]), compute)
     again = []
     for row, evaluation in zip(rows, fresh, strict=True):
-        counts = evaluation.correct[0]
-        chip = int(np.abs(counts - np.array(row.correct)).argmax())
-        again.append((chip, int(counts[chip]), Row.of(enumeration.objective, evaluation)))
+        now = per_chip(evaluation)
+        chip = int(np.abs(np.subtract(now, row.per_chip)).argmax())
+        again.append((chip, now[chip], Row.of(enumeration.objective, evaluation)))
     return again

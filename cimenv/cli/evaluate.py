@@ -79,7 +79,7 @@ def evaluate(
         "placement": list(found.placement),
         "split": part,
         "fidelity": fidelity,
-        "chips": int(found.correct.shape[-1]),
+        "chips": found.chips,
         "images": found.images,
         "mean": found.value("mean"),
         "mean_interval": found.interval("mean"),

@@ -275,7 +275,7 @@ def _pareto(evaluator: MonteCarloEvaluator, found: SearchResult) -> Any:
         "percentile": f"{task.percentile:.3g}-quantile of the accuracy over chips",
         "worst_case": f"accuracy under the worst deviation found, th_g = {task.worst_case.bound:g}",
     }
-    chips, images = found.evaluation.correct.shape[-1], found.evaluation.images
+    chips, images = found.evaluation.chips, found.evaluation.images
     costs, values = np.array(list(points.values())).T
     return pareto_figure(
         costs,

@@ -59,7 +59,7 @@ def figure(objective: Objective, none: Evaluation, placed: Evaluation, pyplot: b
     _draw_accuracy(fig.add_subplot(grid[0, 1]), objective, placed)
     _draw_costs(fig.add_subplot(grid[1, 1]), objective, placed)
     device = objective.task.crossbar.device
-    images = f"{placed.correct.shape[-1]} chips x {placed.images} {placed.split} images, {placed.fidelity} blocks"
+    images = f"{placed.chips} chips x {placed.images} {placed.split} images, {placed.fidelity} blocks"
     fig.suptitle(f"{in_figure(objective.task.name)}: {device.label}, {images}", fontsize=10)
     return fig
 

@@ -23,10 +23,12 @@ class Metric(ABC):
 
     Attributes:
         kind: its name.
+        version: bumped when its numbers change.
         share: whether it is a share of the images; then `update` counts, and counts are kept.
     """
 
     kind: ClassVar[str]
+    version: ClassVar[int] = 1
     share: ClassVar[bool] = False
 
     @property

@@ -1,10 +1,11 @@
-"""The record of one placement: correct images of every chip, statistics, per-site errors."""
+"""The record of one placement: what every chip is worth, per-site errors, what the blocks cost."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -57,32 +58,67 @@ class Evaluation:
         placement: one option index per site.
         split: `val` or `test`.
         fidelity: `bank` (shared blocks) or `tuned` (this placement's blocks fitted longer).
-        correct: correctly classified images, `[times, chips]`.
+        values: what every chip is worth by the task's metric, `[times, chips]`.
         images: images per chip.
         site_errors: `[sites, 5]`, columns `ERROR_COLUMNS`: relative feature error e = ||Y' - Y||_F / ||Y||_F (mean,
             standard deviation and maximum over chips), -20 log10 of the mean error, mean cosine to the clean feature.
+        correct: images that count, such as correctly classified ones, `[times, chips]`; None where the metric is no
+            share of the images.
         first_chip: number of the first chip.
         damage: the worst case, for tasks whose statistic it is.
-        over_times: whether a chip's accuracy is its mean over times, or that at the time that is worst on average.
+        over_times: whether a chip counts with its mean over times, or at the time that is worst on average.
+        cost: what the blocks add, by term, as shares of the backbone's.
     """
 
     key: str
     placement: Placement
     split: str
     fidelity: str
-    correct: npt.NDArray[np.int64]
+    values: Floats
     images: int
     site_errors: Floats
+    correct: npt.NDArray[np.int64] | None = None
     first_chip: int = 0
     damage: Damage | None = None
     over_times: OverTimes = "mean"
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def chips(self) -> int:
+        """Return the number of chips."""
+        return int(self.values.shape[-1])
 
     @property
     def accuracy(self) -> Floats:
-        """Return the accuracy of every chip, `[chips]`: averaged over times, or at the worst of them."""
+        """Return what every chip is worth, `[chips]`: averaged over times, or at the worst of them."""
+        if self.correct is None:
+            return self._over_times(self.values)
+        found: Floats = self._over_times(self.correct) / self.images  # means of counts are exact
+        return found
+
+    def counts(self) -> list[list[int]]:
+        """Return how many images count, by time and chip.
+
+        Raises:
+            ConfigError: the metric is no share of the images.
+        """
+        if self.correct is None:
+            raise ConfigError("metric: this one is no share of the images, so that none are counted; take accuracy.")
+        found: list[list[int]] = self.correct.tolist()
+        return found
+
+    def _over_times(self, at_times: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self.over_times == "worst":
-            return self.correct[self.correct.mean(axis=1).argmin()] / self.images
-        return self.correct.mean(axis=0) / self.images
+            worst: npt.NDArray[Any] = at_times[at_times.mean(axis=1).argmin()]
+            return worst
+        return np.asarray(at_times.mean(axis=0))
+
+    def and_chips_of(self, other: Evaluation) -> Evaluation:
+        """Return the evaluation with another one's chips after its own."""
+        values = np.concatenate([self.values, other.values], axis=1)
+        if self.correct is None or other.correct is None:
+            return replace(self, values=values)
+        return replace(self, values=values, correct=np.concatenate([self.correct, other.correct], axis=1))
 
     def value(self, statistic: str = "mean", quantile: float = 0.05) -> float:
         """Return a statistic over chips, or the worst case.
@@ -112,8 +148,8 @@ class Evaluation:
         """
         chosen = statistic_named(statistic)
         found = chosen.interval(self.accuracy, quantile) if chosen.of_chips else None
-        if found is None:
-            return None
+        if found is None or self.correct is None:
+            return found
         return max(0.0, found[0]), min(1.0, found[1])  # few chips tell little, but an accuracy is a share
 
     def to_record(self) -> Record:
@@ -127,22 +163,27 @@ class Evaluation:
         }
         if self.damage is not None:
             meta["damage"] = dataclasses.asdict(self.damage)
-        return Record(meta, {"correct": self.correct, "site_errors": self.site_errors})
+        counts = {} if self.correct is None else {"correct": self.correct}
+        return Record(meta, {"values": self.values, **counts, "site_errors": self.site_errors})
 
     @staticmethod
-    def from_record(key: str, record: Record, over_times: OverTimes = "mean") -> Evaluation:
-        """Return the evaluation that `to_record` described; how times count is the task's choice, not a number."""
+    def from_record(
+        key: str, record: Record, over_times: OverTimes = "mean", cost: Mapping[str, float] | None = None
+    ) -> Evaluation:
+        """Return the evaluation that `to_record` described; how times count, and what blocks cost, the task says."""
         meta = record.meta
         return Evaluation(
             key=key,
             placement=tuple(meta["placement"]),
             split=meta["split"],
             fidelity=meta["fidelity"],
-            correct=record.arrays["correct"],
+            values=record.arrays["values"],
             images=meta["images"],
             site_errors=record.arrays["site_errors"],
+            correct=record.arrays.get("correct"),
             first_chip=meta["first_chip"],
             over_times=over_times,
+            cost=cost or {},
             damage=Damage(**{**damage, "shares": tuple(damage["shares"])}) if (damage := meta.get("damage")) else None,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from cimenv.compensation.options import Placement
 from cimenv.core.errors import ConfigError
 from cimenv.core.progress import Progress, silent
 from cimenv.evaluation.intervals import percentile_interval, smallest_chips
+from cimenv.evaluation.record import Evaluation
 from cimenv.evaluation.statistics import statistic_named
 from cimenv.search.base import Search, SearchResult, Step
 from cimenv.tasks.evaluators.base import Evaluator
@@ -142,7 +143,7 @@ class _Field:
         self.evaluator, self.task = evaluator, evaluator.task
         self.objective = Objective.of(evaluator, chips=chips)
         self.confidence = 1 - (1 - confidence) / comparisons
-        self.correct: dict[Placement, npt.NDArray[np.int64]] = {}
+        self.known: dict[Placement, Evaluation] = {}
         self.accuracy: dict[Placement, Floats] = {}
 
     def run(self, placements: list[Placement], chips: range) -> None:
@@ -150,11 +151,10 @@ class _Field:
         if not chips:
             return
         for evaluation in self.evaluator.evaluate_many(placements, chips=chips):
-            before = self.correct.get(evaluation.placement, evaluation.correct[:, :0])
-            whole = self.correct[evaluation.placement] = np.concatenate([before, evaluation.correct], axis=1)
-            self.accuracy[evaluation.placement] = replace(
-                evaluation, correct=whole
-            ).accuracy  # at the worst time of all chips
+            before = self.known.get(evaluation.placement)
+            whole = before.and_chips_of(evaluation) if before else evaluation
+            self.known[evaluation.placement] = whole
+            self.accuracy[evaluation.placement] = whole.accuracy  # at the worst time of all chips
 
     def statistic(self, placement: Placement) -> float:
         """Return the task's statistic on the chips so far."""

@@ -108,7 +108,7 @@ class PlacementResult:
         assert interval is not None
         affine = f"{AFFINE} {self.affine.value('mean'):.3f}, " if self.affine else ""
         return (
-            f"accuracy on {self.tuned.correct.shape[-1]} fresh chips x {self.tuned.images} test images: "
+            f"accuracy on {self.tuned.chips} fresh chips x {self.tuned.images} test images: "
             f"{self.tuned.value('mean'):.3f} (95 % interval {interval[0]:.3f} to {interval[1]:.3f}), "
             f"5 % percentile {self.tuned.value('percentile'):.3f}; "
             f"without blocks {self.none.value('mean'):.3f}, {affine}clean {self.clean_accuracy:.3f}"

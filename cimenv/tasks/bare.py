@@ -73,7 +73,7 @@ class NetworkEvaluation:
     @property
     def accuracy_at(self) -> dict[float, Floats]:
         """Return the accuracy of every chip, `[chips]`, by the seconds after programming."""
-        return dict(zip(self.times_s, self.evaluation.correct / self.evaluation.images, strict=True))
+        return dict(zip(self.times_s, self.evaluation.values, strict=True))
 
     @property
     def mean(self) -> float:
@@ -107,7 +107,7 @@ class NetworkEvaluation:
         found, interval, low = self.evaluation, self.interval, self.low_interval
         times = f", {self._times()}" if self.times_s != (0.0,) else ""
         lines = [
-            f"{self.name}: {found.correct.shape[-1]} chips x {found.images} {found.split} images{times}",
+            f"{self.name}: {found.chips} chips x {found.images} {found.split} images{times}",
             f"accuracy {self.mean:.4f} (95 % interval {interval[0]:.4f} to {interval[1]:.4f}), "
             f"spread {found.value('std'):.4f}, clean {self.clean_accuracy:.4f}",
             f"{self.percentile:.3g}-quantile over chips {self.low:.4f} "

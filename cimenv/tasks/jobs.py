@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cimenv.core.config import canonical
+from cimenv.evaluation.metrics import Metric, metric_named
 from cimenv.evaluation.record import Evaluation, site_errors
 from cimenv.evaluation.statistics import statistic_named
 from cimenv.tasks.damage import attack_of, damage
@@ -34,6 +37,7 @@ def evaluation_key(problem: Problem, request: Request) -> str:
         "placement": request.placement,
         "blocks": [option and option.model_dump() for option in problem.options.blocks(request.placement)],
         "fidelity": request.fidelity,
+        "metric": {"kind": task.metric, "version": metric_named(task.metric).version},
     }
     key |= precision_of(task.precision)
     if "analog" in physics:
@@ -75,19 +79,24 @@ def _evaluated(engines: Engines, requests: Sequence[Request], compute: Compute) 
     blocks = problem.blocks(one, compute.progress)
     engine, placements = engines.of(one.split, compute, blocks), [request.placement for request in requests]
     tallies = [engine.run(placements, one.chips, t_s=t_s, progress=compute.progress) for t_s in one.times]
-    worst = not statistic_named(problem.task.statistic).of_chips
+    worst, metric = not statistic_named(problem.task.statistic).of_chips, metric_named(problem.task.metric)
     return [
         Evaluation(
             key=evaluation_key(problem, request),
             placement=request.placement,
             split=request.split,
             fidelity=request.fidelity,
-            correct=np.stack([tally.sums[p] for tally in tallies]),
-            images=tallies[0].images,
+            **_per_chip(metric, np.stack([tally.sums[p] for tally in tallies]), engine.images),
             site_errors=np.mean([site_errors(tally, p) for tally in tallies], axis=0),
             over_times=problem.task.over_times,
             first_chip=request.chips.start,
             damage=damage(problem, request, compute) if worst else None,
+            cost=problem.space.shares(request.placement),
         )
         for p, request in enumerate(requests)
     ]
+
+
+def _per_chip(metric: Metric, sums: npt.NDArray[np.int64 | np.float64], images: int) -> dict[str, Any]:
+    """Return what every chip is worth, `[times, chips]`, and the counts where that is a share of the images."""
+    return {"values": metric.compute(sums, images), "images": images, "correct": sums if metric.share else None}

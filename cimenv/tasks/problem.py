@@ -30,6 +30,7 @@ from cimenv.evaluation.engine import Engine
 from cimenv.evaluation.metrics import metric_named
 from cimenv.evaluation.segments import SegmentedNetwork
 from cimenv.tasks.requests import Request
+from cimenv.tasks.space import PlacementSpace
 from cimenv.tasks.stages.backbone import RANGE, built, own_backbone, probe, trained_backbone
 from cimenv.tasks.stages.blocks import fitted_bank, tuned_blocks
 from cimenv.tasks.stages.identity import Identity, arrays_digest
@@ -138,6 +139,11 @@ class Problem:
     def gains(self) -> Gains | None:
         """Return what every block added to accuracy while the bank was fitted, or None where the fit was not logged."""
         return self.fit_log.gains(tuple(map(len, self.options.per_site))) if self.fit_log else None
+
+    @cached_property
+    def space(self) -> PlacementSpace:
+        """Return the placements, costs and masks."""
+        return PlacementSpace(self.task, self.options)
 
     def chips(self, split: Split) -> Chips:
         """Return the chips of a split."""

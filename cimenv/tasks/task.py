@@ -114,6 +114,16 @@ class Task(Frozen):
         """Return the name of a backbone as keys hold it: a registered one's is where it is."""
         return BACKBONES.written(BACKBONES[name], name) if name in BACKBONES else name
 
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, name: str) -> str:
+        return METRICS.written(METRICS.find(name))
+
+    @field_validator("statistic")
+    @classmethod
+    def _known_statistic(cls, name: str) -> str:
+        return STATISTICS.written(STATISTICS.find(name))
+
     @model_validator(mode="after")
     def _check(self) -> Task:
         for field, terms in (("cost_weights", self.cost_weights), ("budget", self.budget)):
@@ -131,7 +141,6 @@ class Task(Frozen):
                 raise ValueError(f"times_s holds {unknown[0]:g}; '{device.kind}' devices are known at {times} s")
         if self.reference.fine_tunes:
             raise ValueError(f"reference is {self.reference.name}, which itself starts from the reference")
-        METRICS.find(self.metric)
         checked_quantile(self.percentile)
         statistic = statistic_named(self.statistic)
         if not statistic.judges:
@@ -158,11 +167,20 @@ class Task(Frozen):
         for field in ("precision", "training_precision"):
             if fields[field] == "float32":  # what tables computed in before it was a choice
                 del fields[field]
-        if fields["metric"] == "accuracy":  # by the name that the statistic had before
-            fields["metric"] = fields.pop("statistic")
         if self.weights is not None and Path(self.weights).is_file():
             fields["weights"] = digest_of_file(self.weights)
         return digest(canonical(fields))
+
+    def __getstate__(self) -> dict[Any, Any]:
+        terms = [(COSTS, term) for term in {**self.cost_weights, **self.budget}]
+        named = [(METRICS, self.metric), (STATISTICS, self.statistic), *terms]
+        own = [registry.find(name) for registry, name in named if not registry.is_built_in(name)]
+        return {**super().__getstate__(), "own": own} if own else super().__getstate__()
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        for each in state.pop("own", ()):  # classes of the user's own, whose modules may have come with the pickle
+            next(registry for registry in (METRICS, STATISTICS, COSTS) if registry.tells(each)).written(each)
+        super().__setstate__(state)
 
     def sites(self) -> tuple[Site, ...]:
         """Return the mapped sites in call order, from shapes alone: nothing is trained.

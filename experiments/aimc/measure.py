@@ -71,7 +71,7 @@ def points(evaluator: MonteCarloEvaluator, placement: Placement, fidelity: Fidel
         "fp": evaluator.reference_accuracy("test"),
         "clean": evaluator.clean_accuracy("test"),
         "images": evaluation.images,
-        "correct": evaluation.correct.tolist(),
+        "correct": evaluation.counts(),
         "placement": list(placement),
         "weights": shares["weights"],
         "macs": shares["macs"],

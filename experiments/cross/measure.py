@@ -38,7 +38,7 @@ def report(evaluator: MonteCarloEvaluator, placement: Placement) -> Row:
         "standard_clean": evaluator.reference_accuracy("test"),
         "mean": tested.value("mean"),
         "p05": tested.value("percentile", 0.05),
-        "chips": tested.correct.shape[-1],
+        "chips": tested.chips,
         "images": tested.images,
-        "correct": tested.correct[0].tolist(),
+        "correct": tested.counts()[0],
     }

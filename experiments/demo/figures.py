@@ -62,7 +62,7 @@ def accuracy_against_weights(path: Path, evaluator: MonteCarloEvaluator, tested:
         )
     right.axhline(evaluator.reference_accuracy("test"), color="#555555", ls=":", lw=1, label="standard, clean")
     right.set_xlabel("added weights, %")
-    chips = next(iter(tested.values())).correct.shape[-1]
+    chips = next(iter(tested.values())).chips
     right.set_title(f"test, tuned blocks, {chips} fresh chips, 95 % intervals", fontsize=10)
     right.legend(frameon=False, fontsize=8, loc="lower right")
     for axes in (left, right):

@@ -1,8 +1,8 @@
-"""Add checksums to files that earlier versions wrote: `python -m experiments.lab.add_checksums [--weights] [FILE ...]`.
+"""Write files of earlier versions as this one does: `python -m experiments.lab.add_checksums [--weights] [FILE ...]`.
 
 Without files: every enumerated table that ships or lies in results/, and every CSV file and journal there. Nothing is
-trained or evaluated and no number changes; a file that has checksums stays as it is. A table also gets the sites of its
-network, from shapes alone, so that reading it needs none.
+trained or evaluated and no number changes; a file of this version, with checksums, stays as it is. A table also gets
+the sites of its network, from shapes alone, so that reading it needs none, and the names that fields have now.
 
 With `--weights` every table is written anew with the digest of the weights that ship for it, as this version of the
 package computes it; tables whose data are not on this machine (folder CIMENV_DATA) are named and left alone. With

@@ -23,7 +23,7 @@ def report(evaluator: MonteCarloEvaluator, method: str, placement: Placement, ev
         "objective": Objective.of(evaluator).value(evaluator.evaluate(placement)),
         "mean": tested.value("mean"),
         "std": tested.value("std"),
-        "chips": tested.correct.shape[-1],
+        "chips": tested.chips,
         "images": tested.images,
         "clean": evaluator.clean_accuracy("test"),
         "standard_clean": evaluator.reference_accuracy("test"),
@@ -34,5 +34,5 @@ def report(evaluator: MonteCarloEvaluator, method: str, placement: Placement, ev
         "energy_low_pj": cost.energy_pj.low,
         "energy_high_pj": cost.energy_pj.high,
         "site_error": np.round(tested.site_errors[:, 0], 6).tolist(),
-        "correct": tested.correct[0].tolist(),
+        "correct": tested.counts()[0],
     }

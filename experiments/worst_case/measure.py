@@ -123,7 +123,7 @@ def chip_columns(name: str, evaluation: Evaluation) -> Row:
         f"{name}_p01_low": low,
         f"{name}_p01_high": high,
         f"{name}_p05": evaluation.value("percentile", 0.05),
-        f"{name}_correct": evaluation.correct[0].tolist(),
+        f"{name}_correct": evaluation.counts()[0],
     }
 
 

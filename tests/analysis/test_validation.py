@@ -57,11 +57,11 @@ def test_rows_are_drawn_by_the_seed(good):
 
 def test_one_image_on_one_chip_of_the_best_row(copy):
     best = read_enumeration(copy).best
-    rewritten(copy, best, (best.correct[0], best.correct[1] + 1, *best.correct[2:]))
+    rewritten(copy, best, (best.per_chip[0], best.per_chip[1] + 1, *best.per_chip[2:]))
     found = validate(copy, rows=2, compute=Compute(1))
     (difference,) = found.differences
     assert (difference.placement, difference.column) == (best.placement, "correct, chip 1")
-    assert (difference.there, difference.here) == (best.correct[1] + 1, best.correct[1])
+    assert (difference.there, difference.here) == (best.per_chip[1] + 1, best.per_chip[1])
     assert found.largest_gap == 1 > found.allowed_gap
 
 
@@ -69,7 +69,7 @@ def test_one_image_on_one_chip_of_the_best_row(copy):
 def test_tolerance(copy, monkeypatch, images, valid):
     monkeypatch.setattr(validation, "TOLERANCE", 0.002)  # 1 of 500 images
     best = read_enumeration(copy).best
-    rewritten(copy, best, (best.correct[0] + images, *best.correct[1:]))
+    rewritten(copy, best, (best.per_chip[0] + images, *best.per_chip[1:]))
     assert validate(copy, rows=2, compute=Compute(1)).valid is valid
 
 
@@ -85,7 +85,7 @@ def test_a_changed_count_is_found_in_a_row_that_is_not_drawn(copy):
     found = validate(copy, rows=2, compute=Compute(1))
     k = next(k for k in range(81) if k not in found.checked)
     row = found.enumeration.rows[k]
-    changed = replace(row, correct=(row.correct[0] - 1, *row.correct[1:]))
+    changed = replace(row, per_chip=(row.per_chip[0] - 1, *row.per_chip[1:]))
     replaced(copy, row, changed)
     differences = validate(copy, rows=2, compute=Compute(1)).differences
     assert {"objective", "mean"} <= {d.column for d in differences} <= {"objective", "mean", "std", "p05"}

@@ -168,7 +168,7 @@ def test_tables_are_what_this_machine_computes(name, tmp_path):
     rows = [found.rows[0], found.best, found.rows[2 * len(found.rows) // 3]]
     again = evaluator.evaluate_many([row.placement for row in rows], chips=chips)
     for row, fresh in zip(rows, again, strict=True):
-        assert np.abs(fresh.correct[0] - row.correct[:chips]).max() <= 1
+        assert np.abs(fresh.correct[0] - row.per_chip[:chips]).max() <= 1
         if chips == found.header.chips:  # over which errors are
             assert np.array(row.errors) == pytest.approx(fresh.site_errors.reshape(-1), rel=1e-3)
     assert not {"backbone", "bank"} & set(store.info()["kinds"])
@@ -180,7 +180,7 @@ def test_placements_as_good_as_the_best():
     best, images, gap = table.enumeration.best, table.enumeration.header.images, table.objective.gap
     counted = 0
     for row in table.enumeration.rows:
-        differences = [(a - b) / images / gap for a, b in zip(best.correct, row.correct, strict=True)]
+        differences = [(a - b) / images / gap for a, b in zip(best.per_chip, row.per_chip, strict=True)]
         error = statistics.stdev(differences) / math.sqrt(len(differences))
         counted += best.numbers["objective"] - row.numbers["objective"] <= 2 * error + 1e-12
     assert 1 <= counted == table.indistinguishable() < 1_024 / 2

@@ -1,5 +1,7 @@
 """Statistics against known values."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -22,7 +24,7 @@ def test_values():
 
 @pytest.mark.parametrize("name", ["median", "worst_case", "Mean", "", None, 3, ["mean"]])
 def test_an_unknown_statistic_is_no_percentile(name):
-    found = Evaluation("", (0,), "val", "bank", np.array([[5, 6]]), 10, np.zeros((1, 5)))
+    found = Evaluation("", (0,), "val", "bank", np.array([[0.5, 0.6]]), 10, np.zeros((1, 5)))
     if name == "worst_case":
         with pytest.raises(ConfigError, match="no measured worst case"):
             found.value(name)
@@ -63,9 +65,29 @@ def test_normalised_accuracy():
 
 
 def test_evaluation_round_trip():
-    evaluation = Evaluation("k", (0, 1), "val", "bank", np.array([[5, 7, 9]]), 10, np.ones((2, 5)))
-    again = Evaluation.from_record("k", evaluation.to_record())
-    assert again.placement == (0, 1) and (again.correct == evaluation.correct).all()
+    counts = np.array([[5, 7, 9]])
+    evaluation = Evaluation("k", (0, 1), "val", "bank", counts / 10, 10, np.ones((2, 5)), counts)
+    again = Evaluation.from_record("k", evaluation.to_record(), cost={"weights": 0.1})
+    assert again.placement == (0, 1) and again.counts() == [[5, 7, 9]] and again.cost == {"weights": 0.1}
+    assert (again.values == evaluation.values).all() and again.chips == 3
     assert again.value("mean") == pytest.approx(0.7)
     assert again.interval("percentile") is None
     assert again.interval("mean")[0] < 0.7 < again.interval("mean")[1]
+
+
+def test_a_metric_that_is_no_share_has_no_counts_and_no_bounds():
+    found = Evaluation("k", (0,), "val", "bank", np.array([[-2.0, -1.0], [-4.0, -1.0]]), 10, np.ones((1, 5)))
+    assert found.accuracy.tolist() == [-3.0, -1.0] and found.value("mean") == -2.0
+    assert replace(found, over_times="worst").accuracy.tolist() == [-4.0, -1.0]
+    assert found.interval("mean")[0] < -3.0
+    both = found.and_chips_of(found)
+    assert both.chips == 4 and both.correct is None
+    with pytest.raises(ConfigError, match="no share of the images"):
+        found.counts()
+
+
+def test_chips_of_two_evaluations_are_one_set():
+    counts = np.array([[5, 7]])
+    one = Evaluation("k", (0,), "val", "bank", counts / 10, 10, np.ones((1, 5)), counts)
+    both = one.and_chips_of(one)
+    assert both.counts() == [[5, 7, 5, 7]] and both.accuracy.tolist() == [0.5, 0.7, 0.5, 0.7]

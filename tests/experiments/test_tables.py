@@ -43,7 +43,7 @@ def test_what_the_comparison_is_judged_on(name):
     assert fits(Path(located(name)), plans()[name].made())
     found = load_table(located(name))
     assert (len(found.rows), found.header.chips, found.header.images) == LARGE[name]
-    assert located("mlp-4") == "mlp-4" and not any(row.correct == found.rows[0].correct for row in found.rows[1:])
+    assert located("mlp-4") == "mlp-4" and not any(row.per_chip == found.rows[0].per_chip for row in found.rows[1:])
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_a_cpu_agrees_with_the_gpus_table(tmp_path):
     assert problem.weights_digest == found.header.weights_digest
     rows = [found.rows[0], found.rows[300], found.best]
     tally = engine_of(problem, "val", Compute(2)).run([row.placement for row in rows], range(4))
-    assert np.abs(tally.sums - [row.correct[:4] for row in rows]).max() <= 2
+    assert np.abs(tally.sums - [row.per_chip[:4] for row in rows]).max() <= 2
 
 
 def test_a_table_is_made_and_found_fit(toy, tmp_path, capsys):

@@ -70,6 +70,7 @@ class MonteCarloEvaluator(Evaluator):
         self.executor, self.objects = executor, objects
         self._engines: Engines | None = None
         self._known: OrderedDict[str, Evaluation] = OrderedDict()
+        self._keys: dict[Request, str] = {}
         self._clean: dict[tuple[str, Split], float] = {}
         self._space: PlacementSpace | None = None
 
@@ -139,16 +140,23 @@ class MonteCarloEvaluator(Evaluator):
         """Return the evaluations of many placements, in their order; `executor` replaces the evaluator's own."""
         return self.answers(self.requests(placements, split, fidelity, chips), executor)
 
-    @own_torch_state()
     def answers(self, requests: Sequence[Request], executor: Executor | None = None) -> list[Evaluation]:
         """Return the evaluations of requests: from memory, from the store, else simulated now."""
-        keys = {request: evaluation_key(self.problem, request) for request in requests}
-        known = {key: self._recall(key) for key in keys.values()}
-        missing = sorted((r for r, key in keys.items() if known[key] is None), key=lambda r: r.placement)
-        for made in self._made(missing, executor or self.executor):
-            self.store.keep(((each.key, each.to_record()) for each in made), "an evaluation")
-            known.update((each.key, self._remember(each)) for each in made)
-        return [evaluation for request in requests if (evaluation := known[keys[request]]) is not None]
+        found = {request: self._recall(request) for request in requests}
+        missing = sorted((r for r, known in found.items() if known is None), key=lambda r: r.placement)
+        if missing:
+            made = self._simulated(missing, executor or self.executor)
+            found.update((request, made[self._key(request)]) for request in missing)
+        return [evaluation for request in requests if (evaluation := found[request]) is not None]
+
+    @own_torch_state()
+    def _simulated(self, requests: Sequence[Request], executor: Executor | None) -> dict[str, Evaluation]:
+        """Return new evaluations by their keys; each part is kept as soon as it is there."""
+        found: dict[str, Evaluation] = {}
+        for part in self._made(requests, executor):
+            self.store.keep(((each.key, each.to_record()) for each in part), "an evaluation")
+            found.update((each.key, self._remember(each)) for each in part)
+        return found
 
     def reference_accuracy(self, split: Split = "val") -> float:
         """Return acc_ref on the images of an evaluation."""
@@ -166,8 +174,6 @@ class MonteCarloEvaluator(Evaluator):
 
     def _made(self, requests: Sequence[Request], executor: Executor | None) -> Iterator[list[Evaluation]]:
         """Yield evaluations in parts, each as soon as it is there: what a failure leaves is kept."""
-        if not requests:
-            return
         if executor is None or len(requests) == 1:
             yield run_job(self.engines, requests, self.compute)
             return
@@ -182,14 +188,24 @@ class MonteCarloEvaluator(Evaluator):
                 yield found
                 advance(len(found))
 
-    def _recall(self, key: str) -> Evaluation | None:
+    def _key(self, request: Request) -> str:
+        """Return the text of everything that an answer depends on."""
+        if request not in self._keys:
+            if len(self._keys) >= REMEMBERED:
+                self._keys.clear()
+            self._keys[request] = evaluation_key(self.problem, request)
+        return self._keys[request]
+
+    def _recall(self, request: Request) -> Evaluation | None:
+        key = self._key(request)
         if key in self._known:
             self._known.move_to_end(key)
             return self._known[key]
         record = self.store.get(key)
         if record is None:
             return None
-        return self._remember(Evaluation.from_record(key, record, self.task.over_times))
+        cost = self.space.shares(request.placement)
+        return self._remember(Evaluation.from_record(key, record, self.task.over_times, cost))
 
     def _remember(self, evaluation: Evaluation) -> Evaluation:
         self._known[evaluation.key] = evaluation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -173,10 +172,12 @@ class TableEvaluator(Evaluator):
                 f"statistic is {self.task.statistic}; only a mean over chips has a standard error; take mean."
             )
         values = self._values
-        counts = np.array([row.correct for row in self._rows.values()]) / self.enumeration.header.images
-        if counts.shape[1] < 2:
+        header = self.enumeration.header
+        found = np.array([row.per_chip for row in self._rows.values()])
+        each = found / header.images if header.metric.share else found
+        if each.shape[1] < 2:
             raise ConfigError("chips is 1; a standard error needs at least 2, so enumerate the task with more chips.")
-        spread = (counts - counts[values.argmax()]).std(axis=1, ddof=1) / np.sqrt(counts.shape[1])
+        spread = (each - each[values.argmax()]).std(axis=1, ddof=1) / np.sqrt(each.shape[1])
         return int((values.max() - values <= errors * spread / self.objective.gap + SMALLEST_SPREAD).sum())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -221,9 +222,9 @@ class TableEvaluator(Evaluator):
         if placement not in self._rows:
             raise PlacementError(f"placement {placement} is not in the table {self.table}; it is not feasible.")
         row = self._rows[placement]
-        part = row.correct[numbers.start : numbers.stop]
-        found = self.enumeration.header.evaluation(placement, part, row.errors)
-        return replace(found, first_chip=numbers.start)
+        part = row.per_chip[numbers.start : numbers.stop]
+        cost = self.space.shares(placement)
+        return self.enumeration.header.evaluation(placement, part, row.errors, cost, numbers.start)
 
     @property
     def gains(self) -> Gains | None:

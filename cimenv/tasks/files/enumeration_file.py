@@ -63,7 +63,7 @@ class Enumeration:
     @cached_property
     def objective(self) -> Objective:
         """Return J, measured from the first row, the empty placement."""
-        return self.header.objective(self.space, self.rows[0].correct)
+        return self.header.objective(self.space, self.rows[0].per_chip)
 
     @cached_property
     def best(self) -> Row:
@@ -72,12 +72,12 @@ class Enumeration:
 
     def evaluation(self, row: Row) -> Evaluation:
         """Return a row as an evaluation, for any statistic over chips."""
-        return self.header.evaluation(row.placement, row.correct, row.errors)
+        return self.header.evaluation(row.placement, row.per_chip, row.errors, self.space.shares(row.placement))
 
     def disagreements(self, row: Row) -> dict[str, float]:
         """Return the columns of a row that do not follow from its counts and the first row's, with what does."""
         derived = Row.of(self.objective, self.evaluation(row)).numbers
-        return {name: value for name, value in derived.items() if not _close(value, row.numbers[name])}
+        return {name: value for name, value in derived.items() if not _close(value, row.numbers.get(name, value))}
 
 
 def read_enumeration(path: str | Path, trust: bool = False, unfit: Unfit | None = None) -> Enumeration:

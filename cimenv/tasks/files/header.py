@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from cimenv.core.config import Frozen, canonical
 from cimenv.core.errors import ConfigError, UntrustedError
 from cimenv.core.files import CONFIGURATION
 from cimenv.core.modules import untrusted
-from cimenv.cost.term import COST_TERMS
+from cimenv.evaluation.metrics import Metric, metric_named
 from cimenv.evaluation.record import ERROR_COLUMNS, Evaluation
 from cimenv.tasks.files.site_shape import SiteShape
 from cimenv.tasks.objective import Objective
@@ -32,8 +33,7 @@ METRIC_VERSION = 3  # a task's `statistic` stands there as `metric`
 UNCHECKED_VERSION = 2  # and there are neither checksums nor sites
 READ_VERSIONS = (UNCHECKED_VERSION, METRIC_VERSION, ENUMERATION_VERSION)
 MAGIC = "# cimenv enumeration "
-NUMBERS = ("objective", "mean", "std", "p05", *COST_TERMS, "cost")  # the columns that follow from the counts
-COLUMNS = ("placement", *NUMBERS, "correct", "errors", CHECK)
+TERMS = ("weights", "macs", "energy", "area", "latency")  # of cost, in files that do not say theirs
 MOST_BLOCKS = 100_000  # sites x options
 
 EnumeratedSplit = Literal["val", "test"]
@@ -54,6 +54,7 @@ class Header(Frozen):
         clean_accuracy: of the backbone on these images.
         weights_digest: hash of the backbone's and the bank's weights.
         gains: what every block added to accuracy while the bank was fitted; None where that kept no log.
+        terms: names of the cost terms, a column each.
     """
 
     version: int
@@ -63,10 +64,11 @@ class Header(Frozen):
     fidelity: Fidelity
     chips: int = Field(ge=1)
     images: int = Field(ge=1)
-    reference_accuracy: float = Field(ge=0, le=1)
-    clean_accuracy: float = Field(ge=0, le=1)
+    reference_accuracy: float
+    clean_accuracy: float
     weights_digest: str
     gains: Gains | None = None
+    terms: tuple[str, ...] = TERMS
 
     @model_validator(mode="after")
     def _check(self) -> Header:
@@ -74,7 +76,15 @@ class Header(Frozen):
             raise ValueError(f"sites: version {self.version} has {'no' if self.sites is None else 'some'}")
         if len(self.sites or ()) * max(map(len, self.task.options.values()), default=0) > MOST_BLOCKS:
             raise ValueError(f"sites: more than {MOST_BLOCKS:,} blocks")
+        for field in ("reference_accuracy", "clean_accuracy"):
+            if self.metric.share and not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"{field}: {getattr(self, field)} is no share")
         return self
+
+    @cached_property
+    def metric(self) -> Metric:
+        """Return what one chip is worth."""
+        return metric_named(self.task.metric)
 
     def text(self) -> str:
         """Return the first two lines of the file."""
@@ -84,7 +94,14 @@ class Header(Frozen):
     @property
     def columns(self) -> tuple[str, ...]:
         """Return the names of the columns."""
-        return COLUMNS if self.sites is not None else COLUMNS[:-1]
+        per_chip = "correct" if self.metric.share else "values"
+        checked = (CHECK,) if self.sites is not None else ()
+        return ("placement", *self.numbers, per_chip, "errors", *checked)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Return the names of the columns that follow from what the chips are worth, and from the blocks."""
+        return ("objective", "mean", "std", "p05", *self.terms, "cost")
 
     def space(self) -> PlacementSpace:
         """Return the placements of the task; only a file without sites needs its network.
@@ -101,14 +118,32 @@ class Header(Frozen):
         chips, times = range(self.chips), self.task.times_s
         return [Request(placement, self.split, self.fidelity, chips, times) for placement in placements]
 
-    def evaluation(self, placement: Placement, correct: Sequence[int], errors: Sequence[float] = ()) -> Evaluation:
-        """Return counts `[chips]` and site errors `[sites * 5]` as an evaluation."""
-        counts = np.array([correct], dtype=np.int64)
-        by_site = np.array(errors, dtype=np.float64).reshape(-1, len(ERROR_COLUMNS))
-        return Evaluation(f"{placement}", placement, self.split, self.fidelity, counts, self.images, by_site)
+    def evaluation(
+        self,
+        placement: Placement,
+        per_chip: Sequence[float],
+        errors: Sequence[float] = (),
+        cost: Mapping[str, float] | None = None,
+        first_chip: int = 0,
+    ) -> Evaluation:
+        """Return counts or values `[chips]`, site errors `[sites * 5]` and cost shares as an evaluation."""
+        found = np.array([per_chip])
+        share = self.metric.share
+        return Evaluation(
+            key=f"{placement}",
+            placement=placement,
+            split=self.split,
+            fidelity=self.fidelity,
+            values=found / self.images if share else found,
+            images=self.images,
+            site_errors=np.array(errors, dtype=np.float64).reshape(-1, len(ERROR_COLUMNS)),
+            correct=found if share else None,
+            first_chip=first_chip,
+            cost=cost or {},
+        )
 
-    def objective(self, space: PlacementSpace, none: Sequence[int]) -> Objective:
-        """Return J, measured from the counts `[chips]` of the empty placement."""
+    def objective(self, space: PlacementSpace, none: Sequence[float]) -> Objective:
+        """Return J, measured from the counts or values `[chips]` of the empty placement."""
         accuracy = self.evaluation(space.empty(), none).value(self.task.statistic, self.task.percentile)
         return Objective(self.task, space, accuracy, self.reference_accuracy)
 
