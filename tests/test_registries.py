@@ -19,7 +19,8 @@ from cimenv.crossbar.converters import CONVERTERS
 from cimenv.data import DataSet, load_data
 from cimenv.networks import build_backbone
 from cimenv.registries import REGISTRIES, register
-from cimenv.tasks import MonteCarloEvaluator, Task, load_task
+from cimenv.search import run_search
+from cimenv.tasks import MonteCarloEvaluator, PlacementSpace, TableEvaluator, Task, load_task
 from cimenv.tasks.evaluators.travel import own_modules_by_value
 from cimenv.tasks.stages.keys import physics_of
 
@@ -32,6 +33,7 @@ from torch.nn import functional as F
 
 import cimenv
 from cimenv.compensation import Block
+from cimenv.cost import CostTerm
 from cimenv.crossbar.converters import Converter
 from cimenv.crossbar.device import DeviceModel
 from cimenv.search import Search
@@ -118,6 +120,22 @@ class Sign(Converter):
     def levels(cls, values, bits, bound):
         """Return -bound, 0 or bound."""
         return values.sign() * bound
+
+
+class Buffer(CostTerm):
+    """Bits of a buffer."""
+
+    name, unit = "buffer", "bit"
+
+    @classmethod
+    def of_site(cls, site, config):
+        """Return those of one row of outputs."""
+        return 8 * site.out_channels
+
+    @classmethod
+    def of_block(cls, option, site, config):
+        """Return those of what a block adds to them."""
+        return 8 * option.width(site)
 
 
 def small(classes=10):
@@ -283,3 +301,41 @@ def test_a_converter_of_ones_own(mine):
     assert set(program_array(weights, config).mvm(x, 1.0).unique().tolist()) <= {0.0, 1.0}
     with pytest.raises(ConfigError, match="adc: got 'my_things:Sign'; to_rpu_config knows uniform"):
         to_rpu_config(CrossbarConfig(analog=True, device={"kind": "ideal"}, adc="my_things:Sign"))
+
+
+LINES = {  # what one adds to a registry, beside the file
+    "device": ("faded", "my_things:Faded"),
+    "recipe": ("smoothed", "my_things:Smoothed"),
+    "search": ("ends", "my_things:Ends"),
+    "block": ("shift", "my_things:Shift"),
+    "converter": ("sign", "my_things:Sign"),
+    "cost": ("buffer", "my_things:Buffer"),
+    "backbone": ("small", "my_things:small"),
+}
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_a_thing_of_ours_is_one_file_and_one_line(mine, monkeypatch, kind):
+    name, path = LINES[kind]
+    registry = REGISTRIES[kind]
+    registry._entries[name] = path
+    monkeypatch.setattr(registry, "_built_in", (*registry.built_in, name))
+    assert registry.find(name) is getattr(mine, path.partition(":")[2]) and registry.names[-1] == name
+    with pytest.raises(UnknownNameError, match=f"known: .*{name}"):
+        registry.find("nothing")
+    assert registry.rows()[-1].name == name and registry.rows()[-1].summary
+    fields = {
+        "device": {"crossbar": {"device": {"kind": name}}},
+        "recipe": {"recipe": name},
+        "block": {"options": [{"kind": name}]},
+        "converter": {"crossbar": {"adc": name}},
+        "cost": {"budget": {name: 0.1}},
+        "backbone": {"backbone": name},
+        "search": {},
+    }[kind]
+    task = Task(**fields)
+    assert Task(**task.model_dump()) == task and "my_things" not in task.model_dump_json()  # keys hold its name
+    if kind == "search":
+        assert run_search(TableEvaluator("lenet5-fashion-mini"), name).evaluations == 3
+    if kind == "cost":
+        assert PlacementSpace(load_task("toy-4site", [f"budget.{name}=0.1"])).term_names[-1] == name
