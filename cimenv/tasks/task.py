@@ -16,6 +16,7 @@ from cimenv.core.errors import ConfigError, DataError, brief, known_name
 from cimenv.core.files import digest_of_file
 from cimenv.core.global_state import own_torch_state
 from cimenv.core.precision import Precision
+from cimenv.core.registry import Registry
 from cimenv.core.strict import WHOLE
 from cimenv.cost.term import COSTS
 from cimenv.crossbar.config import CrossbarConfig
@@ -172,14 +173,15 @@ class Task(Frozen):
         return digest(canonical(fields))
 
     def __getstate__(self) -> dict[Any, Any]:
-        terms = [(COSTS, term) for term in {**self.cost_weights, **self.budget}]
-        named = [(METRICS, self.metric), (STATISTICS, self.statistic), *terms]
+        named: list[tuple[Registry[Any], str]] = [(METRICS, self.metric), (STATISTICS, self.statistic)]
+        named += [(COSTS, term) for term in {**self.cost_weights, **self.budget}]
         own = [registry.find(name) for registry, name in named if not registry.is_built_in(name)]
         return {**super().__getstate__(), "own": own} if own else super().__getstate__()
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         for each in state.pop("own", ()):  # classes of the user's own, whose modules may have come with the pickle
-            next(registry for registry in (METRICS, STATISTICS, COSTS) if registry.tells(each)).written(each)
+            registries: tuple[Registry[Any], ...] = (METRICS, STATISTICS, COSTS)
+            next(registry for registry in registries if registry.tells(each)).written(each)
         super().__setstate__(state)
 
     def sites(self) -> tuple[Site, ...]:

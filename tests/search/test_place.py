@@ -175,7 +175,7 @@ def test_every_kind_of_search_is_compared(nearest, prototypes, quick, method):
 
 def test_metrics_that_are_no_mean_over_chips_have_no_interval(nearest, prototypes, quick, finding):
     finding((1,))
-    result = cimenv.place(nearest, prototypes, metric="percentile", percentile=0.4, **quick)
+    result = cimenv.place(nearest, prototypes, statistic="percentile", percentile=0.4, **quick)
     found, none = result.comparison.found, result.comparison.none
     lead, interval = result.comparison.lead(found, none)
     low = [np.sort(one.evaluation.accuracy)[4] for one in (found, none)]  # the fifth of twelve chips

@@ -95,7 +95,7 @@ def test_a_task_that_contradicts_itself():
     with pytest.raises(ConfigError, match="starts from the reference"):
         load_task("toy-4site").with_changes(reference={"name": "hwa"})
     with pytest.raises(ConfigError, match="exact products"):
-        load_task("toy-4site").with_changes(metric="worst_case", crossbar={"overrides": {"fc1": {"analog": True}}})
+        load_task("toy-4site").with_changes(statistic="worst_case", crossbar={"overrides": {"fc1": {"analog": True}}})
 
 
 def test_times_are_checked():
