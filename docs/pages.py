@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ import gymnasium as gym
 from pydantic import BaseModel
 
 import cimenv
-from cimenv.core.registry import Registry
+from cimenv.registries import REGISTRIES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -82,15 +80,11 @@ def environments() -> Iterator[tuple[str, str]]:
 
 def registries() -> Iterator[tuple[str, str]]:
     """Yield name and page of every registry: what can be chosen by name, what it is, and where it is published."""
-    modules = [
-        found.name for found in pkgutil.walk_packages(cimenv.__path__, "cimenv.") if "__main__" not in found.name
-    ]
-    held = (value for name in modules for value in vars(importlib.import_module(name)).values())
-    for registry in {id(value): value for value in held if isinstance(value, Registry)}.values():
+    for name, registry in REGISTRIES.items():
         rows = [f"| `{row.name}` | {_cell(row.summary)} | {_cell(row.source)} |" for row in registry.rows()]
         table = "\n".join(["| name | what it is | source |", "|---|---|---|", *rows])
         title = f"{registry.what[0].upper()}{registry.what[1:]}"
-        yield registry.what.replace(" ", "_"), f"# {title}: what there is\n\n{table}\n"
+        yield name, f"# {title}: what there is\n\n{table}\n"
 
 
 def _cell(text: str) -> str:
