@@ -16,7 +16,7 @@ from cimenv.registries import REGISTRIES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-TABLES = ("summary.md", "table.md")
+TABLES = {"summary.md": "In short", "table.md": "Tables"}
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#]+)(#[^)]*)?\)")
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 
@@ -48,8 +48,8 @@ def experiment(folder: Path) -> str:
     text = (folder / "README.md").read_text()
     shown = {target for _, target in IMAGE.findall(text)}
     text = LINK.sub(_linked, IMAGE.sub(rf"![\1](../../results/{folder.name}/\2)", text))
-    tables = [(folder / name).read_text().strip() for name in TABLES if (folder / name).exists()]
-    parts = [text.rstrip(), *(f"## Table\n\n{table}" for table in tables)]
+    tables = {title: folder / name for name, title in TABLES.items() if (folder / name).exists()}
+    parts = [text.rstrip(), *(f"## {title}\n\n{path.read_text().strip()}" for title, path in tables.items())]
     figures = [path.name for path in sorted(folder.glob("*.png")) if path.name not in shown]
     if figures:
         parts.append("## Figures")
