@@ -167,7 +167,7 @@ def test_patched_workers_are_not_believed(toy, tmp_path):
     """The first returns one correct image less, by its files or in memory; the honest one that follows is believed."""
     shutil.copytree(PACKAGE, tmp_path / "patched/cimenv", ignore=shutil.ignore_patterns("__pycache__"))
     jobs = tmp_path / "patched/cimenv/tasks/jobs.py"
-    honest = "correct=np.stack([tally.sums[p] for tally in tallies])"
+    honest = "np.stack([tally.sums[p] for tally in tallies])"
     assert honest in jobs.read_text()
     jobs.write_text(jobs.read_text().replace(honest, f"{honest} - 1"))
     preload = tmp_path / "preload.py"
