@@ -35,8 +35,9 @@ from cimenv.envs.reward import REWARDS, reward_named
 from cimenv.envs.scenario import Scenario, ScenarioPool
 from cimenv.evaluation.record import Evaluation
 from cimenv.tasks.evaluators.base import Evaluator
+from cimenv.tasks.loading import load_task
 from cimenv.tasks.objective import Objective
-from cimenv.tasks.task import Task, load_task
+from cimenv.tasks.task import Task
 
 
 class Limit(Protocol):

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from cimenv.tasks.evaluators.monte_carlo import MonteCarloEvaluator
     from cimenv.tasks.evaluators.table import TableEvaluator, shipped_tables
     from cimenv.tasks.jobs import run_job
+    from cimenv.tasks.loading import load_task
     from cimenv.tasks.named import named_tasks
     from cimenv.tasks.objective import Objective
     from cimenv.tasks.problem import Problem, UserObjects, default_store
     from cimenv.tasks.space import PlacementSpace
-    from cimenv.tasks.task import Task, load_task
+    from cimenv.tasks.task import Task
 
 _HOMES = {
     "Evaluator": "cimenv.tasks.evaluators.base",
@@ -35,7 +36,7 @@ _HOMES = {
     "UserObjects": "cimenv.tasks.problem",
     "default_store": "cimenv.tasks.problem",
     "evaluate": "cimenv.tasks.bare",
-    "load_task": "cimenv.tasks.task",
+    "load_task": "cimenv.tasks.loading",
     "named_tasks": "cimenv.tasks.named",
     "run_job": "cimenv.tasks.jobs",
     "shipped_tables": "cimenv.tasks.evaluators.table",

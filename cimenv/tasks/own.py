@@ -17,9 +17,10 @@ from cimenv.crossbar.mapping import map_network
 from cimenv.crossbar.prepared import copied
 from cimenv.crossbar.sites import SITE_TYPES
 from cimenv.data import DataSplits, load_data
+from cimenv.tasks.loading import load_task
 from cimenv.tasks.problem import UserObjects
 from cimenv.tasks.stages.weights import load_weights
-from cimenv.tasks.task import Task, load_task
+from cimenv.tasks.task import Task
 
 OWN = ("backbone", "backbone_args", "data", "recipe", "reference", "weights")  # fields that the user's objects replace
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from cimenv.compensation.options import BlockOption, Options, options_by_type
-from cimenv.core.config import Frozen, canonical, checked_keys, digest, merged, read_yaml, with_overrides
-from cimenv.core.errors import ConfigError, DataError, brief, known_name
+from cimenv.core.config import Frozen, canonical, digest, merged
+from cimenv.core.errors import ConfigError, DataError, known_name
 from cimenv.core.files import digest_of_file
 from cimenv.core.global_state import own_torch_state
 from cimenv.core.precision import Precision
@@ -30,7 +30,6 @@ from cimenv.evaluation.record import OverTimes
 from cimenv.evaluation.statistics import STATISTICS, statistic_named
 from cimenv.evaluation.worst_case import WorstCaseSearch
 from cimenv.networks import BACKBONES, build_backbone, without_weights
-from cimenv.tasks.named import named_task
 from cimenv.training import BankRecipe, Recipe, TunedRecipe, recipe_named
 
 MOST_CHIPS, MOST_IMAGES = 100_000, 1_000_000  # of an evaluation
@@ -94,7 +93,7 @@ class Task(Frozen):
     def _shorthands(cls, fields: Any) -> Any:
         if not isinstance(fields, dict):
             return fields
-        fields = _written_out(fields)
+        fields = written_out(fields)
         if (metric := fields.get("metric")) in STATISTICS:  # before, the field of this name
             raise ValueError(f"metric is {metric}, which is what a set of chips is worth; write statistic: {metric}")
         for field, default in (("recipe", "lipschitz"), ("reference", "standard")):
@@ -222,6 +221,11 @@ class Task(Frozen):
         read._file = str(path)
         return read
 
+    @property
+    def read_from(self) -> str | None:
+        """Return the file of others that the task was read from, where it names a module."""
+        return self._file
+
     def check_imports(self) -> None:
         """Refuse a task that would import what a file of others names.
 
@@ -237,7 +241,7 @@ class Task(Frozen):
         )
 
 
-def _written_out(fields: Mapping[str, Any]) -> dict[str, Any]:
+def written_out(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return fields with mappings where a name of a recipe, or one list of options, stands for them."""
     found = dict(fields)
     for field in ("recipe", "reference"):
@@ -256,48 +260,3 @@ def _mapped(backbone: str, arguments: str, data: str, digital: tuple[str, ...]) 
         return map_network(without_weights(backbone, json.loads(arguments)), crossbar, shape)
     except (DataError, NotImplementedError):  # a network whose control flow needs values
         return map_network(build_backbone(backbone, json.loads(arguments)), crossbar, shape)
-
-
-def load_task(task: str | Path | Task | Mapping[str, Any], overrides: list[str] | None = None) -> Task:
-    """Return a task from its name, a YAML file, a mapping or a Task; dotted overrides are laid over it.
-
-    A YAML file may say `extends: NAME` to start from a named task.
-
-    Raises:
-        UnknownNameError: no such task.
-        ConfigError: a field is unknown or holds a value that is not allowed.
-    """
-    if isinstance(task, Task):
-        fields: dict[str, Any] = task.model_dump(mode="json")
-    elif isinstance(task, Mapping):
-        fields = task_fields(task)
-    elif isinstance(task, str | Path) and str(task).endswith((".yaml", ".yml")):
-        fields = task_fields(read_yaml(task))
-    elif isinstance(task, str | Path):
-        fields = task_fields(named_task(str(task)))
-    else:
-        raise ConfigError(f"task: got {brief(task)}; give a name, a YAML file, a mapping of fields or a Task.")
-    if not isinstance(overrides, list | tuple | None):
-        raise ConfigError(f"overrides: got {brief(overrides)}; give a list of texts, such as ['chips=8'].")
-    for override in overrides or []:
-        fields = _written_out(with_overrides(fields, [override]))
-    loaded = Task.model_validate(fields)
-    read_from = task._file if isinstance(task, Task) else None
-    return loaded if read_from is None else loaded.as_read_from(read_from)
-
-
-def task_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a task with those of the named tasks that it extends; nothing is checked but these names.
-
-    Raises:
-        UnknownNameError: no such task.
-        ConfigError: a task extends itself.
-    """
-    fields, seen = _written_out(checked_keys(fields, "task")), []
-    while "extends" in fields:
-        parent = fields.pop("extends")
-        if parent in seen:
-            raise ConfigError(f"extends: '{parent}' extends itself; remove the circle.")
-        seen.append(parent)
-        fields = merged(_written_out(named_task(parent)), fields)
-    return fields

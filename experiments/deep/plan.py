@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cimenv.core.config import Frozen, merged, read_yaml
 from cimenv.tasks import Task, load_task
-from cimenv.tasks.task import task_fields
+from cimenv.tasks.loading import task_fields
 from experiments.lab.plan import NOTHING, Done, ExperimentJob, ExperimentPlan, settings_digest
 
 

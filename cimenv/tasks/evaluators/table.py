@@ -28,6 +28,7 @@ SHIPPED_TABLES = Path(str(files("cimenv.tasks"))) / "tables"
 SUFFIX = ".csv.xz"
 SMALLEST_SPREAD = 1e-12
 FIRST_CHIP = range(1)
+REMEMBERED = 20_000  # evaluations held in memory: a few hundred bytes each
 CHANGEABLE = ("budget", "cost_weight", "cost_weights", "statistic", "percentile", "name")
 
 
@@ -113,6 +114,7 @@ class TableEvaluator(Evaluator):
             self._change()
         kept = [row for row in self.enumeration.rows if "budget" not in changed or self.space.feasible(row.placement)]
         self._rows = {row.placement: row for row in kept}
+        self._known: dict[Request, Evaluation] = {}
 
     def _change(self) -> None:
         for name in self.changes:
@@ -214,7 +216,7 @@ class TableEvaluator(Evaluator):
                 errors are still those over all of them.
             PlacementError: a placement is not in the table.
         """
-        return [self._answer(request) for request in requests]
+        return [self._known.get(request) or self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Evaluation:
         self._check(request.split, request.fidelity, request.chips)
@@ -224,7 +226,11 @@ class TableEvaluator(Evaluator):
         row = self._rows[placement]
         part = row.per_chip[numbers.start : numbers.stop]
         cost = self.space.shares(placement)
-        return self.enumeration.header.evaluation(placement, part, row.errors, cost, numbers.start)
+        found = self.enumeration.header.evaluation(placement, part, row.errors, cost, numbers.start)
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[request] = found
+        return found
 
     @property
     def gains(self) -> Gains | None:
