@@ -62,24 +62,24 @@ def attack(
     chosen = config.quick() if quick else config
     (request,) = evaluator.requests([checked], cast("Split", split), cast("Fidelity", fidelity))
     starts = None if quick or split == "test" else ()  # on validation they are what the ensemble finds without blocks
-    found = attacked(evaluator.problem, request, chosen, evaluator.compute, starts)
-    clean = found.target.accuracy(found.target.zero())
+    damage = attacked(evaluator.problem, request, chosen, evaluator.compute, starts)
+    clean = damage.target.accuracy(damage.target.zero())
     if curve is not None:
-        write_curve(curve, found.curve)
+        write_curve(curve, damage.curve)
     if out is not None:
-        title = f"{evaluator.task.name} {checked}: th_g = {config.bound:g}, {found.images} {split} images"
-        save_picture(curve_figure(found.curve, clean, title), out)
-    shares = dict(zip((site.name for site in space.sites), found.target.site_shares(found.deviation), strict=True))
+        title = f"{evaluator.task.name} {checked}: th_g = {config.bound:g}, {damage.images} {split} images"
+        save_picture(curve_figure(damage.curve, clean, title), out)
+    shares = dict(zip((site.name for site in space.sites), damage.target.site_shares(damage.deviation), strict=True))
     row = {
         "placement": list(checked),
         "split": split,
         "fidelity": fidelity,
         "bound": config.bound,
-        "images": found.images,
+        "images": damage.images,
         "clean_accuracy": clean,
-        "worst_accuracy": found.accuracy,
-        "found_by": found.member,
-        "members": dict(found.members),
+        "worst_accuracy": damage.accuracy,
+        "found_by": damage.member,
+        "members": dict(damage.members),
         "damage_shares": shares,
     }
     print_row(row, as_json)

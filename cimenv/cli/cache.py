@@ -25,11 +25,11 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP, short_
 @app.command()
 def info(as_json: AsJson = False) -> None:
     """Show the folder, its entries and their bytes by kind."""
-    found = _store().info()
+    summary = _store().info()
     if as_json:
-        print_json(found)
+        print_json(summary)
         return
-    for folder, note in ((found, ""), *((layer, " (read-only layer)") for layer in found["layers"])):
+    for folder, note in ((summary, ""), *((layer, " (read-only layer)") for layer in summary["layers"])):
         print(f"{folder['folder']}{note}")
         table = table_of("kind", "entries", "size", right=("entries", "size"))
         for kind, part in [*folder["kinds"].items(), ("all", folder)]:
@@ -95,8 +95,8 @@ def clear(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] 
     if not store.root.exists():
         print(f"There is no folder {store.root}: nothing to remove.")
         return
-    found = store.info()
-    what = f"{found['entries']:,} entries ({_size(found['bytes'])}, trained weights included) from {store.root}"
+    summary = store.info()
+    what = f"{summary['entries']:,} entries ({_size(summary['bytes'])}, trained weights included) from {store.root}"
     if not yes and not typer.confirm(f"Remove {what}?"):
         print("Nothing was removed.")
         raise typer.Exit(1)

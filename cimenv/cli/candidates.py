@@ -35,13 +35,13 @@ def candidates(
     from cimenv.tasks import load_task
 
     loaded = load_task(task, overrides)
-    found = varied_from(loaded, threshold, progress=bar)
-    names = named_candidates(loaded, found, threshold)
+    measured = varied_from(loaded, threshold, progress=bar)
+    names = named_candidates(loaded, measured, threshold)
     if as_json:
-        print_json({"candidates": list(names), "varied_from": [asdict(entry) for entry in found]})
+        print_json({"candidates": list(names), "varied_from": [asdict(entry) for entry in measured]})
         return
     table = table_of("first layer that varies", "accuracy", "of clean", right=("accuracy", "of clean"))
-    for entry in found:
+    for entry in measured:
         table.add_row(entry.site, f"{entry.accuracy:.4f}", f"{entry.share:.1%}")
     print_tables(table)
     print(f"candidates: [{', '.join(names)}]" if names else "The network bears the variation of all its layers.")

@@ -68,15 +68,15 @@ def enumerate_task(
     loaded, part = load_task(task, overrides), cast("EnumeratedSplit", split)
     try:
         with cluster_at(scheduler, tls_ca, tls_cert, tls_key) as cluster:
-            found = enumerate_placements(
+            enumeration = enumerate_placements(
                 loaded, out, split=part, chips=chips, compute=Compute(threads, device, bar), cluster=cluster
             )
     except KeyboardInterrupt:
         print(f"Stopped; the same command goes on with {out}.", file=sys.stderr)
         raise typer.Exit(130) from None
-    if not as_json and not found.new:
+    if not as_json and not enumeration.new:
         print(f"{out} is complete: nothing was evaluated.")
-    print_row(_summary(found), as_json)
+    print_row(_summary(enumeration), as_json)
 
 
 def validate_file(
@@ -109,90 +109,97 @@ def validate_file(
     from cimenv.tasks.requests import Compute
 
     drawn = None if every else rows
-    found = validate(file, rows=drawn, seed=seed, compute=Compute(threads, device, bar), trust=trust)
+    validation = validate(file, rows=drawn, seed=seed, compute=Compute(threads, device, bar), trust=trust)
     if as_json:
-        print_json(_report(found))
+        print_json(_report(validation))
     else:
-        _print_validation(found)
-    if not found.valid:
+        _print_validation(validation)
+    if not validation.valid:
         raise typer.Exit(1)
 
 
-def _summary(found: Enumeration) -> dict[str, Any]:
+def _summary(enumeration: Enumeration) -> dict[str, Any]:
     from cimenv.tasks.space import describe
 
-    header, best = found.header, found.best
+    header, best = enumeration.header, enumeration.best
     return {
-        "file": str(found.path),
-        "placements": len(found.rows),
-        "new": found.new,
+        "file": str(enumeration.path),
+        "placements": len(enumeration.rows),
+        "new": enumeration.new,
         "split": header.split,
         "fidelity": header.fidelity,
         "chips": header.chips,
         "images": header.images,
         "optimum": list(best.placement),
-        "blocks": dict(describe(best.placement, found.space.options)),
+        "blocks": dict(describe(best.placement, enumeration.space.options)),
         **{name: best.numbers[name] for name in ("objective", "mean", "std", "p05")},
-        "mean_without_blocks": found.rows[0].numbers["mean"],
+        "mean_without_blocks": enumeration.rows[0].numbers["mean"],
         "clean_accuracy": header.clean_accuracy,
         "reference_accuracy": header.reference_accuracy,
         "cost": best.numbers["cost"],
-        "cost_shares": found.space.shares(best.placement),
+        "cost_shares": enumeration.space.shares(best.placement),
         "weights_digest": header.weights_digest,
     }
 
 
-def _report(found: Validation) -> dict[str, Any]:
-    header = found.enumeration.header
+def _report(validation: Validation) -> dict[str, Any]:
+    header = validation.enumeration.header
     return {
-        "file": str(found.enumeration.path),
-        "valid": found.valid,
-        "rows": len(found.enumeration.rows),
-        "finished": found.enumeration.finished,
-        "checked": [list(found.enumeration.rows[k].placement) for k in found.checked],
-        "seed": found.seed,
-        "weights_digest": {"file": header.weights_digest, "here": found.weights_digest, "equal": found.same_weights},
-        "largest_gap_images": found.largest_gap,
-        "allowed_gap_images": found.allowed_gap,
-        "differences": [_difference(difference) for difference in found.differences],
+        "file": str(validation.enumeration.path),
+        "valid": validation.valid,
+        "rows": len(validation.enumeration.rows),
+        "finished": validation.enumeration.finished,
+        "checked": [list(validation.enumeration.rows[k].placement) for k in validation.checked],
+        "seed": validation.seed,
+        "weights_digest": {
+            "file": header.weights_digest,
+            "here": validation.weights_digest,
+            "equal": validation.same_weights,
+        },
+        "largest_gap_images": validation.largest_gap,
+        "allowed_gap_images": validation.allowed_gap,
+        "differences": [_difference(difference) for difference in validation.differences],
     }
 
 
-def _difference(found: Difference) -> dict[str, Any]:
-    placement = None if found.placement is None else list(found.placement)
+def _difference(difference: Difference) -> dict[str, Any]:
+    placement = None if difference.placement is None else list(difference.placement)
     return {
-        "line": found.line,
+        "line": difference.line,
         "placement": placement,
-        "column": found.column,
-        "file": found.there,
-        "here": found.here,
+        "column": difference.column,
+        "file": difference.there,
+        "here": difference.here,
     }
 
 
-def _print_validation(found: Validation) -> None:
-    header, rows = found.enumeration.header, found.enumeration.rows
-    weights = "the file's" if found.same_weights else "others: trained ones differ between machines and torch versions"
-    drawn = f"{len(found.checked)}, drawn with seed {found.seed}, on {header.chips} {header.split} chips"
-    gap = f"differ by at most {found.largest_gap} of {header.images} on a chip; allowed are {found.allowed_gap:g}"
+def _print_validation(validation: Validation) -> None:
+    header, rows = validation.enumeration.header, validation.enumeration.rows
+    weights = (
+        "the file's" if validation.same_weights else "others: trained ones differ between machines and torch versions"
+    )
+    drawn = f"{len(validation.checked)}, drawn with seed {validation.seed}, on {header.chips} {header.split} chips"
+    largest, allowed = validation.largest_gap, validation.allowed_gap
+    gap = f"differ by at most {largest} of {header.images} on a chip; allowed are {allowed:g}"
     row = {
-        "file": f"{found.enumeration.path}, {header.task.name}",
-        "rows": f"{len(rows)}" if found.enumeration.finished else f"{len(rows)}, unfinished",
+        "file": f"{validation.enumeration.path}, {header.task.name}",
+        "rows": f"{len(rows)}" if validation.enumeration.finished else f"{len(rows)}, unfinished",
         "evaluated again": drawn,
         "correct images": gap,
         "weights": weights,
     }
     print_row(row, as_json=False)
-    if found.valid:
+    if validation.valid:
         print("Nothing differs.")
         return
     table = table_of("line", "placement", "column", "file", "here", right=("line",))
-    for difference in found.differences[:SHOWN]:
+    for difference in validation.differences[:SHOWN]:
         placement = "header" if difference.placement is None else " ".join(map(str, difference.placement))
         values = (_exact(difference.there), _exact(difference.here))
         table.add_row(str(difference.line), placement, difference.column, *values)
     print_tables(table)
-    more = len(found.differences) - SHOWN
-    print(f"{len(found.differences)} differences" + (f", {more} of them not shown." if more > 0 else "."))
+    more = len(validation.differences) - SHOWN
+    print(f"{len(validation.differences)} differences" + (f", {more} of them not shown." if more > 0 else "."))
 
 
 def _exact(value: Any) -> str:

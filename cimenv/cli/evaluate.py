@@ -73,19 +73,19 @@ def evaluate(
         return
     evaluator = own.evaluator(device, blocks=True) if own.given else evaluator_of(task, overrides, device)
     chosen = parse_placement(placement, evaluator.space.options)
-    found = evaluator.evaluate(chosen, part, cast("Fidelity", fidelity), chips)
-    shares = evaluator.space.shares(found.placement)
+    evaluation = evaluator.evaluate(chosen, part, cast("Fidelity", fidelity), chips)
+    shares = evaluator.space.shares(evaluation.placement)
     row = {
-        "placement": list(found.placement),
+        "placement": list(evaluation.placement),
         "split": part,
         "fidelity": fidelity,
-        "chips": found.chips,
-        "images": found.images,
-        "mean": found.value("mean"),
-        "mean_interval": found.interval("mean"),
-        "std": found.value("std"),
-        "p05": found.value("percentile", 0.05),
-        "p05_interval": found.interval("percentile", 0.05),
+        "chips": evaluation.chips,
+        "images": evaluation.images,
+        "mean": evaluation.value("mean"),
+        "mean_interval": evaluation.interval("mean"),
+        "std": evaluation.value("std"),
+        "p05": evaluation.value("percentile", 0.05),
+        "p05_interval": evaluation.interval("percentile", 0.05),
         "clean_accuracy": evaluator.clean_accuracy(part),
         "cost_shares": shares,
         **_converters(evaluator, part),
@@ -108,26 +108,26 @@ def _evaluate_bare(own: OwnNetwork, split: Split, fidelity: str, chips: int | No
     else:
         task = without_blocks(load_task(own.name, own.overrides))
         evaluator = MonteCarloEvaluator(task, device=device, progress=bar)
-    found = evaluated(evaluator, split, chips)
+    evaluation = evaluated(evaluator, split, chips)
     if not as_json:
-        print(found)
+        print(evaluation)
         return
     row = {
-        "network": found.name,
+        "network": evaluation.name,
         "split": split,
-        "chips": len(found.accuracy),
-        "images": found.evaluation.images,
-        "mean": found.mean,
-        "mean_interval": found.interval,
-        "std": found.evaluation.value("std"),
-        "p05": found.evaluation.value("percentile", 0.05),
-        "p05_interval": found.evaluation.interval("percentile", 0.05),
-        "times_s": list(found.times_s),
-        "accuracy": [chips.tolist() for chips in found.accuracy_at.values()],
-        "clean_accuracy": found.clean_accuracy,
-        "site_errors": found.site_errors,
-        "clipped_inputs": {name: cut.clipped_inputs for name, cut in found.saturation.items()},
-        "saturated_outputs": {name: cut.saturated_outputs for name, cut in found.saturation.items()},
+        "chips": len(evaluation.accuracy),
+        "images": evaluation.evaluation.images,
+        "mean": evaluation.mean,
+        "mean_interval": evaluation.interval,
+        "std": evaluation.evaluation.value("std"),
+        "p05": evaluation.evaluation.value("percentile", 0.05),
+        "p05_interval": evaluation.evaluation.interval("percentile", 0.05),
+        "times_s": list(evaluation.times_s),
+        "accuracy": [chips.tolist() for chips in evaluation.accuracy_at.values()],
+        "clean_accuracy": evaluation.clean_accuracy,
+        "site_errors": evaluation.site_errors,
+        "clipped_inputs": {name: cut.clipped_inputs for name, cut in evaluation.saturation.items()},
+        "saturated_outputs": {name: cut.saturated_outputs for name, cut in evaluation.saturation.items()},
     }
     print_json(row)
 
@@ -136,8 +136,8 @@ def _converters(evaluator: MonteCarloEvaluator, split: Split) -> dict[str, dict[
     """Return what an analog crossbar's converters cut off by site, on one chip without blocks; else nothing."""
     if not evaluator.problem.network.input_ranges:  # no layer is analog
         return {}
-    found = evaluator.problem.saturation(split)
+    shares = evaluator.problem.saturation(split)
     return {
-        "clipped_inputs": {name: share.clipped_inputs for name, share in found.items()},
-        "saturated_outputs": {name: share.saturated_outputs for name, share in found.items()},
+        "clipped_inputs": {name: share.clipped_inputs for name, share in shares.items()},
+        "saturated_outputs": {name: share.saturated_outputs for name, share in shares.items()},
     }

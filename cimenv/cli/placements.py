@@ -174,32 +174,32 @@ def _find(evaluator: MonteCarloEvaluator, wanted: _Wanted, as_json: bool) -> Non
 
     with cluster_at(wanted.scheduler, *wanted.tls) as cluster:
         evaluator.executor = cluster
-        found = run_search(evaluator, wanted.method, wanted.evaluations, wanted.seed)
+        search = run_search(evaluator, wanted.method, wanted.evaluations, wanted.seed)
     evaluator.executor = None
     if wanted.steps is not None:
-        write_steps(wanted.steps, found, evaluator.space)
+        write_steps(wanted.steps, search, evaluator.space)
     if wanted.pareto is not None:
-        save_picture(_pareto(evaluator, found), wanted.pareto)
-    result = report(evaluator, found, wanted.fallback)
+        save_picture(_pareto(evaluator, search), wanted.pareto)
+    result = report(evaluator, search, wanted.fallback)
     if as_json:
         print_json(_row(result, wanted))
         return
     print(result)
     if wanted.pareto is not None:
-        print(f"accuracy against cost of the {len(found.steps)} placements seen: {wanted.pareto}")
+        print(f"accuracy against cost of the {len(search.steps)} placements seen: {wanted.pareto}")
 
 
 def _row(result: PlacementResult, wanted: _Wanted) -> dict[str, Any]:
-    compared, found = result.comparison, result.search
+    compared, search = result.comparison, result.search
     return {
         "placement": list(result.placement),
         "blocks": dict(result.blocks),
-        "found": list(found.best),
+        "found": list(search.best),
         "fell_back": result.fell_back,
         "method": wanted.method,
-        "evaluations": found.evaluations,
-        "notice": found.notice,
-        "objective": found.objective,
+        "evaluations": search.evaluations,
+        "notice": search.notice,
+        "objective": search.objective,
         "held_out": {
             "chips": len(compared.found.chip_objectives),
             "images": compared.found.evaluation.images,
@@ -261,30 +261,30 @@ def render(
     print_note(shares, as_json)
 
 
-def _pareto(evaluator: MonteCarloEvaluator, found: SearchResult) -> Any:
+def _pareto(evaluator: MonteCarloEvaluator, search: SearchResult) -> Any:
     """Return the scatter of the placements that a search saw."""
     import numpy as np
 
     from cimenv.analysis.pareto import pareto_figure
 
     task, space = evaluator.task, evaluator.space
-    points = {step.placement: (space.scalar_cost(step.placement), step.accuracy) for step in found.steps}
+    points = {step.placement: (space.scalar_cost(step.placement), step.accuracy) for step in search.steps}
     labels = {
         "mean": "mean accuracy over chips",
         "mean_minus_std": "mean - standard deviation of the accuracy over chips",
         "percentile": f"{task.percentile:.3g}-quantile of the accuracy over chips",
         "worst_case": f"accuracy under the worst deviation found, th_g = {task.worst_case.bound:g}",
     }
-    chips, images = found.evaluation.chips, found.evaluation.images
+    chips, images = search.evaluation.chips, search.evaluation.images
     costs, values = np.array(list(points.values())).T
     return pareto_figure(
         costs,
         values,
         {
             "no blocks": points[space.empty()],
-            f"best: {' '.join(map(str, found.best))}": points[found.best],
+            f"best: {' '.join(map(str, search.best))}": points[search.best],
         },
         cost_label=f"scalar cost ({' + '.join(f'{w:g} {term}' for term, w in task.cost_weights.items())}, shares)",
         value_label=labels[task.statistic],
-        title=f"{task.name}, {found.method} search: val, {chips} chips x {images} images, bank blocks",
+        title=f"{task.name}, {search.method} search: val, {chips} chips x {images} images, bank blocks",
     )

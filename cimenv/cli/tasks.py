@@ -24,12 +24,12 @@ def tasks(as_json: AsJson = False) -> None:
     """
     from cimenv.tasks.named import named_tasks
 
-    found = named_tasks()
+    known = named_tasks()
     if as_json:
-        print_json(found)
+        print_json(known)
         return
     table = table_of("task", "what it is")
-    for name, description in found.items():
+    for name, description in known.items():
         table.add_row(name, description)
     print_tables(table)
 

@@ -62,9 +62,9 @@ class CompensationBank(nn.Module):
 
     def order(self, site: int) -> Tensor | None:
         """Return the channels of a site, the most sensitive first, or None where no order is known."""
-        found = getattr(self, f"{ORDER}{site}", None)
-        assert found is None or isinstance(found, Tensor)
-        return found
+        channels = getattr(self, f"{ORDER}{site}", None)
+        assert channels is None or isinstance(channels, Tensor)
+        return channels
 
     def used_parameters(self, placement: Placement) -> list[nn.Parameter]:
         """Return the parameters that a placement uses."""

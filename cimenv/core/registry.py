@@ -116,11 +116,11 @@ class Registry(Generic[Entry]):
             return self[name]
         if name in self._own:
             return self._own[name]
-        found = load_object(name)
-        self._check(found, name)
+        entry = load_object(name)
+        self._check(entry, name)
         if not self.objects:
-            self._own[where_is(found)] = found
-        return cast("Entry", found)
+            self._own[where_is(entry)] = entry
+        return cast("Entry", entry)
 
     def is_built_in(self, name: object) -> bool:
         """Return whether a name is built in rather than registered by the user."""
@@ -154,9 +154,9 @@ class Registry(Generic[Entry]):
         if self.tag in fields:
             said = fields[self.tag].get_default()
             return said if isinstance(said, str) else None
-        found = getattr(entry, self.tag, None)
-        unnamed = found is None and (self.objects or not isinstance(entry, type))
-        return getattr(entry, "__name__", None) if unnamed else found
+        said_name = getattr(entry, self.tag, None)
+        unnamed = said_name is None and (self.objects or not isinstance(entry, type))
+        return getattr(entry, "__name__", None) if unnamed else said_name
 
     def written(self, entry: Entry, name: str | None = None) -> str:
         """Return how a configuration writes an entry: a built-in by its name, the user's own by where it is."""

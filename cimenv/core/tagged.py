@@ -56,15 +56,15 @@ class Tagged(Frozen):
         tag = registry.tag
         if not isinstance(value, Mapping) or tag not in value:
             raise ValueError(f"give a mapping with its {tag}, one of {', '.join(registry)}")
-        found = registry.find(value[tag])
+        model = registry.find(value[tag])
         fields = {field: part for field, part in named_fields(value).items() if field != tag}
         try:
-            return found(**fields)
+            return model(**fields)
         except UntrustedError:
             raise
         except ConfigError as error:  # "LogNormal.sigma: ...", said of a field of this type
-            name = found.__name__ if ":" in value[tag] else value[tag]
-            raise ConfigError(re.sub(rf"^{found.__name__}(?=[.:])", f"{cls.__name__}.{name}", str(error))) from None
+            name = model.__name__ if ":" in value[tag] else value[tag]
+            raise ConfigError(re.sub(rf"^{model.__name__}(?=[.:])", f"{cls.__name__}.{name}", str(error))) from None
 
     if not TYPE_CHECKING:
 

@@ -206,6 +206,6 @@ class SiteBySite(Actions):
 
     def leading_to(self, episode: Episode, goals: Ends) -> Booleans:
         """Return the options that one of the placements has at the current site."""
-        found = np.zeros(self.count, dtype=bool)
-        found[goals[self.reachable(episode, goals, episode.steps), episode.steps]] = True
-        return found
+        options = np.zeros(self.count, dtype=bool)
+        options[goals[self.reachable(episode, goals, episode.steps), episode.steps]] = True
+        return options

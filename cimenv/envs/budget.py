@@ -105,8 +105,8 @@ class EvaluationBudget(gym.Wrapper[Vector, np.int64, Vector, np.int64]):
         if self.spent < self.budget or self.inner.feedback == "step":
             return episode.placement, allowed
         later = episode.steps if allowed else episode.steps + 1
-        found = self.inner.actions.reachable(episode, self._known_ends(episode), later).any()
-        return episode.placement if found else self._paid, allowed
+        reachable = self.inner.actions.reachable(episode, self._known_ends(episode), later).any()
+        return episode.placement if reachable else self._paid, allowed
 
     def state(self) -> dict[str, Any]:
         """Return account and episode as JSON values."""

@@ -80,8 +80,8 @@ class ScenarioPool:
 
     def histories(self) -> dict[str, list[dict[str, float]]]:
         """Return the course of every training behind the scenarios held: recipe -> one mapping an epoch."""
-        found: dict[str, list[dict[str, float]]] = {}
+        histories: dict[str, list[dict[str, float]]] = {}
         for scenario in (*self._made.values(), self._given):
             if scenario is not None and isinstance(scenario.evaluator, MonteCarloEvaluator):
-                found.update(scenario.evaluator.problem.histories)
-        return found
+                histories.update(scenario.evaluator.problem.histories)
+        return histories

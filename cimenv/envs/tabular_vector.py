@@ -207,13 +207,13 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
 
     def _final(self, ended: Booleans, invalid: Booleans) -> Info:
         """Return the last information of the episodes that are over."""
-        found = np.full(self.num_envs, None, dtype=object)
+        observations = np.full(self.num_envs, None, dtype=object)
         seen = self.transitions.observations.take(self._rows[ended], axis=0)
         seen[:, self.transitions.left] = self._left[self._steps[ended]]
         for k, one in zip(np.flatnonzero(ended), seen, strict=True):
-            found[k] = one
+            observations[k] = one
         final = _only(self._infos(invalid), ended)
-        return {"final_obs": found, "_final_obs": ended.copy(), "final_info": final, "_final_info": ended.copy()}
+        return {"final_obs": observations, "_final_obs": ended.copy(), "final_info": final, "_final_info": ended.copy()}
 
     @property
     def np_random_seed(self) -> tuple[int | None, ...]:  # type: ignore[override]
@@ -256,14 +256,14 @@ class TabularVectorEnv(gym.vector.VectorEnv[Vector, Integers, npt.NDArray[Any]])
         hidden = self.single.feedback == "reset"
         shown_rows = np.where(self._ended, rows, 0) if hidden else rows
         blocks = transitions.blocks.take(rows)
-        found: Info = {
+        infos: Info = {
             "placement": transitions.placements.take(rows, axis=0),
             **{name: column.take(shown_rows) for name, column in transitions.columns.items()},
             "evaluated": shown_rows == rows,
             "evaluations": 1 + ((blocks > 0) & self._ended if hidden else blocks),
             "invalid_action": invalid,
         }
-        info |= found | {f"_{name}": self._every for name in found}
+        info |= infos | {f"_{name}": self._every for name in infos}
         cost = {name: column.take(rows) for name, column in transitions.cost.items()}
         info["cost"] = cost | {f"_{name}": self._every for name in cost}
         return info | {"_cost": self._every}
@@ -276,14 +276,14 @@ def _mode(given: str | AutoresetMode) -> AutoresetMode:
 
 def _only(infos: Info, which: Booleans) -> Info:
     """Return the infos of some environments; those of the others are 0 (None where they are objects)."""
-    found: Info = {}
+    chosen: Info = {}
     for name, value in infos.items():
         if name.startswith("_"):
-            found[name] = which.copy()
+            chosen[name] = which.copy()
         elif isinstance(value, dict):
-            found[name] = _only(value, which)
+            chosen[name] = _only(value, which)
         else:
-            found[name] = np.zeros_like(value)
-            found[name][~which] = None if value.dtype == object else 0
-            found[name][which] = value[which]
-    return found
+            chosen[name] = np.zeros_like(value)
+            chosen[name][~which] = None if value.dtype == object else 0
+            chosen[name][which] = value[which]
+    return chosen

@@ -154,8 +154,8 @@ class Engine:
                         clean += clean_sums
                     advance(len(numbers))
         inverse = np.argsort(order)
-        found, distances = sums.T.cpu().numpy(), squares.permute(1, 2, 0, 3).cpu().numpy()
-        return Tally(found[inverse], distances[inverse], clean.cpu().numpy(), self.images)
+        totals, distances = sums.T.cpu().numpy(), squares.permute(1, 2, 0, 3).cpu().numpy()
+        return Tally(totals[inverse], distances[inverse], clean.cpu().numpy(), self.images)
 
     @own_torch_state()
     def clean_sum(self) -> float:

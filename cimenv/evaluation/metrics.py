@@ -47,8 +47,8 @@ class Metric(ABC):
 
     def compute(self, sums: npt.NDArray[np.int64 | np.float64], images: int) -> Floats:
         """Return the metric, from the sums over so many images, of the same shape; default the mean over images."""
-        found: Floats = sums / images
-        return found
+        values: Floats = sums / images
+        return values
 
 
 class Accuracy(Metric):

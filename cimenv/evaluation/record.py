@@ -93,8 +93,8 @@ class Evaluation:
         """Return what every chip is worth, `[chips]`: averaged over times, or at the worst of them."""
         if self.correct is None:
             return self._over_times(self.values)
-        found: Floats = self._over_times(self.correct) / self.images  # means of counts are exact
-        return found
+        per_chip: Floats = self._over_times(self.correct) / self.images  # means of counts are exact
+        return per_chip
 
     def counts(self) -> list[list[int]]:
         """Return how many images count, by time and chip.
@@ -104,8 +104,8 @@ class Evaluation:
         """
         if self.correct is None:
             raise ConfigError("metric: this one is no share of the images, so that none are counted; take accuracy.")
-        found: list[list[int]] = self.correct.tolist()
-        return found
+        nested: list[list[int]] = self.correct.tolist()
+        return nested
 
     def _over_times(self, at_times: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self.over_times == "worst":
@@ -147,10 +147,10 @@ class Evaluation:
             UnknownNameError: there is no such statistic.
         """
         chosen = statistic_named(statistic)
-        found = chosen.interval(self.accuracy, quantile) if chosen.of_chips else None
-        if found is None or self.correct is None:
-            return found
-        return max(0.0, found[0]), min(1.0, found[1])  # few chips tell little, but an accuracy is a share
+        ends = chosen.interval(self.accuracy, quantile) if chosen.of_chips else None
+        if ends is None or self.correct is None:
+            return ends
+        return max(0.0, ends[0]), min(1.0, ends[1])  # few chips tell little, but an accuracy is a share
 
     def to_record(self) -> Record:
         """Return the evaluation as JSON and arrays."""

@@ -40,9 +40,9 @@ def run_search(
         ConfigError: a budget under 1, a seed under 0, a setting that the method does not know, or a package that it
             needs is missing.
     """
-    found = METHODS.find(method)  # before anything is trained
+    search = METHODS.find(method)  # before anything is trained
     if not isinstance(getattr(evaluator, "task", None), Task):
         raise ConfigError(f"evaluator: got {brief(evaluator)}; give one of cimenv.tasks.")
     checked_int("seed", seed, 0)
-    ledger = Ledger(evaluator, BUDGET if budget is None and found.endless else budget)
-    return found.run(ledger, seed, found.checked({} if settings is None else settings))
+    ledger = Ledger(evaluator, BUDGET if budget is None and search.endless else budget)
+    return search.run(ledger, seed, search.checked({} if settings is None else settings))

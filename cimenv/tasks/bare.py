@@ -83,9 +83,9 @@ class NetworkEvaluation:
     @property
     def interval(self) -> tuple[float, float]:
         """Return the 95 % interval of the mean over chips."""
-        found = self.evaluation.interval("mean")
-        assert found is not None
-        return found
+        ends = self.evaluation.interval("mean")
+        assert ends is not None
+        return ends
 
     @property
     def low(self) -> float:
@@ -104,12 +104,12 @@ class NetworkEvaluation:
         return dict(zip(self.sites, rows, strict=True))
 
     def __str__(self) -> str:
-        found, interval, low = self.evaluation, self.interval, self.low_interval
+        evaluation, interval, low = self.evaluation, self.interval, self.low_interval
         times = f", {self._times()}" if self.times_s != (0.0,) else ""
         lines = [
-            f"{self.name}: {found.chips} chips x {found.images} {found.split} images{times}",
+            f"{self.name}: {evaluation.chips} chips x {evaluation.images} {evaluation.split} images{times}",
             f"accuracy {self.mean:.4f} (95 % interval {interval[0]:.4f} to {interval[1]:.4f}), "
-            f"spread {found.value('std'):.4f}, clean {self.clean_accuracy:.4f}",
+            f"spread {evaluation.value('std'):.4f}, clean {self.clean_accuracy:.4f}",
             f"{self.percentile:.3g}-quantile over chips {self.low:.4f} "
             + (f"(95 % interval {low[0]:.4f} to {low[1]:.4f})" if low else "(too few chips for an interval)"),
         ]
@@ -190,10 +190,10 @@ def evaluated(evaluator: MonteCarloEvaluator, split: Split, chips: int | range |
     """Return what the crossbar leaves of an evaluator's network, without blocks."""
     chip_numbers(evaluator.task, split, "bank", chips)  # before anything is trained
     problem, task = evaluator.problem, evaluator.task
-    found = evaluator.evaluate(evaluator.space.empty(), split, chips=chips)
+    evaluation = evaluator.evaluate(evaluator.space.empty(), split, chips=chips)
     return NetworkEvaluation(
         name=task.name,
-        evaluation=found,
+        evaluation=evaluation,
         clean_accuracy=evaluator.clean_accuracy(split),
         times_s=task.times_s,
         percentile=task.percentile,

@@ -58,9 +58,9 @@ def attacked(
 def damage(problem: Problem, request: Request, compute: Compute) -> Damage:
     """Return what the task's attacks leave of a placement, and every site's share of the damage."""
     attack = attack_of(problem.task, request.split)
-    found = attacked(problem, request, attack, compute)
-    shares = found.target.site_shares(found.deviation)
-    return Damage(attack.bound, found.correct, found.images, found.member, tuple(shares))
+    worst = attacked(problem, request, attack, compute)
+    shares = worst.target.site_shares(worst.deviation)
+    return Damage(attack.bound, worst.correct, worst.images, worst.member, tuple(shares))
 
 
 def transfer(
@@ -101,8 +101,8 @@ def transfer(
     def searched() -> Record:
         target = AttackTarget(network, *problem.evaluated(split), threads=compute.workers)
         draws = torch_generator("worst-case", problem.task.chip_seed, split)
-        found = worst_case(target, ensemble, draws, progress=compute.progress)
-        return Record({"accuracy": found.accuracy}, {name: d.numpy() for name, d in found.deviation.items()})
+        worst = worst_case(target, ensemble, draws, progress=compute.progress)
+        return Record({"accuracy": worst.accuracy}, {name: d.numpy() for name, d in worst.deviation.items()})
 
     record = problem.store.once(canonical(key), searched, "the attack on the network without blocks")
     return {name: torch.from_numpy(np.array(value)) for name, value in record.arrays.items()}

@@ -65,12 +65,12 @@ def run_job(engines: Engines, requests: Sequence[Request], compute: Compute = Co
         requests: at `bank` fidelity, placements under equal conditions share prefixes depth first.
         compute: where.
     """
-    found: dict[Request, Evaluation] = {}
+    evaluations: dict[Request, Evaluation] = {}
     for group in alike(requests):
         shared = group[0].fidelity == "bank"
         for part in [group] if shared else [[request] for request in group]:
-            found.update(zip(part, _evaluated(engines, part, compute), strict=True))
-    return [found[request] for request in requests]
+            evaluations.update(zip(part, _evaluated(engines, part, compute), strict=True))
+    return [evaluations[request] for request in requests]
 
 
 def _evaluated(engines: Engines, requests: Sequence[Request], compute: Compute) -> list[Evaluation]:

@@ -87,9 +87,9 @@ def named_model(path: str, weights: str | None = None) -> nn.Module:
     Raises:
         ConfigError: it cannot be loaded, is no network, or the weights do not fit.
     """
-    found = load_object(path)
+    named = load_object(path)
     with torch.random.fork_rng(devices=[]):  # a factory's initial weights
-        model = copied(found) if isinstance(found, nn.Module) else call_object(path)
+        model = copied(named) if isinstance(named, nn.Module) else call_object(path)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"network: '{path}' returned a {type(model).__name__}; return a torch.nn.Module.")
     if weights is not None:
@@ -103,5 +103,5 @@ def named_data(name: str) -> DataSplits:
     Raises:
         ConfigError, DataError: they cannot be loaded, or are none.
     """
-    found = load_object(name) if ":" in name else None
-    return found if isinstance(found, DataSplits) else load_data(name)
+    named = load_object(name) if ":" in name else None
+    return named if isinstance(named, DataSplits) else load_data(name)

@@ -107,25 +107,25 @@ class Problem:
         work = Workspace(task, data, store or default_store(), progress)
         _check_shapes(work, objects)
         own = objects is not None or task.weights is not None
-        found = own_backbone(work, objects.model if objects else None) if own else trained_backbone(work, task.recipe)
-        model = found.model.eval().requires_grad_(False)
+        trained = own_backbone(work, objects.model if objects else None) if own else trained_backbone(work, task.recipe)
+        model = trained.model.eval().requires_grad_(False)
         # A copy: recalibrated batch norms must not change what the clean accuracy is measured on.
-        reference = replace(found, model=copied(model)) if own else trained_backbone(work, task.reference)
-        origins = dict(found.original.named_parameters(remove_duplicate=False)) if own else {}
+        reference = replace(trained, model=copied(model)) if own else trained_backbone(work, task.reference)
+        origins = dict(trained.original.named_parameters(remove_duplicate=False)) if own else {}
         network = map_network(model, task.crossbar, data.image_shape, origins)
-        plain = not agrees(network, found.original, probe(work))
-        network = recalibrated(work, with_ranges(work, network, found.input_ranges))
-        bank, log = fitted_bank(work, network, options_by_type(network.sites, task.options), found.key)
+        plain = not agrees(network, trained.original, probe(work))
+        network = recalibrated(work, with_ranges(work, network, trained.input_ranges))
+        bank, log = fitted_bank(work, network, options_by_type(network.sites, task.options), trained.key)
         return Problem(
             task=task,
             data=data,
             network=network,
             bank=bank,
             reference=reference.model.eval().requires_grad_(False),
-            identity=found.identity,
-            weights_digest=_weights_digest(network, bank, found.identity),
+            identity=trained.identity,
+            weights_digest=_weights_digest(network, bank, trained.identity),
             store=work.store,
-            histories={**found.histories, **reference.histories},
+            histories={**trained.histories, **reference.histories},
             fit_log=log,
             plain=plain,
         )

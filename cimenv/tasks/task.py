@@ -243,13 +243,13 @@ class Task(Frozen):
 
 def written_out(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return fields with mappings where a name of a recipe, or one list of options, stands for them."""
-    found = dict(fields)
+    written = dict(fields)
     for field in ("recipe", "reference"):
-        if isinstance(found.get(field), str):
-            found[field] = {"name": found[field]}
-    if isinstance(found.get("options"), list | tuple):
-        found["options"] = dict.fromkeys(("conv", "dense"), found["options"])
-    return found
+        if isinstance(written.get(field), str):
+            written[field] = {"name": written[field]}
+    if isinstance(written.get("options"), list | tuple):
+        written["options"] = dict.fromkeys(("conv", "dense"), written["options"])
+    return written
 
 
 @lru_cache(maxsize=64)

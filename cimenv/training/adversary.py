@@ -29,8 +29,8 @@ def gradient(
     leaves = {name: value.detach().requires_grad_() for name, value in deviation.items()}
     with network.programmed(deviated(network, leaves)) as model:
         total = LOSSES[loss](model(x), y).sum()
-    found = torch.autograd.grad(total, list(leaves.values()))
-    return dict(zip(leaves, found, strict=True))
+    gradients = torch.autograd.grad(total, list(leaves.values()))
+    return dict(zip(leaves, gradients, strict=True))
 
 
 def descended(

@@ -73,13 +73,13 @@ class HardwareAware(Recipe):
         t_s = self.score_s if known is None else min(known, key=lambda t_s: abs(t_s - self.score_s))
         chips = Chips(network, 0, "hwa-score").at(t_s)
         x, y = val.inputs(slice(SCORING_IMAGES)), val.labels[:SCORING_IMAGES]
-        found = []
+        accuracies = []
         with torch.no_grad(), evaluating(network.model):
             clean = int(count_correct(network.model(x), y)) / len(y)
             for chip in range(SCORING_CHIPS):
                 with network.programmed(chips.all_weights(chip)) as model:
-                    found.append(int(count_correct(model(x), y)) / len(y))
-        return {"val_accuracy": float(np.mean(found)), "clean": clean}
+                    accuracies.append(int(count_correct(model(x), y)) / len(y))
+        return {"val_accuracy": float(np.mean(accuracies)), "clean": clean}
 
 
 class _Training:
@@ -125,10 +125,10 @@ class _Training:
         kept = {name: value.detach().clone() for name, value in self.ranges.items()}
         if self.ranges and not self.learns:
             kept = dict(network.calibrated(val.inputs(slice(SCORING_IMAGES))).input_ranges)
-        found = self.recipe.measures(replace(network, input_ranges=kept), val)
-        if found["val_accuracy"] > self.best_score:
-            self.best_score, self.best_ranges = found["val_accuracy"], kept
-        return found
+        measures = self.recipe.measures(replace(network, input_ranges=kept), val)
+        if measures["val_accuracy"] > self.best_score:
+            self.best_score, self.best_ranges = measures["val_accuracy"], kept
+        return measures
 
     def _chip(self, network: MappedNetwork, generator: torch.Generator) -> dict[str, ProgrammedWeight]:
         recipe, chip = self.recipe, {}

@@ -184,10 +184,10 @@ def ramped(done: float, ramp: float) -> float:
 
 def chip_accuracies(network: MappedNetwork, device: DeviceModel, x: Tensor, y: Tensor, chips: int) -> list[float]:
     """Return the accuracy of a few fixed chips; the same ones at every call."""
-    found = []
+    accuracies = []
     with torch.no_grad(), evaluating(network.model):
         for chip in range(chips):
             draw = torch_generator("recipe-score", chip)
             with network.programmed(network.program(draw, device)) as model:
-                found.append(int(count_correct(model(x), y)) / len(y))
-    return found
+                accuracies.append(int(count_correct(model(x), y)) / len(y))
+    return accuracies

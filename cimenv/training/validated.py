@@ -52,8 +52,8 @@ class ValidatedRecipe(Recipe):
     def measures(self, network: MappedNetwork, val: ImageSet) -> dict[str, float]:
         """Return all four metrics, and as `val_accuracy` the one that selects."""
         with arithmetic("float32", val.labels.device.type):  # bfloat16 is too coarse for attacks
-            found = self.judged(network, val, METRICS)
-        return {**found, "val_accuracy": found[self.select]}
+            measures = self.judged(network, val, METRICS)
+        return {**measures, "val_accuracy": measures[self.select]}
 
     def judged(self, network: MappedNetwork, val: ImageSet, metrics: Collection[JudgeMetric]) -> dict[str, float]:
         """Return some metrics on validation."""
@@ -62,15 +62,15 @@ class ValidatedRecipe(Recipe):
 
     def _judged(self, network: MappedNetwork, val: ImageSet, metrics: Collection[JudgeMetric]) -> dict[str, float]:
         x, y = val.inputs(slice(self.judge_images)), val.labels[: self.judge_images]
-        found: dict[str, float] = {}
+        measures: dict[str, float] = {}
         if "clean" in metrics:
-            (found["clean"],) = chip_accuracies(network, IDEAL, x, y, 1)
+            (measures["clean"],) = chip_accuracies(network, IDEAL, x, y, 1)
         if {"mean", "percentile"} & set(metrics):
             chips = np.array(chip_accuracies(network, self.judge, x, y, self.judge_chips))
-            found["mean"], found["percentile"] = Mean().value(chips), Percentile().value(chips, QUANTILE)
+            measures["mean"], measures["percentile"] = Mean().value(chips), Percentile().value(chips, QUANTILE)
         if "worst_case" in metrics:
             quick = WorstCaseSearch(bound=self.bound).quick()
-            found["worst_case"] = worst_case(
+            measures["worst_case"] = worst_case(
                 AttackTarget(network, x, y), quick, torch_generator("judged-epoch")
             ).accuracy
-        return found
+        return measures

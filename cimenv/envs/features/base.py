@@ -96,13 +96,13 @@ class Feature:
         width = () if self.of != "option" and not self.labels else (len(self.columns(options)),)
         shape = width if self.of == "placement" else (len(view.placement), *width)
         try:
-            found = np.asarray(self.formula(view), dtype=np.float64)
+            numbers = np.asarray(self.formula(view), dtype=np.float64)
         except CimenvError:
             raise
         except Exception as error:  # whatever a user's function does
             raise ConfigError(f"feature {self.name}: the formula fails: {where(error)}; correct it.") from error
-        if found.shape != shape:
+        if numbers.shape != shape:
             raise ConfigError(
-                f"feature {self.name}: the formula returned an array {list(found.shape)}; return one {list(shape)}."
+                f"feature {self.name}: the formula returned an array {list(numbers.shape)}; return one {list(shape)}."
             )
-        return found if width else found[..., None]
+        return numbers if width else numbers[..., None]

@@ -11,13 +11,13 @@ TENTH = 0.1
 
 def _logged(view: View) -> tuple[Floats, Floats] | None:
     """Return what existing blocks added to J, `[sites, options]` with 0 for others, and its errors, in tenths."""
-    found = np.zeros((len(view.space.sites), view.mask.shape[1] - 1))
+    gains = np.zeros((len(view.space.sites), view.mask.shape[1] - 1))
     sites, options = np.argwhere(np.isfinite(view.space.terms[:, 1:, 0])).T
     logged = view.objective.logged(sites, options + 1)
     if logged is None:
         return None
-    found[sites, options] = logged[0] / TENTH
-    return found, logged[1]
+    gains[sites, options] = logged[0] / TENTH
+    return gains, logged[1]
 
 
 def _gains(view: View) -> Floats:

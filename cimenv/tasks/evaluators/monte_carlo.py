@@ -142,21 +142,21 @@ class MonteCarloEvaluator(Evaluator):
 
     def answers(self, requests: Sequence[Request], executor: Executor | None = None) -> list[Evaluation]:
         """Return the evaluations of requests: from memory, from the store, else simulated now."""
-        found = {request: self._recall(request) for request in requests}
-        missing = sorted((r for r, known in found.items() if known is None), key=lambda r: r.placement)
+        known = {request: self._recall(request) for request in requests}
+        missing = sorted((r for r, answer in known.items() if answer is None), key=lambda r: r.placement)
         if missing:
             made = self._simulated(missing, executor or self.executor)
-            found.update((request, made[self._key(request)]) for request in missing)
-        return [evaluation for request in requests if (evaluation := found[request]) is not None]
+            known.update((request, made[self._key(request)]) for request in missing)
+        return [evaluation for request in requests if (evaluation := known[request]) is not None]
 
     @own_torch_state()
     def _simulated(self, requests: Sequence[Request], executor: Executor | None) -> dict[str, Evaluation]:
         """Return new evaluations by their keys; each part is kept as soon as it is there."""
-        found: dict[str, Evaluation] = {}
+        simulated: dict[str, Evaluation] = {}
         for part in self._made(requests, executor):
             self.store.keep(((each.key, each.to_record()) for each in part), "an evaluation")
-            found.update((each.key, self._remember(each)) for each in part)
-        return found
+            simulated.update((each.key, self._remember(each)) for each in part)
+        return simulated
 
     def reference_accuracy(self, split: Split = "val") -> float:
         """Return acc_ref on the images of an evaluation."""
@@ -184,9 +184,9 @@ class MonteCarloEvaluator(Evaluator):
         else:
             calls = [(_run_in_pool, self, part, device) for part in parts]
         with self.compute.progress("evaluating placements", len(requests)) as advance:
-            for found in as_done(executor, calls):
-                yield found
-                advance(len(found))
+            for part in as_done(executor, calls):
+                yield part
+                advance(len(part))
 
     def _key(self, request: Request) -> str:
         """Return the text of everything that an answer depends on."""

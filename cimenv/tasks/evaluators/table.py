@@ -68,15 +68,15 @@ def load_table(table: str, trust: bool = False) -> Enumeration:
 @lru_cache(maxsize=8)
 def _loaded(path: Path, trust: bool, changed_ns: int, size: int) -> Enumeration:
     del changed_ns, size  # they tell a file from what stood there before
-    found = read_enumeration(path, trust)
-    if not found.finished:
+    enumeration = read_enumeration(path, trust)
+    if not enumeration.finished:
         raise ConfigError(f"{path} is unfinished; finish it with `cimenv enumerate` and the same task.")
-    if wrong := found.disagreements(found.best) | found.disagreements(found.rows[0]):
+    if wrong := enumeration.disagreements(enumeration.best) | enumeration.disagreements(enumeration.rows[0]):
         raise ConfigError(
             f"{path} does not fit this cimenv: {', '.join(wrong)} no longer follow from its counts; make it again with "
-            f"`cimenv enumerate {found.header.task.name} --out {path.name.removesuffix('.xz')}`."
+            f"`cimenv enumerate {enumeration.header.task.name} --out {path.name.removesuffix('.xz')}`."
         )
-    return found
+    return enumeration
 
 
 def regret(objective: float, optimum: float, mean: float) -> float:
@@ -175,8 +175,8 @@ class TableEvaluator(Evaluator):
             )
         values = self._values
         header = self.enumeration.header
-        found = np.array([row.per_chip for row in self._rows.values()])
-        each = found / header.images if header.metric.share else found
+        per_chip = np.array([row.per_chip for row in self._rows.values()])
+        each = per_chip / header.images if header.metric.share else per_chip
         if each.shape[1] < 2:
             raise ConfigError("chips is 1; a standard error needs at least 2, so enumerate the task with more chips.")
         spread = (each - each[values.argmax()]).std(axis=1, ddof=1) / np.sqrt(each.shape[1])
@@ -226,11 +226,11 @@ class TableEvaluator(Evaluator):
         row = self._rows[placement]
         part = row.per_chip[numbers.start : numbers.stop]
         cost = self.space.shares(placement)
-        found = self.enumeration.header.evaluation(placement, part, row.errors, cost, numbers.start)
+        evaluation = self.enumeration.header.evaluation(placement, part, row.errors, cost, numbers.start)
         if len(self._known) >= REMEMBERED:
             self._known.clear()
-        self._known[request] = found
-        return found
+        self._known[request] = evaluation
+        return evaluation
 
     @property
     def gains(self) -> Gains | None:

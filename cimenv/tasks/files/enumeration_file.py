@@ -98,10 +98,10 @@ def read_enumeration(path: str | Path, trust: bool = False, unfit: Unfit | None 
     except OSError as error:
         raise ConfigError(f"Cannot read {path}: {error.strerror}; give a file that `cimenv enumerate` wrote.") from None
     lines, tail = split_lines(path, unpacked(path, data) if path.suffix == ".xz" else data)
-    found = parse(path, lines, read_header(path, lines, trust), unfit=unfit)
-    if tail or not found.rows:
+    enumeration = parse(path, lines, read_header(path, lines, trust), unfit=unfit)
+    if tail or not enumeration.rows:
         raise ConfigError(f"{path} is unfinished; finish it with `cimenv enumerate` and the same task.")
-    return found
+    return enumeration
 
 
 def split_lines(path: Path, data: bytes) -> tuple[list[str], bytes]:
@@ -156,12 +156,14 @@ def parse(
     return Enumeration(path, header, space, tuple(rows), finished=next(order, None) is None)
 
 
-def with_checksums(found: Enumeration) -> str:
+def with_checksums(enumeration: Enumeration) -> str:
     """Return the file of an enumeration as this version writes it, with sites and checksums."""
-    header = found.header.model_copy(update={"version": ENUMERATION_VERSION, "sites": SiteShape.of(found.space.sites)})
+    header = enumeration.header.model_copy(
+        update={"version": ENUMERATION_VERSION, "sites": SiteShape.of(enumeration.space.sites)}
+    )
     head = header.text()
     checks = Checks(head)
-    return head + "".join(f"{checks.signed(row.text())}\n" for row in found.rows)
+    return head + "".join(f"{checks.signed(row.text())}\n" for row in enumeration.rows)
 
 
 def _check_gains(path: Path, header: Header, space: PlacementSpace) -> None:

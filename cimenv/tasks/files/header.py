@@ -127,17 +127,17 @@ class Header(Frozen):
         first_chip: int = 0,
     ) -> Evaluation:
         """Return counts or values `[chips]`, site errors `[sites * 5]` and cost shares as an evaluation."""
-        found = np.array([per_chip])
+        numbers = np.array([per_chip])
         share = self.metric.share
         return Evaluation(
             key=f"{placement}",
             placement=placement,
             split=self.split,
             fidelity=self.fidelity,
-            values=found / self.images if share else found,
+            values=numbers / self.images if share else numbers,
             images=self.images,
             site_errors=np.array(errors, dtype=np.float64).reshape(-1, len(ERROR_COLUMNS)),
-            correct=found if share else None,
+            correct=numbers if share else None,
             first_chip=first_chip,
             cost=cost or {},
         )

@@ -57,8 +57,8 @@ class Row:
 
 def per_chip(evaluation: Evaluation) -> tuple[float, ...]:
     """Return what every chip is worth at the only time, as a row has it."""
-    (found,) = (evaluation.values if evaluation.correct is None else evaluation.correct).tolist()
-    return tuple(found)
+    (only,) = (evaluation.values if evaluation.correct is None else evaluation.correct).tolist()
+    return tuple(only)
 
 
 def read_row(path: Path, number: int, line: str, header: Header) -> Row:

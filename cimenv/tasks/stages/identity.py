@@ -62,9 +62,9 @@ def clean_outputs(model: nn.Module, images: Tensor) -> Tensor:
     return outputs.detach()
 
 
-def same_outputs(found: Tensor, kept: Tensor) -> bool:
+def same_outputs(outputs: Tensor, kept: Tensor) -> bool:
     """Return whether two networks gave the same outputs, within 1e-4 of their norm."""
-    return found.shape == kept.shape and float((found - kept).norm()) <= SAME * float(kept.norm())
+    return outputs.shape == kept.shape and float((outputs - kept).norm()) <= SAME * float(kept.norm())
 
 
 def identity_of(store: Store, name: str, model: nn.Module, images: Tensor, data: str) -> Identity:

@@ -36,9 +36,9 @@ def trained_once(store: Store, task: Task, key: dict[str, Any], compute: Callabl
     A worker process, which has one thread, takes what the main process trained with more.
     """
     for environment in ({}, training_environment(task, task.training_threads)):
-        found = store.get(canonical({**key, **environment}))
-        if found is not None:
-            return found
+        record = store.get(canonical({**key, **environment}))
+        if record is not None:
+            return record
     return store.once(canonical({**key, **training_environment(task)}), compute, what)
 
 

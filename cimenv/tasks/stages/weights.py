@@ -29,13 +29,13 @@ def load_weights(model: nn.Module, path: str) -> None:
     """
     try:
         checked_file(path, WEIGHTS)
-        found, own = load_file(path), model.state_dict()
-        for name in found.keys() & own.keys():
-            if found[name].is_floating_point() != own[name].is_floating_point():
-                raise ConfigError(f"weights: {name} is {found[name].dtype} in '{path}'; give it as {own[name].dtype}.")
-            if found[name].is_floating_point() and not bool(found[name].float().isfinite().all()):
+        given, own = load_file(path), model.state_dict()
+        for name in given.keys() & own.keys():
+            if given[name].is_floating_point() != own[name].is_floating_point():
+                raise ConfigError(f"weights: {name} is {given[name].dtype} in '{path}'; give it as {own[name].dtype}.")
+            if given[name].is_floating_point() and not bool(given[name].float().isfinite().all()):
                 raise ConfigError(f"weights: {name} holds NaN or infinity in '{path}'; give finite weights.")
-        model.load_state_dict(found)
+        model.load_state_dict(given)
     except (OSError, SafetensorError, RuntimeError) as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"weights: cannot load '{path}' ({text}); give a safetensors file that fits.") from None
