@@ -14,27 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from stored import BANK, KEYS, LARGE, SMALL, fill, one_sentence, same
 
 from cimenv.core.errors import StoreError
-from cimenv.core.store import INDEX, Record, Store, default_root
+from cimenv.core.store import INDEX, Record, Store
 from cimenv.core.store import index as index_module
 from cimenv.core.store.record import key_of
 
-SMALL = Record({"correct": [1, 2]}, {"x": np.arange(40, dtype=np.int16)})
-LARGE = Record({"n": 1}, {"w": np.arange(30_000, dtype=np.float32).reshape(100, 300)})
-BANK, KEYS = '{"stage":"bank"}', [f'{{"stage":"evaluation","n":{n}}}' for n in range(30)]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-
-
-def fill(root) -> None:
-    store = Store(root)
-    store.put_many([(key, SMALL) for key in KEYS])
-    store.put(BANK, LARGE)
-    store.close()
-
-
-def same(found: Record | None, expected: Record) -> bool:
-    return found is not None and all(np.array_equal(found.arrays[k], v) for k, v in expected.arrays.items())
 
 
 def never() -> Record:
@@ -57,12 +44,6 @@ def codes(processes) -> list[int | None]:
     for process in processes:
         process.join(60)
     return [process.exitcode for process in processes]
-
-
-def one_sentence(error) -> str:
-    text = str(error)
-    assert "\n" not in text and text.endswith(".") and ". " not in text.replace("...", "")
-    return text
 
 
 # An index with one bad byte
@@ -270,16 +251,6 @@ def test_a_disk_that_is_really_full(tiny_disk, left):
     assert same(Store(tiny_disk / "cache").get("small"), SMALL)
 
 
-def test_an_entry_that_shrinks_leaves_no_file(tmp_path):
-    store = Store(tmp_path)
-    store.put("k", LARGE)
-    store.put("k", SMALL)
-    assert list((tmp_path / "objects").iterdir()) == [] and same(Store(tmp_path).get("k"), SMALL)
-
-
-# Locks and permissions
-
-
 def test_a_lock_that_hangs_is_named(tmp_path, monkeypatch):
     fill(tmp_path)
     monkeypatch.setattr(index_module, "LOCK_S", 0.2)
@@ -400,59 +371,3 @@ def test_a_disk_mounted_read_only_serves_hits(tiny_disk):
 
 
 # Which folder
-
-
-def test_a_relative_root_stays_where_it_was(tmp_path, monkeypatch):
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CIMENV_CACHE", "named")
-    fill("layer")
-    stores = [Store("given", layers=["layer"]), Store(layers=["layer"])]
-    monkeypatch.chdir("elsewhere")
-    for store in stores:
-        store.put("k", SMALL)
-        assert same(store.get(BANK), LARGE)
-    assert [store.root for store in stores] == [tmp_path / "given", tmp_path / "named"]
-    assert list(Path.cwd().iterdir()) == []
-
-
-def test_without_a_home(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    for name in ("CIMENV_CACHE", "HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    assert default_root().is_absolute()  # the system knows one
-
-    def unknown(*args):
-        raise KeyError("uid not found")
-
-    monkeypatch.setattr("pwd.getpwuid", unknown)
-    monkeypatch.setattr("pwd.getpwnam", unknown)
-    for root in (None, "~/cache", "~nobody-here/cache"):
-        with pytest.raises(StoreError, match=r"No home folder is known for .+; set CIMENV_CACHE or HOME to") as e:
-            Store(root)
-        assert one_sentence(e.value)
-    assert Store("cache").root == tmp_path / "cache"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_from_a_folder_that_is_gone(tmp_path, monkeypatch):
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    with pytest.raises(StoreError, match="The folder that cache is relative to is gone; give an absolute path"):
-        Store("cache")
-    Store(tmp_path / "cache").put("k", SMALL)
-
-
-# What killed writers leave
-
-
-def test_leftovers_go_with_the_next_opening(tmp_path):
-    fill(tmp_path)
-    leftovers = [tmp_path / "objects" / "name.0123.tmp", tmp_path / f"{INDEX}.0123.tmp"]
-    for path in leftovers:
-        path.write_bytes(b"half")
-        os.utime(path, (2**33, 2**33))  # of a clock that has been set back since
-    assert same(Store(tmp_path).get(BANK), LARGE)
-    assert not any(path.exists() for path in leftovers)
