@@ -11,6 +11,8 @@ import pytest
 
 # Before torch is loaded: threads that wait must not spin on the cores that other workers or programs need.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cimenv  # noqa: F401 - registers the environments
 from cimenv.cli import main

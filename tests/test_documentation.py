@@ -1,7 +1,7 @@
 """Every block of README and docs runs as it stands, in a fresh folder; its time on two cores stands beside it.
 
 A Python block is a complete file; one that begins with a file's name is there for the shell blocks of its page. Blocks
-that take more than 15 s run with the slow tests. `make` and `pip install` say what they would do. Only blocks behind
+that take more than 5 s run with the slow tests. `make` and `pip install` say what they would do. Only blocks behind
 `<!-- not run: REASON -->` are left out.
 """
 
@@ -23,7 +23,7 @@ BLOCK = re.compile(r"(?:<!-- not run: ([^>]+) -->\n)?^```(python|bash)\n(.*?)^``
 TIME = re.compile(r"# (?:\w+\.py: )?(\d+) (s|min|h)\b")
 SECONDS = {"s": 1, "min": 60, "h": 3_600}
 REASONS = ("a cluster", "a GPU", "an environment of its own", "serves until it is stopped")
-FAST_S = 15
+FAST_S = 5
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_a_placement_is_measured_three_times(tmp_path):
     plan = Plan(task="toy-4site", set=SMALL, placements=6, stand_alone=True)
     (first,), rest = plan.stages()

@@ -49,6 +49,7 @@ def test_the_shipped_plan_has_a_task_for_every_job(shipped):
     assert any(not task.backbone_args.get("batch_norm", True) for task in tasks)
 
 
+@pytest.mark.slow
 def test_small_jobs_give_tables_figures_and_targets(shipped, tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.deep.measure.WHOLE_SPLIT", 50)
     plan = Plan(**{**shipped, **SMALL})
