@@ -55,7 +55,11 @@ def interrupted(config, folder, toy, step):
         train(config, folder, toy, callback=InterruptAt(step))
 
 
-@pytest.mark.parametrize("algorithm", SMALL)
+FAST = ("maskable_ppo", "dqn")  # on policy and off it
+ALGORITHMS = [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in SMALL]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_resumed_run_equals_an_uninterrupted_one(algorithm, toy, tmp_path, assert_same_runs):
     config, said = config_of(algorithm), []
     whole = train(config, tmp_path / "whole", toy)
@@ -129,7 +133,7 @@ def test_a_damaged_checkpoint_is_one_sentence(name, toy, tmp_path):
         train(config_of("dqn"), tmp_path / "run", toy)
 
 
-@pytest.mark.parametrize("ahead", [0, 3_600, 10 * 365 * 86_400])
+@pytest.mark.parametrize("ahead", [3_600, *(pytest.param(s, marks=pytest.mark.slow) for s in (0, 10 * 365 * 86_400))])
 def test_a_clock_set_back_does_not_make_a_resumed_run_wait(toy, tmp_path, ahead):
     """The event file of the interrupted run is from later than now; the one that follows sorts after it."""
     interrupted(config_of("a2c"), tmp_path / "run", toy, 100)

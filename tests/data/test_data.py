@@ -177,7 +177,7 @@ def test_cifar100_uses_the_fine_labels(cifar):
     ("config", "changes"),
     [
         ("vgg16-cifar100", ["backbone_args.width=0.03125"]),
-        ("resnet18-cifar10", ["recipe.noise_sigma=0.1"]),
+        pytest.param("resnet18-cifar10", ["recipe.noise_sigma=0.1"], marks=pytest.mark.slow),
     ],
 )
 def test_the_shipped_cifar_tasks_run_on_such_files(cifar, monkeypatch, tmp_path, config, changes):

@@ -158,7 +158,10 @@ def test_shipped_tables_follow_from_their_counts(name):
         assert found.disagreements(row) == {}
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+COMPUTED = [pytest.param(name, marks=[pytest.mark.slow] * (k >= 2)) for k, name in enumerate(BUNDLED)]
+
+
+@pytest.mark.parametrize("name", COMPUTED)
 def test_tables_are_what_this_machine_computes(name, tmp_path):
     """From the shipped weights, nothing trained: rows across the table, within .1 % of a chip's images."""
     found, store = load_table(name), Store(tmp_path, layers=(SHIPPED,))

@@ -153,7 +153,10 @@ def test_more_budget_never_finds_less():
     assert strong.accuracy <= weak.accuracy < 1.0
 
 
-@pytest.mark.parametrize("number", range(20))
+NUMBERS = [pytest.param(number, marks=[pytest.mark.slow] * (number >= 6)) for number in range(20)]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
 def test_certificate_never_exceeds_what_attacks_leave(number):
     target = random_net(number)
     for bound in (0.001, 0.01, 0.05):

@@ -83,6 +83,7 @@ def test_a_policy_learns_and_looks_at_no_evaluation(plan):
     assert done
 
 
+@pytest.mark.slow
 def test_jobs_tables_and_targets(plan, tmp_path):
     short = {kind: getattr(plan, kind).model_copy(update={"steps": 512}) for kind in ("policy", "errors_only")}
     plan = plan.model_copy(update=short)

@@ -167,6 +167,7 @@ def test_the_ladder_narrows_and_ends_with_fitted_blocks(toy):
     assert Rung("bank", 2, 5, {(0,): 1.0, (1,): 2.0}).passes == 20
 
 
+@pytest.mark.slow
 def test_the_ladder_spends_less_than_its_budget(toy, toy_values):
     """A quarter of the budget on either lower rung, a quarter of the second's at full, three tuned, and none on two."""
     one = toy.task.chips * found_images(toy)

@@ -14,6 +14,7 @@ def many(cache, toy):
     return MonteCarloEvaluator(load_task("toy-4site", ["chips=64"]))
 
 
+@pytest.mark.slow
 def test_race_finds_a_winner_that_the_full_count_cannot_tell_from_the_best(many):
     full = run_search(many, "exhaustive")
     result = race(many)
@@ -55,6 +56,7 @@ def test_racing_is_a_search_method_with_a_budget(many):
     assert found.evaluation.correct.shape == (1, 64)
 
 
+@pytest.mark.slow
 def test_the_worst_time_is_that_of_all_chips(many):
     """Not that of every round's chips: a race that runs to the end sees what one evaluation sees."""
     times = many.task.with_changes(
