@@ -33,6 +33,7 @@ FAULTS = (sqlite3.Error, UnicodeDecodeError)  # the latter where the words of th
 Identity = tuple[int, int]
 T = TypeVar("T")
 
+_OPEN: dict[int, sqlite3.Connection] = {}  # held here, so that no collector finalizes one before its index closes it
 _INHERITED: list[Any] = []  # connections of a process that forked this one: to close them would unlock its files
 
 
@@ -135,8 +136,14 @@ class Index:
         if opened.process != os.getpid():
             _INHERITED.append(opened)
             return
+        _OPEN.pop(id(opened.connection), None)
         with suppress(sqlite3.Error):
             opened.connection.close()
+
+    def _hold(self, connection: sqlite3.Connection, writes: bool) -> _Opened:
+        _OPEN[id(connection)] = connection
+        self._opened = opened = _Opened(os.getpid(), _identity(self.path), connection, writes)
+        return opened
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -177,8 +184,7 @@ class Index:
                 if not self.path.exists():
                     raise
         self._drop()
-        self._opened = _Opened(os.getpid(), _identity(self.path), _reading(self.path, self.writable), writes=False)
-        return self._opened
+        return self._hold(_reading(self.path, self.writable), writes=False)
 
     def _open_locked(self) -> _Opened:
         self._drop()
@@ -191,8 +197,7 @@ class Index:
             if not self._repaired():
                 raise
             connection = _connected(self.path)
-        self._opened = _Opened(os.getpid(), _identity(self.path), connection, writes=True)
-        return self._opened
+        return self._hold(connection, writes=True)
 
     def _mend(self, error: Exception) -> None:
         """Make a damaged index again; where it is sound, the error was another one."""
