@@ -4,6 +4,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cimenv.crossbar import CrossbarConfig, LogNormal
+
+CONFIG = CrossbarConfig(device=LogNormal(sigma=0.5))
+FINE = CrossbarConfig(device={"kind": "ideal"}, analog=True, dac_bits=16, adc_bits=16, adc_bound=100.0)  # nearly exact
+
 
 class Lora(nn.Linear):
     """A frozen layer and a low-rank branch beside it."""

@@ -2,15 +2,13 @@
 
 import pytest
 import torch
+from own_networks import CONFIG, FINE
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from cimenv.core.errors import MappingError
-from cimenv.crossbar import CrossbarConfig, LogNormal, map_network
-
-CONFIG = CrossbarConfig(device=LogNormal(sigma=0.5))
-FINE = CrossbarConfig(device={"kind": "ideal"}, analog=True, dac_bits=16, adc_bits=16, adc_bound=100.0)
+from cimenv.crossbar import CrossbarConfig, map_network
 
 
 class Middle(nn.Module):

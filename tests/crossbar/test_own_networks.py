@@ -4,15 +4,25 @@ import threading
 
 import pytest
 import torch
-from own_networks import BEYOND, DERIVED, IMAGES, PLAIN, WRAPPED, Autoencoder, Raw, Renormed, Tied, Transposed
+from own_networks import (
+    BEYOND,
+    CONFIG,
+    DERIVED,
+    FINE,
+    IMAGES,
+    PLAIN,
+    WRAPPED,
+    Autoencoder,
+    Raw,
+    Renormed,
+    Tied,
+    Transposed,
+)
 from torch import nn
 from torch.nn import functional as F
 
 from cimenv.core.errors import DataError, MappingError
-from cimenv.crossbar import CrossbarConfig, LogNormal, explicit, map_network, observed, preset, programmed
-
-CONFIG = CrossbarConfig(device=LogNormal(sigma=0.5))
-FINE = CrossbarConfig(device={"kind": "ideal"}, analog=True, dac_bits=16, adc_bits=16, adc_bound=100.0)
+from cimenv.crossbar import CrossbarConfig, explicit, map_network, observed, preset, programmed
 
 
 def made(make):

@@ -4,15 +4,14 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from own_networks import CONFIG
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from cimenv.core.errors import MappingError
-from cimenv.crossbar import CrossbarConfig, LogNormal, map_network
+from cimenv.crossbar import CrossbarConfig, map_network
 from cimenv.crossbar.prepared import copied
-
-CONFIG = CrossbarConfig(device=LogNormal(sigma=0.5))
 
 
 def on_chip(model, network, x, given):

@@ -2,17 +2,15 @@
 
 import pytest
 import torch
+from own_networks import CONFIG, FINE
 from torch import nn
 from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from cimenv.core.errors import MappingError
-from cimenv.crossbar import CrossbarConfig, LogNormal, map_network
+from cimenv.crossbar import map_network
 from cimenv.crossbar.eager import eagerly
-
-CONFIG = CrossbarConfig(device=LogNormal(sigma=0.5))
-FINE = CrossbarConfig(device={"kind": "ideal"}, analog=True, dac_bits=16, adc_bits=16, adc_bound=100.0)
 
 
 class Net(nn.Module):
